@@ -1,0 +1,204 @@
+// Package format is the interface between Greatseal and the kinds of file that
+// it signs, and the things that travel across it: plans, items and patches.
+//
+// A [Format] reads a file once and makes a [Plan]: what a signature over the
+// file will cover, digests and the structure around them, never the bytes. The
+// plan is endorsed. The keeper assembles the message to be signed from it, and
+// the format turns the signature into a [Patch] of the file.
+//
+// Invariants:
+//
+//  1. A plan is deterministic: the same bytes and options give the same encoding,
+//     and whatever [DecodePlan] accepts re-encodes to itself.
+//  2. Assemble is pure and strict: it derives every signed byte from the plan,
+//     the identity and the time that it is given, and refuses a plan whose parts
+//     contradict each other. It never signs a digest that stands for something
+//     which the plan does not describe.
+//  3. Verify fails closed: a byte that no signature covers and that the format's
+//     specification does not leave open is an error.
+//  4. A format knows no key, clock or network.
+//  5. [Patch.Write] replaces a file atomically or leaves it as it was.
+package format
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/greatseal-io/greatseal/sigalg"
+)
+
+// Artifact is a file to plan, inspect or verify. Implementations are safe for
+// concurrent reads.
+type Artifact interface {
+	io.ReaderAt
+	Size() int64
+	Name() string // base name, for messages and claims; formats do not trust it
+}
+
+// Identity is who will sign: what of a key is public.
+type Identity struct {
+	Scheme sigalg.Scheme
+	Public crypto.PublicKey
+	Chain  []*x509.Certificate // leaf first; empty for formats that need no certificate
+}
+
+// Option is one parameter that a format takes.
+type Option struct {
+	Name    string   // lower case, words joined by "-": "page-hashes"
+	Help    string   // one line
+	Values  []string // allowed values; empty when free text is
+	Default string
+}
+
+// Params are the options given for one plan, by Option.Name. An option that the
+// format does not declare is refused.
+type Params map[string]string
+
+// Format is one kind of file.
+type Format interface {
+	// Name is the word for the format in charters and plans: "pe", "cms".
+	Name() string
+	// Detect says from the content whether a is of this format.
+	Detect(a Artifact) bool
+	// Options lists the parameters of Plan.
+	Options() []Option
+	// Plan reads a once, in constant memory.
+	Plan(ctx context.Context, a Artifact, p Params) (*Plan, error)
+	// Assemble returns what is to be signed after the signatures in done: one
+	// message a round. An empty result says that done is all. Later rounds are
+	// derived here, from the plan and the earlier signatures; nobody submits them.
+	Assemble(p *Plan, id Identity, at time.Time, done [][]byte) ([]ToBeSigned, error)
+	// Attach returns the change to the file, or the file to stand beside it. It
+	// refuses an artifact that is not the one planned as far as that can be seen
+	// without reading it again (size, headers), and signatures that do not fit.
+	Attach(ctx context.Context, a Artifact, p *Plan, id Identity, at time.Time, sigs []Signature) (*Patch, error)
+	// Verify checks every signature of a, or the detached one in t.Detached.
+	Verify(ctx context.Context, a Artifact, t Trust) (*Report, error)
+	// Inspect says what a is and what its signatures cover, without judging them.
+	Inspect(ctx context.Context, a Artifact) (*Report, error)
+}
+
+// Stamper is a Format whose signatures take a timestamp after they are made.
+type Stamper interface {
+	// Unstamped returns, for each signature in a (or in the detached signature)
+	// that carries no timestamp, what an RFC 3161 authority is to stamp.
+	Unstamped(ctx context.Context, a Artifact, detached []byte) ([]StampTarget, error)
+	// Stamp returns the change that adds the token to signature target.Index.
+	Stamp(ctx context.Context, a Artifact, detached []byte, target StampTarget, token []byte) (*Patch, error)
+}
+
+// StampTarget is one signature that wants a timestamp.
+type StampTarget struct {
+	Index   int
+	Message []byte // the signature value; the authority gets its digest
+}
+
+// ToBeSigned is one message, complete: the keeper hashes it as the scheme says.
+type ToBeSigned struct {
+	Scheme  sigalg.Scheme
+	Message []byte
+}
+
+// Signature is one round's signature value, with its RFC 3161 token where there
+// is one (DER).
+type Signature struct {
+	Value     []byte
+	Timestamp []byte
+}
+
+// Trust is what a verifier believes.
+type Trust struct {
+	Roots          *x509.CertPool      // nil: no certificate is trusted
+	TimestampRoots *x509.CertPool      // nil: timestamps are reported and not believed
+	Keys           []crypto.PublicKey  // for signatures without certificates
+	Intermediates  []*x509.Certificate // helpers for building chains; not trusted
+	Now            time.Time           // the time to judge certificates at where no timestamp says otherwise
+	Detached       []byte              // the detached signature, for formats that have one
+}
+
+// Report is what Inspect found, and what Verify found to be true.
+type Report struct {
+	Format     string          `json:"format"`
+	Size       int64           `json:"size"`
+	Facts      []Fact          `json:"facts,omitzero"`
+	Signatures []SignatureInfo `json:"signatures"`
+}
+
+// SignatureInfo is one signature of a file.
+type SignatureInfo struct {
+	Index     int               `json:"index"`
+	Label     string            `json:"label,omitzero"` // "primary", "nested 1"
+	Scheme    sigalg.Scheme     `json:"scheme"`
+	Digest    string            `json:"digest"`             // name of the content hash: "sha256"
+	Content   []byte            `json:"content,format:hex"` // digest of the content, as computed from the file (Verify) or as stated (Inspect)
+	Value     []byte            `json:"value,format:hex"`   // the signature value
+	Signer    *x509.Certificate `json:"-"`
+	Subject   string            `json:"subject,omitzero"`
+	Issuer    string            `json:"issuer,omitzero"`
+	Key       crypto.PublicKey  `json:"-"`
+	Covers    []string          `json:"covers"`            // for people: what the signature covers
+	Open      []string          `json:"open,omitzero"`     // for people: bytes that the format leaves open
+	Facts     []Fact            `json:"facts,omitzero"`    // description, URL, …
+	Time      time.Time         `json:"time,omitzero"`     // when it was signed, if a timestamp says so
+	TimeFrom  string            `json:"timeFrom,omitzero"` // subject of the timestamp's signer
+	Timestamp []byte            `json:"-"`
+}
+
+// Patch is the change that signing makes: edits of the file, or a file beside it.
+// Exactly one of Edits and Sidecar is set.
+type Patch struct {
+	Size    int64  // of the artifact that Edits apply to; another size is refused
+	Edits   []Edit // in order of Offset, not overlapping
+	Sidecar *Sidecar
+}
+
+// Edit replaces Delete bytes at Offset by Insert.
+type Edit struct {
+	Offset int64
+	Delete int64
+	Insert []byte
+}
+
+// Sidecar is a detached signature: it stands beside the file, as NAME+Suffix.
+type Sidecar struct {
+	Suffix string // ".p7s"
+	Data   []byte
+}
+
+// Fact is something read from a file's bytes: "version" = "1.2.3".
+type Fact struct {
+	Name  string `json:"name" cbor:"1,keyasint"`
+	Value string `json:"value" cbor:"2,keyasint"`
+}
+
+// Check refuses options that f does not declare and values that it does not
+// allow, and returns the parameters with the defaults filled in.
+func (p Params) Check(f Format) (Params, error) {
+	out := Params{}
+	for _, o := range f.Options() {
+		v, given := p[o.Name]
+		if !given {
+			v = o.Default
+		}
+		if given && len(o.Values) > 0 {
+			ok := false
+			for _, w := range o.Values {
+				ok = ok || v == w
+			}
+			if !ok {
+				return nil, fmt.Errorf("format: %s: option %s=%q: want one of %v", f.Name(), o.Name, v, o.Values)
+			}
+		}
+		out[o.Name] = v
+	}
+	for n := range p {
+		if _, ok := out[n]; !ok {
+			return nil, fmt.Errorf("format: %s has no option %q", f.Name(), n)
+		}
+	}
+	return out, nil
+}
