@@ -17,7 +17,8 @@
 //  3. Verify fails closed: a byte that no signature covers and that the format's
 //     specification does not leave open is an error.
 //  4. A format knows no key, clock or network.
-//  5. [Patch.Write] replaces a file atomically or leaves it as it was.
+//  5. A [Patch] is applied to a file of its Size or not at all; package file
+//     replaces the file atomically or leaves it as it was.
 package format
 
 import (
@@ -151,8 +152,8 @@ type SignatureInfo struct {
 // Patch is the change that signing makes: edits of the file, or a file beside it.
 // Exactly one of Edits and Sidecar is set.
 type Patch struct {
-	Size    int64  // of the artifact that Edits apply to; another size is refused
-	Edits   []Edit // in order of Offset, not overlapping
+	Size    int64  // of the artifact that was signed; another size is refused
+	Edits   []Edit // in order of Offset, not overlapping: see Check
 	Sidecar *Sidecar
 }
 

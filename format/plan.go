@@ -17,7 +17,8 @@ const (
 	MaxPlan  = 16 << 20 // bytes of one encoded plan: page hashes of a 1 GiB image are 9 MiB
 	MaxItem  = MaxPlan + 64<<10
 	MaxFacts = 256
-	MaxText  = 4096 // bytes of a name, a fact or a claim
+	MaxText  = 4096     // bytes of a name, a fact or a claim
+	MaxParam = 64 << 10 // bytes of one option's value: an in-toto predicate is one
 )
 
 // Plan is what a signature over one file will cover.
@@ -121,19 +122,19 @@ func (p *Plan) Check() error {
 	case len(p.Content) != h.Size():
 		return fmt.Errorf("format: plan's content digest has %d bytes: %s has %d", len(p.Content), p.Digest, h.Size())
 	}
-	if err := checkFacts(p.Facts, false); err != nil {
+	if err := checkFacts(p.Facts, false, MaxText); err != nil {
 		return err
 	}
-	return checkFacts(p.Params, true)
+	return checkFacts(p.Params, true, MaxParam)
 }
 
-func checkFacts(fs []Fact, sorted bool) error {
+func checkFacts(fs []Fact, sorted bool, limit int) error {
 	if len(fs) > MaxFacts {
 		return fmt.Errorf("format: %d facts: at most %d", len(fs), MaxFacts)
 	}
 	for i, f := range fs {
-		if f.Name == "" || len(f.Name) > MaxText || len(f.Value) > MaxText || !utf8.ValidString(f.Name) || !utf8.ValidString(f.Value) {
-			return fmt.Errorf("format: fact %d: a name of 1 and a value of 0 to %d bytes of UTF-8 are wanted", i, MaxText)
+		if f.Name == "" || len(f.Name) > MaxText || len(f.Value) > limit || !utf8.ValidString(f.Name) || !utf8.ValidString(f.Value) {
+			return fmt.Errorf("format: fact %d: a name of 1 and a value of 0 to %d bytes of UTF-8 are wanted", i, limit)
 		}
 		if sorted && i > 0 && fs[i-1].Name >= f.Name {
 			return fmt.Errorf("format: %q is out of order or stands twice", f.Name)
@@ -189,7 +190,7 @@ func (it *Item) check() error {
 	if it.Name == "" || len(it.Name) > MaxText || !utf8.ValidString(it.Name) {
 		return fmt.Errorf("format: an item's name is 1 to %d bytes of UTF-8", MaxText)
 	}
-	return checkFacts(it.Claims, true)
+	return checkFacts(it.Claims, true, MaxText)
 }
 
 // DecodeItem reads an item strictly, its plan included.

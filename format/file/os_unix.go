@@ -1,0 +1,98 @@
+//go:build unix
+
+package file
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// openRead opens without waiting for the other end of a FIFO.
+func openRead(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// openNoFollow refuses a symbolic link.
+func openNoFollow(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%w: %s", ErrSymlink, path)
+	}
+	return f, err
+}
+
+// lock takes the file's lock without waiting. It ends with the process.
+func lock(f *os.File) error {
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// commit renames t over out and closes it, in this order: a name without a lock
+// would be taken for a dead writer's.
+func commit(t *os.File, out string) error {
+	if err := os.Rename(t.Name(), out); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// remove removes the locked file f and closes it, in this order.
+func remove(f *os.File, name string) error {
+	return errors.Join(os.Remove(name), f.Close())
+}
+
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// Some file systems know no fsync of folders and say EINVAL.
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
+}
+
+// chown gives t the owner of src when root asks, and says whether it has it.
+func chown(t *os.File, src os.FileInfo) (bool, error) {
+	uid, gid, ok := owner(src)
+	if !ok {
+		return false, nil
+	}
+	if os.Geteuid() == 0 {
+		return true, t.Chown(uid, gid)
+	}
+	fi, err := t.Stat()
+	if err != nil {
+		return false, err
+	}
+	u, g, ok := owner(fi)
+	return ok && u == uid && g == gid, nil
+}
+
+// trusted reports whether a journal with this owner and mode may change a file
+// with that owner: it is ours, root's or the file's owner's, and nobody else can
+// write it. In a folder like /tmp anybody can put a journal beside our file.
+func trusted(journal, target os.FileInfo) bool {
+	j, _, ok1 := owner(journal)
+	t, _, ok2 := owner(target)
+	return ok1 && ok2 && (j == os.Geteuid() || j == 0 || j == t) && journal.Mode().Perm()&0o022 == 0
+}
+
+// own reports whether the file is ours or root's.
+func own(fi os.FileInfo) bool {
+	u, _, ok := owner(fi)
+	return ok && (u == os.Geteuid() || u == 0)
+}
+
+func owner(fi os.FileInfo) (uid, gid int, ok bool) {
+	s, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return int(s.Uid), int(s.Gid), true
+}
