@@ -25,6 +25,10 @@ const (
 func checkKey(pub crypto.PublicKey) error {
 	switch p := pub.(type) {
 	case *rsa.PublicKey:
+		// The SSH library parses a negative modulus, whose length counts all the same.
+		if p.N.Sign() <= 0 {
+			return errors.New("RSA key with a modulus that is not positive")
+		}
 		if n := p.N.BitLen(); n < minRSA || n > maxRSA {
 			return fmt.Errorf("RSA key of %d bits: want %d to %d", n, minRSA, maxRSA)
 		}
