@@ -1,0 +1,331 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// SQL is the Store on a SQL database.
+type SQL struct {
+	read    *sql.DB
+	write   *sql.DB       // for statements one by one: the same as read on PostgreSQL
+	pool    *pgxpool.Pool // PostgreSQL only
+	queue   chan *pendingChange
+	stopped chan struct{}
+	done    chan struct{}
+}
+
+var _ Store = (*SQL)(nil)
+
+// Open opens a database and brings its schema up to date.
+//
+//	sqlite:PATH                       a file, made with its folder if it is missing
+//	postgres://user@host/database     as libpq writes it; also postgresql://
+func Open(ctx context.Context, dsn string) (*SQL, error) {
+	s := &SQL{queue: make(chan *pendingChange, 1024), stopped: make(chan struct{}), done: make(chan struct{})}
+	var err error
+	committers := 1
+	switch {
+	case strings.HasPrefix(dsn, "sqlite:"):
+		err = s.openSQLite(ctx, strings.TrimPrefix(dsn, "sqlite:"))
+	case strings.HasPrefix(dsn, "postgres://"), strings.HasPrefix(dsn, "postgresql://"):
+		committers = 2
+		err = s.openPostgres(ctx, dsn)
+	default:
+		return nil, errors.New("store: want sqlite:PATH or postgres://… as the database")
+	}
+	if err != nil {
+		s.closeDB()
+		return nil, err
+	}
+	if err := s.migrate(ctx); err != nil {
+		s.closeDB()
+		return nil, err
+	}
+	finished := make(chan struct{}, committers)
+	for range committers {
+		go func() { s.commitLoop(); finished <- struct{}{} }()
+	}
+	go func() {
+		for range committers {
+			<-finished
+		}
+		close(s.done)
+	}()
+	return s, nil
+}
+
+func (s *SQL) openSQLite(ctx context.Context, path string) error {
+	if path == "" {
+		return errors.New("store: sqlite: without a path")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	// A server that is killed must lose nothing that it has answered: FULL.
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(ON)"}}
+	uri := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	var err error
+	if s.write, err = sql.Open("sqlite", uri); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.write.SetMaxOpenConns(1) // one writer; it never waits for a lock of its own process
+	if err := s.write.PingContext(ctx); err != nil {
+		return fmt.Errorf("store: %s: %w", path, err)
+	}
+	q.Set("_txlock", "deferred")
+	uri = (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	if s.read, err = sql.Open("sqlite", uri); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.read.SetMaxOpenConns(16)
+	s.read.SetMaxIdleConns(16)
+	return os.Chmod(path, 0o600)
+}
+
+func (s *SQL) openPostgres(ctx context.Context, dsn string) error {
+	c, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return fmt.Errorf("store: %w", err) // pgx leaves the password out
+	}
+	if c.MaxConns < 16 {
+		c.MaxConns = 16
+	}
+	c.ConnConfig.RuntimeParams["application_name"] = "greatseal"
+	if s.pool, err = pgxpool.NewWithConfig(ctx, c); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if err := s.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	s.read = stdlib.OpenDBFromPool(s.pool)
+	s.write = s.read
+	return nil
+}
+
+func (s *SQL) migrate(ctx context.Context) error {
+	dialect, dir := goose.DialectSQLite3, "migrations/sqlite"
+	if s.pool != nil {
+		dialect, dir = goose.DialectPostgres, "migrations/postgres"
+		// Replicas that start together take turns.
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		defer conn.Release()
+		const lock = 0x67736561 // "gsea"
+		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", lock); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lock)
+	}
+	sub, err := fs.Sub(migrations, dir)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	p, err := goose.NewProvider(dialect, s.write, sub)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("store: migrate: %w", err)
+	}
+	return nil
+}
+
+// Health says whether the database answers.
+func (s *SQL) Health(ctx context.Context) error { return s.wrap(s.read.PingContext(ctx)) }
+
+// Close waits for changes under way and closes the database.
+func (s *SQL) Close() error {
+	select {
+	case <-s.stopped:
+		return nil
+	default:
+	}
+	close(s.stopped)
+	<-s.done
+	return s.closeDB()
+}
+
+func (s *SQL) closeDB() error {
+	var errs []error
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	if s.write != nil && s.write != s.read {
+		errs = append(errs, s.write.Close())
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// stmt is one statement of a transaction.
+type stmt struct {
+	sql  string
+	args []any
+}
+
+// tx runs statements; on PostgreSQL all of one call travel together.
+type tx interface {
+	// run executes the statements in order and returns the rows that each changed.
+	run(ctx context.Context, ss []stmt) ([]int64, error)
+	query(ctx context.Context, sql string, args ...any) (*sql.Rows, error)
+}
+
+type sqlTx struct{ tx *sql.Tx }
+
+func (t sqlTx) run(ctx context.Context, ss []stmt) ([]int64, error) {
+	out := make([]int64, len(ss))
+	for i, s := range ss {
+		r, err := t.tx.ExecContext(ctx, s.sql, s.args...)
+		if err != nil {
+			return nil, err
+		}
+		if out[i], err = r.RowsAffected(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (t sqlTx) query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	return t.tx.QueryContext(ctx, q, args...)
+}
+
+type pgTx struct{ tx pgx.Tx }
+
+func (t pgTx) run(ctx context.Context, ss []stmt) ([]int64, error) {
+	var b pgx.Batch
+	for _, s := range ss {
+		b.Queue(s.sql, s.args...)
+	}
+	r := t.tx.SendBatch(ctx, &b)
+	out := make([]int64, len(ss))
+	for i := range ss {
+		tag, err := r.Exec()
+		if err != nil {
+			r.Close()
+			return nil, err
+		}
+		out[i] = tag.RowsAffected()
+	}
+	return out, r.Close()
+}
+
+func (t pgTx) query(context.Context, string, ...any) (*sql.Rows, error) {
+	return nil, errors.New("store: no queries in a pipelined transaction")
+}
+
+// inTx runs f in one transaction through the pipelined road.
+func (s *SQL) inTx(ctx context.Context, f func(tx) error) error {
+	if s.pool != nil {
+		t, err := s.pool.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if err := f(pgTx{t}); err != nil {
+			t.Rollback(context.WithoutCancel(ctx))
+			return err
+		}
+		return t.Commit(ctx)
+	}
+	return s.inSQLTx(ctx, f)
+}
+
+// inSQLTx runs f in one transaction in which queries are possible too.
+func (s *SQL) inSQLTx(ctx context.Context, f func(tx) error) error {
+	t, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(sqlTx{t}); err != nil {
+		t.Rollback()
+		return err
+	}
+	return t.Commit()
+}
+
+// wrap gives an error its sentinel.
+func (s *SQL) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	var pg *pgconn.PgError
+	var lite *sqlite.Error
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ErrNotFound
+	case errors.As(err, &pg):
+		// Class 08 connection, 40 roll-back, 53 resources, 57 operator intervention.
+		switch {
+		case len(pg.Code) == 5 && strings.Contains("08 40 53 57", pg.Code[:2]):
+			return fmt.Errorf("%w: %w", ErrBusy, err)
+		case pg.Code == "23505":
+			return fmt.Errorf("%w: %w", ErrExists, err)
+		}
+		return fmt.Errorf("store: %w", err)
+	case errors.As(err, &lite):
+		switch lite.Code() & 0xff {
+		case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
+			return fmt.Errorf("%w: %w", ErrBusy, err)
+		}
+		switch lite.Code() {
+		case 1555, 2067: // SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
+			return fmt.Errorf("%w: %w", ErrExists, err)
+		}
+		return fmt.Errorf("store: %w", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case s.pool != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict):
+		return fmt.Errorf("%w: %w", ErrBusy, err) // the connection broke
+	}
+	return fmt.Errorf("store: %w", err)
+}
+
+func ms(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func at(v int64) time.Time {
+	if v == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(v).UTC()
+}
+
+// text is s as both databases keep it: PostgreSQL has no zero byte in text.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

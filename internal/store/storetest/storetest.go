@@ -1,0 +1,483 @@
+// Package storetest is the conformance suite of store.Store: every database runs
+// it.
+package storetest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+var epoch = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// NewRequest is a request to sign n files, told apart by name.
+func NewRequest(name string, n int) *store.Change {
+	id := statement.ID(sha256.Sum256([]byte(name)))
+	c := &store.Change{
+		New: &store.Request{
+			ID: id, Envelope: []byte("envelope of " + name), Command: statement.Sign, Digest: "digest of " + name,
+			Policy: "windows", Key: "release", Requester: "alice", Count: n, State: store.Pending,
+			Created: epoch, Expires: epoch.Add(time.Hour),
+		},
+		At: epoch,
+	}
+	for i := range n {
+		c.Items = append(c.Items, fmt.Appendf(nil, "item %d of %s", i, name))
+		content := sha256.Sum256(c.Items[i])
+		c.Files = append(c.Files, store.File{Index: i, Name: fmt.Sprintf("%s-%d.exe", name, i), Format: "pe", Digest: "sha256", Content: content[:], Size: int64(i), Version: "1.2"})
+	}
+	c.Entries = append(c.Entries, entry("request", id, name))
+	return c
+}
+
+func entry(kind audit.Kind, id statement.ID, body string) store.LogEntry {
+	data, err := audit.NewEntry(kind, epoch, id, []byte(body)).Encode()
+	if err != nil {
+		panic(err)
+	}
+	return store.LogEntry{Kind: kind, Request: id, Time: epoch, Data: data}
+}
+
+// Run runs the suite; open returns an empty store.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	for _, c := range []struct {
+		name string
+		f    func(t *testing.T, s store.Store)
+	}{
+		{"Lifecycle", lifecycle},
+		{"ChangeIsAtomic", changeIsAtomic},
+		{"StaleRevisionChangesNothing", staleRevision},
+		{"OneOpenRequestPerCommand", oneOpen},
+		{"ConcurrentStepsOneWins", concurrentSteps},
+		{"Search", search},
+		{"HostileText", hostileText},
+		{"SequenceEachEntryOnce", sequence},
+		{"Jobs", jobs},
+		{"LeaseToOneWorker", leaseOnce},
+		{"DueAndStuck", dueAndStuck},
+		{"Uploads", uploads},
+		{"Tokens", tokens},
+		{"Timestamps", timestamps},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.f(t, open(t)) })
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lifecycle(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	c := NewRequest("app", 600) // more than one row of items
+	must(t, s.Apply(ctx, c))
+	r, err := s.Request(ctx, c.New.ID)
+	must(t, err)
+	if r.Revision != 1 || r.State != store.Pending || r.Count != 600 || !r.Expires.Equal(c.New.Expires) || !bytes.Equal(r.Envelope, c.New.Envelope) || len(r.Endorsements) != 0 {
+		t.Fatalf("got %+v", r)
+	}
+	items, err := s.Items(ctx, c.New.ID)
+	must(t, err)
+	if len(items) != 600 {
+		t.Fatalf("%d items", len(items))
+	}
+	for i := range items {
+		if !bytes.Equal(items[i], c.Items[i]) {
+			t.Fatalf("item %d is %q", i, items[i])
+		}
+	}
+	for i, who := range []string{"bob", "carol"} {
+		must(t, s.Apply(ctx, &store.Change{Request: r.ID, Revision: int64(1 + i), At: epoch.Add(time.Minute),
+			Endorsement: &store.Endorsement{ID: sha256.Sum256([]byte(who)), Envelope: []byte(who), Endorser: who, Verdict: statement.Endorse, Arrived: epoch}}))
+	}
+	must(t, s.Apply(ctx, &store.Change{Request: r.ID, Revision: 3, State: store.Executed, At: epoch,
+		Receipt: &store.Receipt{Number: 7, Request: r.ID, Outcome: statement.Executed, Time: epoch, Envelope: []byte("receipt")}, Result: []byte("result")}))
+	r, err = s.Request(ctx, r.ID)
+	must(t, err)
+	if r.State != store.Executed || r.Receipt != 7 || r.Revision != 4 || len(r.Endorsements) != 2 || r.Endorsements[0].Endorser != "bob" || r.Endorsements[1].Endorser != "carol" {
+		t.Fatalf("got %+v", r)
+	}
+	if b, err := s.Result(ctx, r.ID); err != nil || string(b) != "result" {
+		t.Fatalf("result %q, %v", b, err)
+	}
+	if rc, err := s.LastReceipt(ctx); err != nil || rc.Number != 7 || string(rc.Envelope) != "receipt" || rc.Request != r.ID {
+		t.Fatalf("receipt %+v, %v", rc, err)
+	}
+	if _, err := s.Receipt(ctx, 8); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("receipt 8: %v", err)
+	}
+	if _, err := s.Request(ctx, statement.ID{1}); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("unknown request: %v", err)
+	}
+}
+
+func changeIsAtomic(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	c := NewRequest("app", 1)
+	c.Files = append(c.Files, c.Files[0]) // the same primary key: the change must fail as a whole
+	if err := s.Apply(ctx, c); !errors.Is(err, store.ErrExists) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := s.Request(ctx, c.New.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("half a change is there: %v", err)
+	}
+	if n, err := s.Sequence(ctx, 10); n != 0 || err != nil {
+		t.Fatalf("%d log entries of a change that failed, %v", n, err)
+	}
+	// A change at fault does not take its neighbours with it.
+	var wg sync.WaitGroup
+	errs := make([]error, 40)
+	for i := range errs {
+		wg.Go(func() {
+			c := NewRequest(fmt.Sprint("n", i), 1)
+			if i == 20 {
+				c.Files = append(c.Files, c.Files[0])
+			}
+			errs[i] = s.Apply(ctx, c)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if (err != nil) != (i == 20) {
+			t.Errorf("change %d: %v", i, err)
+		}
+	}
+}
+
+func staleRevision(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	c := NewRequest("app", 1)
+	must(t, s.Apply(ctx, c))
+	must(t, s.Apply(ctx, &store.Change{Request: c.New.ID, Revision: 1, Code: "waiting", At: epoch}))
+	err := s.Apply(ctx, &store.Change{Request: c.New.ID, Revision: 1, State: store.Cancelled, At: epoch, Entries: []store.LogEntry{entry("cancel", c.New.ID, "x")}, Jobs: []store.Job{{Kind: "k", Ref: "r", RunAt: epoch}}})
+	if !errors.Is(err, store.ErrConflict) {
+		t.Fatalf("got %v", err)
+	}
+	r, err := s.Request(ctx, c.New.ID)
+	must(t, err)
+	if r.State != store.Pending || r.Revision != 2 {
+		t.Fatalf("a stale change was applied: %+v", r)
+	}
+	if j, err := s.Jobs(ctx); err != nil || len(j) != 0 {
+		t.Fatalf("jobs of a stale change: %v, %v", j, err)
+	}
+	if n, _ := s.Sequence(ctx, 10); n != 1 {
+		t.Fatalf("%d log entries: the stale change's is among them", n)
+	}
+}
+
+func oneOpen(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	a, b := NewRequest("a", 1), NewRequest("b", 1)
+	b.New.Digest = a.New.Digest
+	must(t, s.Apply(ctx, a))
+	var open *store.OpenError
+	if err := s.Apply(ctx, b); !errors.As(err, &open) || open.Request != a.New.ID {
+		t.Fatalf("got %v", err)
+	}
+	if err := s.Apply(ctx, a); !errors.Is(err, store.ErrExists) {
+		t.Fatalf("the same request again: %v", err)
+	}
+	must(t, s.Apply(ctx, &store.Change{Request: a.New.ID, Revision: 1, State: store.Executed, At: epoch}))
+	must(t, s.Apply(ctx, b))
+}
+
+func concurrentSteps(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	c := NewRequest("app", 1)
+	must(t, s.Apply(ctx, c))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for range 32 {
+		wg.Go(func() {
+			err := s.Apply(ctx, &store.Change{Request: c.New.ID, Revision: 1, State: store.Endorsed, At: epoch})
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				won++
+			} else if !errors.Is(err, store.ErrConflict) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won != 1 {
+		t.Fatalf("%d changes were applied to one revision", won)
+	}
+}
+
+func search(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	for i := range 5 {
+		c := NewRequest(fmt.Sprint("app", i), 2)
+		c.New.Created = epoch.Add(time.Duration(i) * time.Minute)
+		if i == 3 {
+			c.New.Policy, c.New.Requester, c.New.Key = "linux", "bob", "other"
+		}
+		must(t, s.Apply(ctx, c))
+		must(t, s.Apply(ctx, &store.Change{Request: c.New.ID, Revision: 1, State: store.Executed, At: epoch,
+			Endorsement: &store.Endorsement{ID: sha256.Sum256(c.New.ID[:]), Endorser: fmt.Sprint("e", i), Verdict: statement.Endorse, Arrived: epoch, Envelope: []byte{1}}}))
+	}
+	content := sha256.Sum256([]byte("item 1 of app2"))
+	id := func(n string) string { return statement.ID(sha256.Sum256([]byte(n))).String() }
+	for _, c := range []struct {
+		name string
+		f    store.Filter
+		want int
+	}{
+		{"everything", store.Filter{}, 5},
+		{"limit", store.Filter{Limit: 2}, 2},
+		{"state", store.Filter{States: []store.State{store.Pending, store.Endorsed}}, 0},
+		{"states", store.Filter{States: []store.State{store.Pending, store.Executed}}, 5},
+		{"policy", store.Filter{Policy: "linux"}, 1},
+		{"requester", store.Filter{Requester: "alice"}, 4},
+		{"key", store.Filter{Key: "other"}, 1},
+		{"endorser", store.Filter{Endorser: "e4"}, 1},
+		{"name", store.Filter{Name: "app2-*"}, 1},
+		{"name is no pattern of SQL", store.Filter{Name: "app_-%"}, 0},
+		{"content", store.Filter{Content: content[:]}, 1},
+		{"prefix", store.Filter{Prefix: id("app1")[:7]}, 1},
+		{"since", store.Filter{Since: epoch.Add(3 * time.Minute)}, 2},
+		{"until", store.Filter{Until: epoch.Add(3 * time.Minute)}, 3},
+		{"both", store.Filter{Requester: "bob", Policy: "windows"}, 0},
+		{"injection", store.Filter{Policy: "x' OR '1'='1"}, 0},
+	} {
+		got, err := s.Requests(ctx, c.f)
+		if err != nil || len(got) != c.want {
+			t.Errorf("%s: %d requests, %v: want %d", c.name, len(got), err, c.want)
+		}
+	}
+	if _, err := s.Requests(ctx, store.Filter{Prefix: "xyz"}); err == nil {
+		t.Error("a prefix that is not hexadecimal was taken")
+	}
+	files, err := s.FilesByContent(ctx, content[:])
+	if err != nil || len(files) != 1 || files[0].Name != "app2-1.exe" || files[0].Index != 1 || files[0].Version != "1.2" {
+		t.Errorf("files by content: %+v, %v", files, err)
+	}
+	newest, err := s.Requests(ctx, store.Filter{Limit: 1})
+	if err != nil || newest[0].ID.String() != id("app4") {
+		t.Errorf("newest first: %v, %v", newest, err)
+	}
+}
+
+func hostileText(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	c := NewRequest("app", 1)
+	c.Files[0].Name = "zero\x00byte'; DROP TABLE requests; --\xff"
+	c.New.Detail = "\x00"
+	must(t, s.Apply(ctx, c))
+	f, err := s.Files(ctx, c.New.ID)
+	if err != nil || len(f) != 1 || !bytes.Contains([]byte(f[0].Name), []byte("DROP TABLE")) {
+		t.Fatalf("%+v, %v", f, err)
+	}
+}
+
+func sequence(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	const n = 1000
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			id := statement.ID(sha256.Sum256(fmt.Append(nil, i)))
+			if err := s.Apply(ctx, &store.Change{At: epoch, Entries: []store.LogEntry{entry("request", id, fmt.Sprint(i))}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	total := 0
+	for total < n && !t.Failed() {
+		counts := make([]int, 3)
+		var seq sync.WaitGroup
+		for w := range counts { // several sequencers at once take turns
+			seq.Go(func() {
+				var err error
+				if counts[w], err = s.Sequence(ctx, 128); err != nil && !errors.Is(err, store.ErrBusy) {
+					t.Error(err)
+				}
+			})
+		}
+		seq.Wait()
+		for _, c := range counts {
+			total += c
+		}
+	}
+	wg.Wait()
+	h, err := s.Head(ctx)
+	must(t, err)
+	if h.Tree.Size != n || total != n {
+		t.Fatalf("tree of %d, %d sequenced, want %d", h.Tree.Size, total, n)
+	}
+	// The root is that of the bundles, and every entry is there once.
+	seen := map[string]bool{}
+	var all [][]byte
+	for i := int64(0); i*256 < n; i++ {
+		w := int(min(256, n-i*256))
+		b, err := s.ReadBundle(ctx, i, w)
+		must(t, err)
+		es, err := audit.ParseBundle(b, w)
+		must(t, err)
+		for _, e := range es {
+			if seen[string(e)] {
+				t.Fatal("an entry stands twice")
+			}
+			seen[string(e)] = true
+			all = append(all, e)
+		}
+	}
+	again, err := audit.Integrate(ctx, nil, audit.EmptyTree(), all)
+	must(t, err)
+	if again.Tree != h.Tree {
+		t.Fatal("the root is not that of the entries")
+	}
+	must(t, s.SetCheckpoint(ctx, n, []byte("note")))
+	must(t, s.SetCheckpoint(ctx, n-1, []byte("older")))
+	must(t, s.SetCheckpoint(ctx, n+1, []byte("beyond")))
+	if h, err = s.Head(ctx); err != nil || string(h.Note) != "note" || h.Signed != n {
+		t.Fatalf("head %+v, %v", h, err)
+	}
+	e, err := s.EntriesOf(ctx, sha256.Sum256([]byte("17")))
+	if err != nil || len(e) != 1 || e[0].Kind != "request" {
+		t.Fatalf("entries of a request: %+v, %v", e, err)
+	}
+}
+
+func jobs(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	must(t, s.Enqueue(ctx, store.Job{Kind: "a", Ref: "1", Payload: []byte("p"), RunAt: epoch}, store.Job{Kind: "a", Ref: "1", RunAt: epoch}, store.Job{Kind: "b", Ref: "1", RunAt: epoch}, store.Job{Kind: "a", Ref: "2", RunAt: epoch.Add(time.Hour)}))
+	got, err := s.Lease(ctx, []string{"a"}, 10, epoch, time.Minute)
+	must(t, err)
+	if len(got) != 1 || got[0].Ref != "1" || string(got[0].Payload) != "p" || got[0].Attempts != 1 {
+		t.Fatalf("leased %+v", got)
+	}
+	if again, _ := s.Lease(ctx, []string{"a"}, 10, epoch, time.Minute); len(again) != 0 {
+		t.Fatalf("leased twice: %+v", again)
+	}
+	again, err := s.Lease(ctx, []string{"a", "b"}, 10, epoch.Add(2*time.Minute), time.Minute)
+	if err != nil || len(again) != 2 {
+		t.Fatalf("after the lease: %+v, %v", again, err)
+	}
+	must(t, s.Retry(ctx, got[0].ID, epoch.Add(30*time.Minute), "no answer"))
+	late, err := s.Lease(ctx, []string{"a"}, 10, epoch.Add(31*time.Minute), time.Minute)
+	if err != nil || len(late) != 1 || late[0].Error != "no answer" || late[0].Attempts != 3 {
+		t.Fatalf("after the retry: %+v, %v", late, err)
+	}
+	must(t, s.Done(ctx, late[0].ID))
+	if n, err := s.Jobs(ctx); err != nil || n["a"] != 1 || n["b"] != 1 {
+		t.Fatalf("jobs %v, %v", n, err)
+	}
+}
+
+func leaseOnce(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	const n = 200
+	var js []store.Job
+	for i := range n {
+		js = append(js, store.Job{Kind: "k", Ref: fmt.Sprint(i), RunAt: epoch})
+	}
+	must(t, s.Enqueue(ctx, js...))
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				got, err := s.Lease(ctx, []string{"k"}, 7, epoch, time.Hour)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if len(got) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, j := range got {
+					seen[j.Ref]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != n {
+		t.Errorf("%d of %d jobs were handed out", len(seen), n)
+	}
+	for ref, c := range seen {
+		if c != 1 {
+			t.Errorf("job %s was handed out %d times", ref, c)
+		}
+	}
+}
+
+func dueAndStuck(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	a, b := NewRequest("a", 1), NewRequest("b", 1)
+	must(t, s.Apply(ctx, a))
+	must(t, s.Apply(ctx, b))
+	must(t, s.Apply(ctx, &store.Change{Request: b.New.ID, Revision: 1, State: store.Endorsed, At: epoch}))
+	if ids, err := s.Due(ctx, epoch.Add(time.Minute), 10); err != nil || len(ids) != 0 {
+		t.Fatalf("due early: %v, %v", ids, err)
+	}
+	if ids, err := s.Due(ctx, epoch.Add(time.Hour), 10); err != nil || len(ids) != 2 {
+		t.Fatalf("due: %v, %v", ids, err)
+	}
+	if ids, err := s.Stuck(ctx, epoch.Add(time.Second), 10); err != nil || len(ids) != 1 || ids[0] != b.New.ID {
+		t.Fatalf("stuck: %v, %v", ids, err)
+	}
+}
+
+func uploads(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	id := statement.ID{1}
+	must(t, s.PutUpload(ctx, store.Upload{Request: id, Index: 1, Size: 10}))
+	must(t, s.PutUpload(ctx, store.Upload{Request: id, Index: 0, Size: 5, Received: 5, Done: true}))
+	must(t, s.PutUpload(ctx, store.Upload{Request: id, Index: 1, Size: 10, Received: 4}))
+	u, err := s.Uploads(ctx, id)
+	if err != nil || len(u) != 2 || !u[0].Done || u[1].Received != 4 || u[1].Done {
+		t.Fatalf("%+v, %v", u, err)
+	}
+}
+
+func tokens(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	tok := store.Token{Hash: sha256.Sum256([]byte("secret")), ID: "t1", Principal: "ci", Scopes: []string{"read", "request"}, Created: epoch, Expires: epoch.Add(time.Hour)}
+	must(t, s.PutToken(ctx, tok))
+	if err := s.PutToken(ctx, tok); !errors.Is(err, store.ErrExists) {
+		t.Fatalf("the same token again: %v", err)
+	}
+	got, err := s.Token(ctx, tok.Hash)
+	if err != nil || got.Principal != "ci" || len(got.Scopes) != 2 || !got.Expires.Equal(tok.Expires) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if all, err := s.Tokens(ctx); err != nil || len(all) != 1 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	must(t, s.DeleteToken(ctx, "t1"))
+	if _, err := s.Token(ctx, tok.Hash); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("a deleted token: %v", err)
+	}
+	if err := s.DeleteToken(ctx, "t1"); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("deleted twice: %v", err)
+	}
+}
+
+func timestamps(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	must(t, s.SetTimestamp(ctx, statement.ID{1}, 3, []byte("a")))
+	must(t, s.SetTimestamp(ctx, statement.ID{1}, 3, []byte("b"))) // the first stays
+	ts, err := s.Timestamps(ctx, statement.ID{1})
+	if err != nil || len(ts) != 1 || string(ts[3]) != "a" {
+		t.Fatalf("%v, %v", ts, err)
+	}
+}
