@@ -1,0 +1,142 @@
+package pe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/greatseal-io/greatseal/cms"
+	"github.com/greatseal-io/greatseal/format"
+)
+
+// signed reads the certificate table of a signed image.
+func signed(a format.Artifact) (*image, []byte, []entry, []signature, error) {
+	im, err := parseImage(a)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	if im.tableSize == 0 {
+		return nil, nil, nil, nil, ErrUnsigned
+	}
+	table, err := im.table(a)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	entries, err := parseTable(table)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	sigs, err := signatures(entries)
+	return im, table, entries, sigs, err
+}
+
+// Unstamped lists the signatures without a timestamp. Authenticode signatures
+// stand in the file: detached must be empty.
+func (Format) Unstamped(ctx context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
+	if len(detached) > 0 {
+		return nil, errors.New("pe: signatures stand in the file, not beside it")
+	}
+	_, _, _, sigs, err := signed(a)
+	if err != nil {
+		return nil, err
+	}
+	var out []format.StampTarget
+	for i := range sigs {
+		tok, err := sigs[i].timestamp()
+		if err != nil {
+			return nil, err
+		}
+		if tok == nil {
+			out = append(out, format.StampTarget{Index: i, Message: sigs[i].signer.Signature})
+		}
+	}
+	return out, nil
+}
+
+// Stamp adds a token to the signature whose value is target.Message. Stamping
+// one signature can move others in the order of Index, so the value decides. The
+// checksum is adapted, not computed again, as long as the old one is possible.
+func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
+	if len(detached) > 0 {
+		return nil, errors.New("pe: signatures stand in the file, not beside it")
+	}
+	im, table, entries, sigs, err := signed(a)
+	if err != nil {
+		return nil, err
+	}
+	var s *signature
+	for i := range sigs {
+		if bytes.Equal(sigs[i].signer.Signature, target.Message) && (s == nil || i == target.Index) {
+			s = &sigs[i]
+		}
+	}
+	if s == nil {
+		return nil, errors.New("pe: no signature has the value that was stamped")
+	}
+	if tok, err := s.timestamp(); err != nil {
+		return nil, err
+	} else if tok != nil {
+		return nil, fmt.Errorf("pe: %s signature has a timestamp already", s.label)
+	}
+	if err := checkToken(token, s.signer.Signature); err != nil {
+		return nil, err
+	}
+	der, err := cms.AddUnsigned(s.sd.Raw, 0, cms.NewAttribute(cms.OIDMicrosoftTimeStamp, token))
+	if err != nil {
+		return nil, fmt.Errorf("pe: timestamp: %w", err)
+	}
+	if s.nested {
+		outer := entries[s.entry].der
+		at := bytes.Index(outer, s.sd.Raw)
+		if at < 0 {
+			return nil, malformed("nested signature is not in the one around it")
+		}
+		if der, err = replaceDER(outer, at, s.sd.Raw, der); err != nil {
+			return nil, err
+		}
+	}
+	sum, err := im.signedSum(ctx, a, table)
+	if err != nil {
+		return nil, err
+	}
+	return im.patch(rebuild(entries, s.entry, der), sum)
+}
+
+// Remove returns the change that takes all signatures away. The zeros that the
+// first signature put before its table stay: the digest covers them.
+func Remove(ctx context.Context, a format.Artifact) (*format.Patch, error) {
+	im, err := parseImage(a)
+	if err != nil {
+		return nil, err
+	}
+	if im.tableSize == 0 {
+		return nil, ErrUnsigned
+	}
+	table, err := im.table(a)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := im.signedSum(ctx, a, table)
+	if err != nil {
+		return nil, err
+	}
+	return im.patch(nil, sum)
+}
+
+// signedSum is the sum of the signed part's words: what the old checksum says
+// less the table and its entry. Where the old checksum cannot be right (it is
+// absent, or less than the file's length), the file is read.
+func (im *image) signedSum(ctx context.Context, a format.Artifact, table []byte) (uint16, error) {
+	old := int64(im.checksum) - im.size
+	if old < 0 || old > 0xffff {
+		s, err := scan(ctx, a, im, nil, false)
+		if err != nil {
+			return 0, err
+		}
+		return s.sum, nil
+	}
+	// Adding the complement of a sum takes it away.
+	rest := fold(addWords(addWords(0, im.head[im.directoryAt:im.directoryAt+8]), table))
+	return fold(uint64(old) + uint64(0xffff-rest)), nil
+}
