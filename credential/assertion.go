@@ -160,9 +160,13 @@ func parseClientData(b []byte) (clientData, error) {
 			}
 		case "topOrigin":
 			return c, errors.New("used in a frame of another origin")
+		case "tokenBinding":
+			// Of WebAuthn Level 2: bound to a TLS connection that nobody can look at
+			// afterwards. Level 3 dropped it, as browsers had.
+			return c, errors.New("bound to a connection")
 		default:
 			// A reader that folds case would take such a member for ours.
-			for _, n := range []string{"type", "challenge", "origin", "crossOrigin", "topOrigin"} {
+			for _, n := range []string{"type", "challenge", "origin", "crossOrigin", "topOrigin", "tokenBinding"} {
 				if strings.EqualFold(n, name) {
 					return c, fmt.Errorf("member %q in another case", n)
 				}

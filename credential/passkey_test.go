@@ -206,6 +206,8 @@ func TestPasskeyAgainstGoWebauthn(t *testing.T) {
 		"not UTF-8":               {client(clientJSON("webauthn.get", ch, testOrigin, ",\"x\":\"\xff\"")), bound, false, true},
 		"crossOrigin null":        {client(clientJSON("webauthn.get", ch, testOrigin, `,"crossOrigin":null`)), bound, false, true},
 		"topOrigin empty":         {client(clientJSON("webauthn.get", ch, testOrigin, `,"topOrigin":""`)), bound, false, true},
+		"token binding":           {client(clientJSON("webauthn.get", ch, testOrigin, `,"tokenBinding":{"status":"present","id":"AA"}`)), bound, false, true},
+		"token binding, fold":     {client(clientJSON("webauthn.get", ch, testOrigin, `,"TOKENBINDING":{"status":"supported"}`)), bound, false, true},
 		"reserved flag":           {flags(0x07), bound, false, true},
 		"other reserved flag":     {flags(0x25), bound, false, true},
 		"backed up, not eligible": {flags(0x15), bound, false, true},
