@@ -41,11 +41,11 @@ type Charter struct {
 
 	Keeper Keeper `json:"keeper" yaml:"keeper"`
 
-	People   map[string]Person            `json:"people" yaml:"people"`
-	Machines map[string]Machine           `json:"machines,omitzero" yaml:"machines,omitempty"` // one name space with People
-	Groups   map[string]Group             `json:"groups" yaml:"groups"`
-	Keys     map[string]Key               `json:"keys,omitzero" yaml:"keys,omitempty"`
-	Policies map[string]Policy            `json:"policies,omitzero" yaml:"policies,omitempty"`
+	People   map[string]Person              `json:"people" yaml:"people"`
+	Machines map[string]Machine             `json:"machines,omitzero" yaml:"machines,omitempty"` // one name space with People
+	Groups   map[string]Group               `json:"groups" yaml:"groups"`
+	Keys     map[string]Key                 `json:"keys,omitzero" yaml:"keys,omitempty"`
+	Policies map[string]Policy              `json:"policies,omitzero" yaml:"policies,omitempty"`
 	Commands map[statement.CommandName]Rule `json:"commands" yaml:"commands"` // every privileged command but sign; one that is missing is refused to everybody
 
 	Timestamping *Timestamping `json:"timestamping,omitzero" yaml:"timestamping,omitempty"`
@@ -117,21 +117,21 @@ type Policy struct {
 	Formats     []string          `json:"formats" yaml:"formats"`
 	Purposes    []string          `json:"purposes,omitzero" yaml:"purposes,omitempty"`
 	Rule        Rule              `json:"rule" yaml:"rule"`
-	MaxItems    int               `json:"maxItems,omitzero" yaml:"maxItems,omitempty"` // files of one request; 0: as many as a request can carry
-	Names       []string          `json:"names,omitzero" yaml:"names,omitempty"`       // path.Match patterns; every item's name matches one
-	Params      map[string]string `json:"params,omitzero" yaml:"params,omitempty"`     // options that every plan must have: "digest": "sha384"
-	Window      *Window           `json:"window,omitzero" yaml:"window,omitempty"`     // when it may be executed
-	Upload      bool              `json:"upload,omitzero" yaml:"upload,omitempty"`     // the artifacts are uploaded and an inspector endorses
+	MaxItems    int               `json:"maxItems,omitzero" yaml:"maxItems,omitempty"`   // files of one request; 0: as many as a request can carry
+	Names       []string          `json:"names,omitzero" yaml:"names,omitempty"`         // path.Match patterns; every item's name matches one
+	Params      map[string]string `json:"params,omitzero" yaml:"params,omitempty"`       // options that every plan must have: "digest": "sha384"
+	Window      *Window           `json:"window,omitzero" yaml:"window,omitempty"`       // when it may be executed
+	Upload      bool              `json:"upload,omitzero" yaml:"upload,omitempty"`       // the artifacts are uploaded and an inspector endorses
 	Timestamp   []string          `json:"timestamp,omitzero" yaml:"timestamp,omitempty"` // RFC 3161 authorities in order: URLs, or "self" for the deployment's own
 }
 
 // Rule says who may ask for a command and whose endorsement it needs.
 type Rule struct {
-	Requesters   []string `json:"requesters" yaml:"requesters"` // people, machines, groups
+	Requesters   []string `json:"requesters" yaml:"requesters"`                    // people, machines, groups
 	Unattended   bool     `json:"unattended,omitzero" yaml:"unattended,omitempty"` // the requester's signature is enough; excludes Quorum
 	Quorum       *Node    `json:"quorum,omitzero" yaml:"quorum,omitempty"`
-	Veto         []string `json:"veto,omitzero" yaml:"veto,omitempty"` // groups of which one member's disapproval ends the request
-	Expires      Duration `json:"expires,omitzero" yaml:"expires,omitempty"` // how long a request may wait; default 168h
+	Veto         []string `json:"veto,omitzero" yaml:"veto,omitempty"`                 // groups of which one member's disapproval ends the request
+	Expires      Duration `json:"expires,omitzero" yaml:"expires,omitempty"`           // how long a request may wait; default 168h
 	Endorsements Duration `json:"endorsements,omitzero" yaml:"endorsements,omitempty"` // how long an endorsement lasts; default: as long as the request
 }
 
@@ -153,13 +153,13 @@ type Window struct {
 
 // Timestamping is the deployment's own RFC 3161 authority.
 type Timestamping struct {
-	Key      string `json:"key" yaml:"key"`
-	Policy   string `json:"policy" yaml:"policy"` // object identifier, dotted
+	Key      string   `json:"key" yaml:"key"`
+	Policy   string   `json:"policy" yaml:"policy"` // object identifier, dotted
 	Accuracy Duration `json:"accuracy,omitzero" yaml:"accuracy,omitempty"`
 }
 
-// Duration is a time.Duration that is written as Go writes it: "72h0m0s" is read
-// as "72h" and written as the shortest form.
+// Duration is a time.Duration that is written as Go writes it, in the shortest
+// form: "72h0m0s" is read and "72h" written.
 type Duration time.Duration
 
 // PredicateType is Type.

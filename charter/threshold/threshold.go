@@ -229,24 +229,30 @@ func (t *Tree) Possible(without int) bool {
 // Filling is who fills what.
 type Filling struct {
 	Satisfied bool
-	Leaf      []int // by index in present: the leaf that the voter fills, or -1
+	Leaf      []int // by index in stands: the leaf that the voter fills, or -1
 	Choice    []int // the leaves of the way taken: one that is satisfied or lacks the fewest
 	Missing   int   // places of Choice that nobody fills
 }
 
-// Fill assigns the voters that are present, which are distinct, to the leaves.
-// Voters whom the way taken does not need fill other leaves as far as they can,
+// LeavesOf are the leaves in which voter stands. The caller does not change them.
+func (t *Tree) LeavesOf(voter int) []int {
+	if d, ok := t.dense[voter]; ok {
+		return t.of[d]
+	}
+	return nil
+}
+
+// Fill assigns voters to the leaves: stands are, for each of the distinct voters
+// that are present, the leaves which his votes can fill. Voters whom the way taken does not need fill other leaves as far as they can,
 // for the people who read the tree.
-func (t *Tree) Fill(present []int) Filling {
+func (t *Tree) Fill(stands [][]int) Filling {
 	adj := make([][]int, len(t.need))
-	for i, v := range present {
-		if d, ok := t.dense[v]; ok {
-			for _, l := range t.of[d] {
-				adj[l] = append(adj[l], i)
-			}
+	for i, leaves := range stands {
+		for _, l := range leaves {
+			adj[l] = append(adj[l], i)
 		}
 	}
-	m := newMatching(len(present), len(t.need))
+	m := newMatching(len(stands), len(t.need))
 	m.adj = adj
 	best := Filling{Missing: MaxPlaces + 1}
 	for i, choice := range t.choices {

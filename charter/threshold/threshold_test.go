@@ -88,7 +88,14 @@ func TestFillAgainstBruteForce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := tree.Fill(present)
+		fill := func(present []int) Filling {
+			stands := make([][]int, len(present))
+			for i, v := range present {
+				stands[i] = tree.LeavesOf(v)
+			}
+			return tree.Fill(stands)
+		}
+		f := fill(present)
 		if want := brute(n, present); f.Satisfied != want {
 			t.Fatalf("Fill says %v, brute force %v", f.Satisfied, want)
 		}
@@ -113,7 +120,7 @@ func TestFillAgainstBruteForce(t *testing.T) {
 				t.Fatalf("satisfied by %d voters, the rule names %d", used, tree.Places())
 			}
 			more := append(slices.Clone(present), people+1)
-			if !tree.Fill(more).Satisfied {
+			if !fill(more).Satisfied {
 				t.Fatal("one voter more made it unsatisfied")
 			}
 		}
