@@ -500,4 +500,3 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	})
 }
-
