@@ -16,7 +16,7 @@
 //
 // Parsing is strict: definite lengths in their shortest form only, no bytes
 // before or after, versions as RFC 5652 section 5.1 computes them (or 1 with a
-// content that is no OCTET STRING: PKCS #7), every count limited.
+// content that is a SEQUENCE: PKCS #7), every count limited.
 //
 // Invariants:
 //

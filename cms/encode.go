@@ -130,10 +130,10 @@ type Content struct {
 	Type asn1.ObjectIdentifier
 	// Bytes is nil for a detached signature. Otherwise the octets of the content,
 	// which become an OCTET STRING; with PKCS7 and a type other than OIDData the
-	// DER of the content itself.
+	// DER of the content itself, a SEQUENCE.
 	Bytes []byte
-	// PKCS7 asks for the form of PKCS #7 1.5: version 1 and a content that is no
-	// OCTET STRING unless its type is OIDData. It goes with no other detached type.
+	// PKCS7 asks for the form of PKCS #7 1.5: version 1 and a content that is a
+	// SEQUENCE, no OCTET STRING, unless its type is OIDData. It goes with no other detached type.
 	PKCS7 bool
 }
 
@@ -146,17 +146,17 @@ func Encode(c Content, certs []*x509.Certificate, signers ...SignerInfo) ([]byte
 		return nil, errors.New("cms: encode: no signer")
 	}
 	t := structure{typ: c.Type}
-	any := c.PKCS7 && !c.Type.Equal(OIDData)
+	asIs := c.PKCS7 && !c.Type.Equal(OIDData)
 	switch {
-	case c.Bytes == nil && any:
+	case c.Bytes == nil && asIs:
 		return nil, errors.New("cms: encode: a detached PKCS #7 signature must be of type data")
 	case c.Bytes == nil:
-	case any:
+	case asIs:
 		if err := single(c.Bytes); err != nil {
 			return nil, fmt.Errorf("cms: encode: content: %w", err)
 		}
-		if cbasn1.Tag(c.Bytes[0])&^0x20 == cbasn1.OCTET_STRING {
-			return nil, errors.New("cms: encode: content of PKCS #7 is an OCTET STRING")
+		if cbasn1.Tag(c.Bytes[0]) != cbasn1.SEQUENCE {
+			return nil, errors.New("cms: encode: content of PKCS #7 is no SEQUENCE")
 		}
 		t.content, t.pkcs7Style = c.Bytes, true
 	default:

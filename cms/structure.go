@@ -22,7 +22,7 @@ type structure struct {
 	hasCRLs    bool
 	crls       []byte // contents of [1]
 	signers    []signerStructure
-	pkcs7Style bool // content is no OCTET STRING
+	pkcs7Style bool // content is a SEQUENCE, no OCTET STRING
 }
 
 type signerStructure struct {
@@ -169,6 +169,10 @@ func (t *structure) parseEncap(encap cryptobyte.String) error {
 	}
 	if t.typ.Equal(OIDData) {
 		return syntax("content of type data is no OCTET STRING")
+	}
+	// The digest leaves out the tag: one that may vary could be changed unnoticed.
+	if tag != cbasn1.SEQUENCE {
+		return syntax("content is neither OCTET STRING nor SEQUENCE")
 	}
 	t.pkcs7Style = true
 	return walk(e, 0)
