@@ -289,6 +289,8 @@ var authority = sync.OnceValues(func() (*pki, error) {
 	return p, err
 })
 
+func emptyPool() *x509.CertPool { return x509.NewCertPool() }
+
 func newPKI(t testing.TB) *pki {
 	t.Helper()
 	p, err := authority()

@@ -60,8 +60,8 @@ func parseTable(b []byte) ([]entry, error) {
 			if len(pad) >= 8 || slices.ContainsFunc(pad, func(c byte) bool { return c != 0 }) {
 				return nil, malformed("%d bytes after the signature in entry %d of the certificate table: only padding may stand there", len(pad), n)
 			}
-			if int64(len(der)) > length-certHeaderSize {
-				return nil, malformed("signature ends beyond entry %d of the certificate table", n)
+			if exact := int64(len(der)) + certHeaderSize; length != exact && length != next {
+				return nil, malformed("entry %d of the certificate table has %d bytes: want %d, or %d with padding", n, length, exact, exact+padding(exact))
 			}
 			e.der = der
 		} else if slices.ContainsFunc(b[length:next], func(c byte) bool { return c != 0 }) {
