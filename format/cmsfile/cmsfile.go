@@ -1,0 +1,335 @@
+// Package cmsfile is the format "cms": a detached CMS signature (RFC 5652) over
+// any file, in a file ".p7s" of its own, as `openssl cms -verify -binary` takes it.
+//
+// A plan is the digest of the file. Signed are the attributes contentType
+// (id-data), messageDigest, algorithm protection (RFC 6211) and, if asked for,
+// signingTime: the keeper's clock, never the requester's.
+//
+// Invariants:
+//
+//  1. The file is read once, in constant memory, for a plan and for verifying.
+//  2. Assemble signs signed attributes only, never content and never a digest
+//     alone; the plan has no body that could say anything else.
+//  3. Verify wants every signer of the .p7s to be right: certificate for code
+//     signing under a root, content, algorithms. A .p7s with content of its own,
+//     or without signers, is refused.
+//  4. Timestamps count only under Trust.TimestampRoots; then one that is wrong
+//     makes the signature wrong.
+//
+// A caller may not conclude that the file is of any kind: "cms" signs anything,
+// which is why Detect never proposes it for a file that is not a .p7s itself.
+// The name and size of the file are not signed.
+package cmsfile
+
+import (
+	"context"
+	"crypto"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/greatseal-io/greatseal/cms"
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/sigalg"
+	"github.com/greatseal-io/greatseal/tsp"
+)
+
+// Name is the format's word in charters and plans.
+const Name = "cms"
+
+// Suffix is that of the detached signature.
+const Suffix = ".p7s"
+
+// maxSidecar limits what is read as a .p7s.
+const maxSidecar = 4 << 20
+
+// Format is the format; its zero value is ready.
+type Format struct{}
+
+// New returns the format. It is a format.Stamper too.
+func New() format.Format { return Format{} }
+
+var _ format.Stamper = Format{}
+
+// Name is "cms".
+func (Format) Name() string { return Name }
+
+// Options are the digest and whether the time of signing is signed.
+func (Format) Options() []format.Option {
+	return []format.Option{
+		{Name: "digest", Help: "digest of the file; it must be the signing scheme's own", Values: []string{"sha256", "sha384", "sha512"}, Default: "sha256"},
+		{Name: "signing-time", Help: "sign the keeper's time along", Values: []string{"false", "true"}, Default: "false"},
+	}
+}
+
+// Detect is true for a detached .p7s, which can be inspected, and for nothing
+// else: the user names this format.
+func (Format) Detect(a format.Artifact) bool {
+	var head [1]byte
+	if format.ReadFull(a, head[:], 0) != nil || head[0] != 0x30 {
+		return false
+	}
+	_, err := readSidecar(a)
+	return err == nil
+}
+
+// Plan digests a.
+func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*format.Plan, error) {
+	p, err := p.Check(f)
+	if err != nil {
+		return nil, err
+	}
+	h, err := format.HashByName(p["digest"])
+	if err != nil {
+		return nil, err
+	}
+	sums, err := format.Sum(ctx, a, h)
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	return &format.Plan{
+		Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: sums[0],
+		Params: []format.Fact{{Name: "digest", Value: p["digest"]}, {Name: "signing-time", Value: p["signing-time"]}},
+		Body:   []byte{},
+	}, nil
+}
+
+// spec derives what is signed, and refuses a plan that Plan does not make.
+func (f Format) spec(p *format.Plan, id format.Identity, at time.Time) (cms.SignerSpec, error) {
+	var none cms.SignerSpec
+	if err := p.Check(); err != nil {
+		return none, err
+	}
+	switch {
+	case p.Format != Name || p.Version != 1:
+		return none, fmt.Errorf("cmsfile: plan of format %.40q, version %d", p.Format, p.Version)
+	case len(p.Body) != 0 || len(p.Facts) != 0:
+		return none, errors.New("cmsfile: plan with a body or facts: there are none")
+	case len(p.Params) != 2 || p.Params[0].Name != "digest" || p.Params[1].Name != "signing-time":
+		return none, errors.New("cmsfile: plan's options are not this format's")
+	case p.Params[0].Value != p.Digest:
+		return none, errors.New("cmsfile: plan's digest is not the one of its options")
+	case len(id.Chain) == 0 || id.Chain[0] == nil:
+		return none, errors.New("cmsfile: the key has no certificate")
+	}
+	if _, err := (format.Params{"signing-time": p.Params[1].Value}).Check(f); err != nil {
+		return none, err
+	}
+	h, err := format.HashByName(p.Digest)
+	if err != nil {
+		return none, err
+	}
+	s := cms.SignerSpec{ContentType: cms.OIDData, ContentDigest: p.Content, Digest: h, Scheme: id.Scheme, AlgorithmProtection: true}
+	if p.Params[1].Value == "true" {
+		t, err := signingTime(at)
+		if err != nil {
+			return none, err
+		}
+		s.Attributes = append(s.Attributes, cms.NewAttribute(cms.OIDSigningTime, t))
+	}
+	return s, nil
+}
+
+// signingTime encodes Time (RFC 5652 section 11.3): UTCTime through 2049.
+func signingTime(at time.Time) ([]byte, error) {
+	at = at.UTC().Truncate(time.Second)
+	if at.Year() < 2000 || at.Year() > 9999 {
+		return nil, fmt.Errorf("cmsfile: signing time %s: want the years 2000 to 9999", at.Format(time.RFC3339))
+	}
+	var b cryptobyte.Builder
+	if at.Year() < 2050 {
+		b.AddASN1UTCTime(at)
+	} else {
+		b.AddASN1GeneralizedTime(at)
+	}
+	return b.Bytes()
+}
+
+// Assemble returns the signed attributes, in one round.
+func (f Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done [][]byte) ([]format.ToBeSigned, error) {
+	s, err := f.spec(p, id, at)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.SignedAttributes()
+	if errors.Is(err, cms.ErrAlgorithm) {
+		return nil, fmt.Errorf("cmsfile: plan has digest %s: scheme %s wants digest=%s: %w", p.Digest, id.Scheme, format.HashName(cms.DigestFor(id.Scheme)), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	switch len(done) {
+	case 0:
+		return []format.ToBeSigned{{Scheme: id.Scheme, Message: m}}, nil
+	case 1:
+		return nil, nil
+	}
+	return nil, fmt.Errorf("cmsfile: %d signatures: there is one round", len(done))
+}
+
+// Attach makes the .p7s. It refuses a file of another size than the plan's and a
+// signature that the identity did not make over the plan.
+func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
+	tbs, err := f.Assemble(p, id, at, nil)
+	if err != nil {
+		return nil, err
+	}
+	if a.Size() != p.Size {
+		return nil, fmt.Errorf("cmsfile: %s has %d bytes: the plan is for %d", a.Name(), a.Size(), p.Size)
+	}
+	if len(sigs) != 1 {
+		return nil, fmt.Errorf("cmsfile: %d signatures: one is wanted", len(sigs))
+	}
+	pub, err := cms.PublicKey(id.Chain[0])
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	if err := sigalg.Verify(pub, id.Scheme, tbs[0].Message, sigs[0].Value); err != nil {
+		return nil, fmt.Errorf("cmsfile: signature does not fit plan and certificate: %w", err)
+	}
+	s, err := f.spec(p, id, at)
+	if err != nil {
+		return nil, err
+	}
+	der, err := cms.Encode(cms.Content{Type: cms.OIDData}, id.Chain, cms.SignerInfo{Spec: s, Signature: sigs[0].Value, Certificate: id.Chain[0]})
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	if sigs[0].Timestamp != nil {
+		if der, err = addToken(der, 0, sigs[0].Value, sigs[0].Timestamp); err != nil {
+			return nil, err
+		}
+	}
+	return &format.Patch{Size: p.Size, Sidecar: &format.Sidecar{Suffix: Suffix, Data: der}}, nil
+}
+
+// addToken adds a token that is over this signature value.
+func addToken(der []byte, signer int, value, token []byte) ([]byte, error) {
+	t, err := tsp.ParseToken(token)
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	if _, err := t.VerifySignature(digestOf(value)); err != nil {
+		return nil, fmt.Errorf("cmsfile: timestamp: %w", err)
+	}
+	der, err = cms.AddUnsigned(der, signer, cms.NewAttribute(cms.OIDTimeStampToken, token))
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	return der, nil
+}
+
+// digestOf digests b under the hash that is asked for.
+func digestOf(b []byte) func(crypto.Hash) ([]byte, error) {
+	return func(h crypto.Hash) ([]byte, error) {
+		if !h.Available() {
+			return nil, fmt.Errorf("cmsfile: hash %v is not available", h)
+		}
+		x := h.New()
+		x.Write(b)
+		return x.Sum(nil), nil
+	}
+}
+
+// Unstamped returns the signatures of a .p7s without a timestamp.
+func (Format) Unstamped(_ context.Context, _ format.Artifact, detached []byte) ([]format.StampTarget, error) {
+	d, err := parse(detached)
+	if err != nil {
+		return nil, err
+	}
+	var out []format.StampTarget
+	for i, s := range d.Signers {
+		if _, ok := s.UnsignedAttribute(cms.OIDTimeStampToken); !ok {
+			out = append(out, format.StampTarget{Index: i, Message: s.Signature})
+		}
+	}
+	return out, nil
+}
+
+// Stamp adds the token: the patch is the new .p7s.
+func (Format) Stamp(_ context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
+	d, err := parse(detached)
+	if err != nil {
+		return nil, err
+	}
+	if target.Index < 0 || target.Index >= len(d.Signers) {
+		return nil, fmt.Errorf("cmsfile: signature %d of %d", target.Index, len(d.Signers))
+	}
+	s := d.Signers[target.Index]
+	if _, ok := s.UnsignedAttribute(cms.OIDTimeStampToken); ok {
+		return nil, fmt.Errorf("cmsfile: signature %d has a timestamp", target.Index)
+	}
+	der, err := addToken(detached, target.Index, s.Signature, token)
+	if err != nil {
+		return nil, err
+	}
+	return &format.Patch{Size: a.Size(), Sidecar: &format.Sidecar{Suffix: Suffix, Data: der}}, nil
+}
+
+// parse reads a detached signature over data.
+func parse(der []byte) (*cms.SignedData, error) {
+	switch {
+	case len(der) == 0:
+		return nil, errors.New("cmsfile: no detached signature (" + Suffix + ") was given")
+	case len(der) > maxSidecar:
+		return nil, fmt.Errorf("cmsfile: signature of %d bytes: at most %d", len(der), maxSidecar)
+	}
+	d, err := cms.Parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("cmsfile: %w", err)
+	}
+	switch {
+	case !d.Type.Equal(cms.OIDData):
+		return nil, fmt.Errorf("cmsfile: content type %v: want data", d.Type)
+	case d.Content != nil:
+		return nil, errors.New("cmsfile: signature carries its content: a detached one is wanted")
+	case len(d.Signers) == 0:
+		return nil, errors.New("cmsfile: nobody signed")
+	}
+	return d, nil
+}
+
+func readSidecar(a format.Artifact) (*cms.SignedData, error) {
+	if a.Size() > maxSidecar {
+		return nil, fmt.Errorf("cmsfile: %d bytes are too many for a signature", a.Size())
+	}
+	b := make([]byte, a.Size())
+	if err := format.ReadFull(a, b, 0); err != nil {
+		return nil, err
+	}
+	return parse(b)
+}
+
+// signedTime reads signingTime, if it is there.
+func signedTime(s *cms.ParsedSigner) (time.Time, bool, error) {
+	a, ok := s.Attribute(cms.OIDSigningTime)
+	if !ok {
+		return time.Time{}, false, nil
+	}
+	bad := fmt.Errorf("cmsfile: signing time is not acceptable")
+	if len(a.Values) != 1 {
+		return time.Time{}, false, bad
+	}
+	v := cryptobyte.String(a.Values[0].FullBytes)
+	var t time.Time
+	switch {
+	case v.PeekASN1Tag(cbasn1.UTCTime) && v.ReadASN1UTCTime(&t) && v.Empty(),
+		v.PeekASN1Tag(cbasn1.GeneralizedTime) && v.ReadASN1GeneralizedTime(&t) && v.Empty():
+		return t.UTC(), true, nil
+	}
+	return time.Time{}, false, bad
+}
+
+func attributeName(oid asn1.ObjectIdentifier) string {
+	switch {
+	case oid.Equal(cms.OIDTimeStampToken):
+		return "timestamp"
+	case oid.Equal(cms.OIDNestedSignature):
+		return "nested signature"
+	}
+	return oid.String()
+}

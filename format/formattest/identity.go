@@ -1,0 +1,111 @@
+// Package formattest holds every format to the promises of package format:
+// [Run] is the conformance suite, [Identity] makes who signs in tests, and
+// [TwoRounds] is a format with two signatures, the second over the first, that
+// exists for tests alone.
+package formattest
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/asn1"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/greatseal-io/greatseal/cms/cmstest"
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/sigalg"
+	"github.com/greatseal-io/greatseal/tsp"
+)
+
+// At is the time at which tests sign and verify.
+var At = cmstest.At
+
+// Signer is a key in memory with a certificate for code signing, which a test
+// authority issued.
+type Signer struct {
+	format.Identity
+	Root *cmstest.Identity // the authority
+	key  *cmstest.Identity
+}
+
+// Identity makes a signer with a key of the kind, which signs under the kind's
+// default scheme. The chain is leaf and intermediate; the root is left out.
+// change may make something else of the leaf.
+func Identity(tb testing.TB, kind sigalg.Key, change ...func(*x509.Certificate)) *Signer {
+	tb.Helper()
+	root := cmstest.NewRoot(tb)
+	key := root.Authority(tb, "Test Intermediate").Issue(tb, "Test Signer "+string(kind), kind, change...)
+	return &Signer{format.Identity{Scheme: kind.Default(), Public: key.Key.Public(), Chain: key.Chain}, root, key}
+}
+
+// With is the same signer under another scheme of its key.
+func (s *Signer) With(scheme sigalg.Scheme) *Signer {
+	c := *s
+	c.Scheme = scheme
+	return &c
+}
+
+// Sign signs a message under the signer's scheme.
+func (s *Signer) Sign(tb testing.TB, message []byte) []byte {
+	tb.Helper()
+	return s.key.Sign(tb, s.Scheme, message)
+}
+
+// Trust believes this signer, by root and by key, and its authority's timestamps.
+func (s *Signer) Trust() format.Trust {
+	return format.Trust{Roots: s.Root.Pool(), TimestampRoots: s.Root.Pool(), Keys: []crypto.PublicKey{s.Public}, Now: At}
+}
+
+// Timestamp makes an RFC 3161 token over value, by a time-stamping authority
+// under the signer's root.
+func (s *Signer) Timestamp(tb testing.TB, value []byte, at time.Time) []byte {
+	tb.Helper()
+	tsa := s.Root.IssueTSA(tb, "Test Time", sigalg.P256)
+	h := crypto.SHA256
+	req := tsp.NewRequest(h, sum(h, value), big.NewInt(4711), nil, true)
+	cfg := tsp.AuthorityConfig{Chain: tsa.Chain, Policy: asn1.ObjectIdentifier{1, 2, 3, 4}, Scheme: sigalg.ECDSASHA256}
+	p, err := tsp.Issue(req, cfg, big.NewInt(1), at)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	der, err := p.Finish(tsa.Sign(tb, sigalg.ECDSASHA256, p.ToBeSigned()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	t, err := tsp.ParseResponse(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t.CMS.Raw
+}
+
+func sum(h crypto.Hash, b []byte) []byte {
+	x := h.New()
+	x.Write(b)
+	return x.Sum(nil)
+}
+
+// SignAll makes the signatures of all rounds of a plan.
+func SignAll(tb testing.TB, f format.Format, p *format.Plan, s *Signer, at time.Time) []format.Signature {
+	tb.Helper()
+	var done [][]byte
+	var out []format.Signature
+	for range 8 {
+		tbs, err := f.Assemble(p, s.Identity, at, done)
+		if err != nil {
+			tb.Fatalf("assemble round %d: %v", len(done), err)
+		}
+		if len(tbs) == 0 {
+			return out
+		}
+		if len(tbs) != 1 {
+			tb.Fatalf("assemble round %d: %d messages: one a round", len(done), len(tbs))
+		}
+		sig := s.With(tbs[0].Scheme).Sign(tb, tbs[0].Message)
+		done = append(done, sig)
+		out = append(out, format.Signature{Value: sig})
+	}
+	tb.Fatal("more than 8 rounds")
+	return nil
+}
