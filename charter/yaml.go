@@ -185,6 +185,8 @@ func (r *reader) read(n *yaml.Node, v reflect.Value, path string) {
 			i, err := strconv.ParseInt(n.Value, 10, 63)
 			if err != nil || n.Style != 0 || strconv.FormatInt(i, 10) != n.Value || v.Kind() == reflect.Uint64 && i < 0 {
 				r.add(n, path, "%.40q: want a whole number", n.Value)
+			} else if i == 0 {
+				r.add(n, path, "0 says nothing: want 1 or more, or leave it out")
 			} else if v.Kind() == reflect.Uint64 {
 				v.SetUint(uint64(i))
 			} else {

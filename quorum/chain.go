@@ -127,7 +127,11 @@ func (c *Chain) Extend(ev Evidence, at time.Time) error {
 	}
 	l := Link{Evidence: Evidence{Request: bytes.Clone(ev.Request)}, At: at}
 	for _, e := range ev.Endorsements {
-		l.Endorsements = append(l.Endorsements, bytes.Clone(e))
+		// What is no envelope counted for nothing, and has no place in a file
+		// that everybody can read.
+		if _, err := statement.DecodeEnvelope(e); err == nil {
+			l.Endorsements = append(l.Endorsements, bytes.Clone(e))
+		}
 	}
 	c.links = append(c.links, l)
 	c.versions = append(c.versions, ix)
@@ -305,6 +309,9 @@ func DecodeChain(pin *statement.ID, b []byte) (*Chain, error) {
 		return nil, err
 	}
 	for _, l := range f.Links {
+		if err := statement.CheckTime("at", l.At); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrChain, err)
+		}
 		ev := Evidence{Request: l.Request}
 		for _, e := range l.Endorsements {
 			ev.Endorsements = append(ev.Endorsements, e)
