@@ -1,0 +1,148 @@
+package charter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// Warning is something that a charter may say and probably does not mean.
+type Warning struct {
+	Path string `json:"path"`
+	Code string `json:"code"` // stable: "two-groups", "no-veto", …
+	Text string `json:"text"`
+}
+
+func (w Warning) String() string { return w.Path + ": " + w.Text }
+
+// Lint lists warnings about a charter that has passed its Check, in order of path.
+func Lint(c *Charter) []Warning {
+	l := &linter{c: c}
+	used := map[string]bool{}
+	for _, n := range sorted(c.Policies) {
+		p := c.Policies[n]
+		at := "policies." + n
+		l.rule(at+".rule", p.Rule, used)
+		if !p.Rule.Unattended && len(p.Rule.Veto) == 0 {
+			l.add(at+".rule.veto", "no-veto", "nobody can say no: name a group whose members can")
+		}
+		if !p.Rule.Unattended && p.Rule.Quorum != nil && !l.people(p.Rule.Quorum) {
+			l.add(at+".rule.quorum", "machines-only", "machines alone decide: no person looks at what is signed")
+		}
+		if strings.HasPrefix(string(c.Keys[p.Key].URI), "soft:") && !p.Rule.Unattended {
+			l.add(at+".key", "software-key", fmt.Sprintf("%s is a software key: the CA/Browser Forum wants code-signing keys in hardware", p.Key))
+		}
+		if p.Rule.Unattended && len(p.Names) == 0 && len(p.Purposes) == 0 {
+			l.add(at+".rule.unattended", "unattended-anything", "whoever may ask gets anything signed: name patterns or purposes")
+		}
+	}
+	for _, n := range sorted(c.Commands) {
+		r := c.Commands[n]
+		l.rule("commands."+string(n), r, used)
+		if r.Unattended && n != statement.KeySuspend {
+			l.add("commands."+string(n)+".unattended", "unattended-command", fmt.Sprintf("one signature is enough for %s", n))
+		}
+	}
+	l.commands()
+	for _, n := range sorted(c.Groups) {
+		if !used[n] {
+			l.add("groups."+n, "unused-group", "is in no rule")
+		}
+	}
+	for _, n := range sorted(c.Keys) {
+		if !l.keyUsed(n) {
+			l.add("keys."+n, "unused-key", "no policy signs with it")
+		}
+	}
+	slices.SortStableFunc(l.out, func(a, b Warning) int { return strings.Compare(a.Path, b.Path) })
+	return l.out
+}
+
+type linter struct {
+	c   *Charter
+	out []Warning
+}
+
+func (l *linter) add(path, code, text string) { l.out = append(l.out, Warning{path, code, text}) }
+
+func (l *linter) keyUsed(name string) bool {
+	if t := l.c.Timestamping; t != nil && t.Key == name {
+		return true
+	}
+	for _, p := range l.c.Policies {
+		if p.Key == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *linter) people(n *Node) bool {
+	return slices.ContainsFunc(n.Leaves(), func(n *Node) bool { return !l.c.machineLeaf(n) })
+}
+
+func (l *linter) rule(at string, r Rule, used map[string]bool) {
+	for _, n := range slices.Concat(r.Requesters, r.Veto) {
+		used[n] = true
+	}
+	if r.Quorum == nil {
+		return
+	}
+	for _, g := range r.Veto {
+		// A veto group of machines, or of one person, is one failure or one
+		// holiday away from blocking everything, or nothing.
+		if len(l.c.Groups[g].Members) == 1 {
+			l.add(at+".veto", "veto-of-one", fmt.Sprintf("group %s has one member: one key stops everything", g))
+		}
+	}
+	first := map[string]string{}
+	for _, leaf := range r.Quorum.Leaves() {
+		used[leaf.Name()] = true
+		for _, m := range l.c.Members(leaf.Name()) {
+			if g, ok := first[m]; ok && g != leaf.Name() {
+				l.add(at+".quorum", "two-groups", fmt.Sprintf("%s is in %s and in %s: he counts for one of them only", m, g, leaf.Name()))
+				continue
+			}
+			first[m] = leaf.Name()
+			if o := l.c.Machines[m].Owner; o != "" {
+				l.add(at+".quorum", "owned-gate", fmt.Sprintf("%s belongs to %s: the two count once, and it has no vote when he asks", m, o))
+			}
+		}
+	}
+	if need := r.Endorsements; need != 0 && need > Duration(r.Lifetime()) {
+		l.add(at+".endorsements", "endorsements-outlive", "endorsements cannot outlive their request: this is never reached")
+	}
+}
+
+func (l *linter) commands() {
+	c := l.c
+	if r, ok := c.Commands[statement.KeySuspend]; len(c.Keys) > 0 {
+		switch {
+		case !ok:
+			l.add("commands.key.suspend", "no-suspend", "nobody can stop a key: let one officer, unattended")
+		case !r.Unattended:
+			l.add("commands.key.suspend", "slow-suspend", "stopping a key waits for a quorum: in an emergency one officer should be enough (unattended: true)")
+		}
+		if _, ok := c.Commands[statement.KeyResume]; !ok {
+			l.add("commands.key.resume", "no-resume", "nobody can resume a key that was suspended")
+		}
+		if _, ok := c.Commands[statement.KeyGenerate]; !ok {
+			l.add("commands.key.generate", "no-generate", "nobody can make the keys that this charter declares")
+		}
+	}
+	if r := c.Commands[statement.CharterReplace]; r.Quorum != nil {
+		voters := map[string]bool{}
+		for _, leaf := range r.Quorum.Leaves() {
+			for _, m := range c.Members(leaf.Name()) {
+				if _, ok := c.People[m]; ok {
+					voters[m] = true
+				}
+			}
+		}
+		if len(voters) == 1 {
+			l.add("commands.charter.replace.quorum", "single-officer", fmt.Sprintf("%s is the only officer: without that key this charter can never be changed", sorted(voters)[0]))
+		}
+	}
+}
