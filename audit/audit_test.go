@@ -405,7 +405,7 @@ func TestPaths(t *testing.T) {
 		"tile/0/000":                {H: 8, L: 0, N: 0, W: 256},
 		"tile/0/x001/067":           {H: 8, L: 0, N: 1067, W: 256},
 		"tile/5/000.p/255":          {H: 8, L: 5, N: 0, W: 255},
-		"tile/3/x001/x234/067.p/1":  {H: 8, L: 3, N: 1234067, W: 1},
+		"tile/2/x001/x234/067.p/1":  {H: 8, L: 2, N: 1234067, W: 1},
 		"tile/entries/x999/999.p/8": {H: 8, L: -1, N: 999999, W: 8},
 	} {
 		if got := audit.TilePath(tile); got != path {
