@@ -26,7 +26,7 @@ type SignedData struct {
 	Content []byte
 	// ContentRaw is the content's element with tag and length, nil when detached.
 	ContentRaw []byte
-	// PKCS7 says that the content is no OCTET STRING.
+	// PKCS7 says that the content is a SEQUENCE, no OCTET STRING.
 	PKCS7 bool
 	// Certificates are those that parse; RawCertificates all that are embedded.
 	Certificates    []*x509.Certificate
@@ -220,7 +220,8 @@ func (s *ParsedSigner) Names(cert *x509.Certificate) bool {
 }
 
 // Certificate finds the signer's certificate among those embedded and others that
-// the caller knows; nil when it is in neither. Finding it says nothing about trust.
+// the caller knows; nil when it is in neither. Finding it says nothing about trust:
+// whoever can change the file can embed another one of that name.
 func (s *ParsedSigner) Certificate(others ...*x509.Certificate) *x509.Certificate {
 	for _, c := range slices.Concat(s.parent.Certificates, others) {
 		if s.Names(c) {

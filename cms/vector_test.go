@@ -177,3 +177,34 @@ func goldens() (out []golden) {
 	out = append(out, golden{"detached", sigalg.P256, spec(sigalg.ECDSASHA256, content), cms.Content{Type: cms.OIDData}, content})
 	return out
 }
+
+// What OpenSSL 3.5 signed with keys that openssl 3.0 does not know in CMS. It
+// verifies the files in testdata/golden, too.
+func TestVerifyOpenSSL35(t *testing.T) {
+	files, err := filepath.Glob("testdata/openssl-3.5/*.der")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%d files in testdata/openssl-3.5, want 3", len(files))
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			der, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := parse(t, der)
+			s := d.Signers[0]
+			if !s.Scheme.Valid() || s.Scheme.Hash() != 0 || s.RawSignedAttrs == nil {
+				t.Fatal(s.Scheme, s.RawSignedAttrs)
+			}
+			cert := s.Certificate()
+			if err := s.Verify(cert, d.ContentDigest); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(d.Content, content) {
+				t.Fatalf("content %q", d.Content)
+			}
+			wantErr(t, cms.ErrDigest, s.VerifyContent(cert, []byte("other")))
+			wantErr(t, cms.ErrDigest, s.Verify(cert, digester([]byte("other"))))
+		})
+	}
+}
