@@ -170,6 +170,8 @@ func TestSSHParseRefuses(t *testing.T) {
 		"rsa even exponent":      rsaBlob(65538, big3072),
 		"rsa even modulus":       rsaBlob(65537, new(big.Int).Lsh(big.NewInt(1), 3071)),
 		"rsa negative":           rsaBlob(65537, new(big.Int).Neg(big3072)),
+		"rsa padded modulus":     blob("ssh-rsa", "\x01\x00\x01", "\x00\x00"+string(big3072.Bytes())),
+		"rsa padded exponent":    blob("ssh-rsa", "\x00\x01\x00\x01", "\x00"+string(big3072.Bytes())),
 		"p224":                   blob("ecdsa-sha2-nistp224", "nistp224", string(point)),
 		"p256 of another curve":  blob("ecdsa-sha2-nistp256", "nistp256", string(point)),
 		"p256 at infinity":       blob("ecdsa-sha2-nistp256", "nistp256", "\x00"),
