@@ -135,7 +135,8 @@ type Vote struct {
 	Verdict     statement.Verdict `json:"verdict,omitzero"`
 	Created     time.Time         `json:"created,omitzero"`
 	Counted     bool              `json:"counted"`
-	Why         string            `json:"why"` // "counts for release", "lapsed: bob is no longer a member of release"
+	Standing    bool              `json:"standing"` // an authentic word of somebody who is asked, not superseded, even if others are enough
+	Why         string            `json:"why"`      // "counts for release", "lapsed: bob is no longer a member of release"
 }
 
 // Branch is one node of the quorum's tree, as far as it is filled.

@@ -44,7 +44,9 @@ func (j *judgement) votes(endorsements [][]byte) bool {
 		b := latest[name]
 		v := &j.d.Votes[b.index]
 		if b.e.Verdict == statement.Disapprove {
-			if g, ok := j.rule.veto[name]; ok {
+			g, veto := j.rule.veto[name]
+			v.Standing = veto || len(j.rule.stands[name]) > 0
+			if veto {
 				v.Counted, v.Why = true, "disapproves for "+g+", which has a veto"
 				if j.d.State == "" {
 					j.d.State, j.d.Code = Disapproved, Vetoed
@@ -62,6 +64,7 @@ func (j *judgement) votes(endorsements [][]byte) bool {
 			v.Why = why
 			continue
 		}
+		v.Standing = true
 		actors.sit(name, b.index)
 	}
 	f := j.rule.tree.Fill(actors.stands)

@@ -1,0 +1,361 @@
+// Package config reads the YAML files of servers, keepers and clients. Unknown
+// and repeated fields are refused, every new field has a good zero value, and no
+// field holds a secret: secrets stand in files of their own.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+const maxFile = 1 << 20
+
+// TLS names certificate files in PEM.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	CA   string `yaml:"ca"` // whose certificates the peer may show
+}
+
+// Server is the configuration of "greatseal server".
+type Server struct {
+	Listen    string         `yaml:"listen"`             // host:port or unix:PATH
+	TLS       *TLS           `yaml:"tls,omitempty"`      // mandatory beyond loopback; with CA, clients show certificates
+	URL       string         `yaml:"url,omitempty"`      // where clients reach it, for messages
+	Database  string         `yaml:"database"`           // sqlite:PATH or postgres://…
+	Blobs     string         `yaml:"blobs,omitempty"`    // folder of uploads; none: no uploads
+	Root      statement.ID   `yaml:"root"`               // ID of charter version 1
+	Keeper    Keeper         `yaml:"keeper"`             // where it is, or how to run it inside
+	Admins    []string       `yaml:"admins,omitempty"`   // people who make tokens
+	Webhooks  []Webhook      `yaml:"webhooks,omitempty"` //
+	Inspector *Inspector     `yaml:"inspector,omitempty"`
+	Log       Log            `yaml:"log,omitempty"`
+	Limits    Limits         `yaml:"limits,omitempty"`
+	Timestamp TimestampTrust `yaml:"timestamp,omitempty"`
+}
+
+// Keeper says how a server reaches its keeper. Exactly one of Socket, Address
+// and Embedded is set.
+type Keeper struct {
+	Socket   string    `yaml:"socket,omitempty"`  // Unix socket of greatseal-keeper
+	Address  string    `yaml:"address,omitempty"` // host:port, with TLS
+	TLS      *TLS      `yaml:"tls,omitempty"`
+	Embedded *KeeperIn `yaml:"embedded,omitempty"` // in this process: for development and small deployments
+}
+
+// KeeperIn is a keeper's own part: its folder and its keys.
+type KeeperIn struct {
+	Dir            string   `yaml:"dir"`                   // ledger
+	Keystore       string   `yaml:"keystore"`              // encrypted file of the soft: keys
+	PassphraseFile string   `yaml:"passphrase_file"`       // mode 0600
+	ReceiptKey     string   `yaml:"receipt_key,omitempty"` // default soft:keeper-receipts
+	LogKey         string   `yaml:"log_key,omitempty"`     // default soft:keeper-log
+	PKCS11         []PKCS11 `yaml:"pkcs11,omitempty"`      // greatseal-keeper only
+}
+
+// PKCS11 is one module and the token in it.
+type PKCS11 struct {
+	Module   string   `yaml:"module"`   // path of the shared library
+	PINFile  string   `yaml:"pin_file"` // mode 0600
+	Sessions int      `yaml:"sessions,omitempty"`
+	Env      []string `yaml:"env,omitempty"` // NAME=VALUE, for the module's own configuration
+}
+
+// KeeperServer is the configuration of "greatseal-keeper run".
+type KeeperServer struct {
+	KeeperIn `yaml:",inline"`
+	Root     statement.ID `yaml:"root"`
+	Socket   string       `yaml:"socket,omitempty"`
+	UIDs     []uint32     `yaml:"uids,omitempty"`   // who may connect to Socket; default: the own user
+	Listen   string       `yaml:"listen,omitempty"` // host:port, with TLS
+	TLS      *TLS         `yaml:"tls,omitempty"`
+	Clients  []string     `yaml:"clients,omitempty"` // names in the certificates that may connect to Listen
+}
+
+// Webhook is one receiver of notifications.
+type Webhook struct {
+	Name         string   `yaml:"name"`
+	URL          string   `yaml:"url"`
+	SecretFile   string   `yaml:"secret_file"`
+	Events       []string `yaml:"events,omitempty"`
+	AllowPrivate bool     `yaml:"allow_private,omitempty"`
+}
+
+// Inspector runs a machine endorser inside the server.
+type Inspector struct {
+	Name string `yaml:"name"` // of the machine in the charter
+	Key  string `yaml:"key"`  // its SSH private key file
+}
+
+// Log says who may read the log.
+type Log struct {
+	Private bool `yaml:"private,omitempty"` // only with the log scope; otherwise everybody
+}
+
+// Limits bound what clients may ask for; zero is the default.
+type Limits struct {
+	BodyBytes     int64   `yaml:"body_bytes,omitempty"`
+	PerSecond     float64 `yaml:"per_second,omitempty"` // requests of one principal
+	Burst         int     `yaml:"burst,omitempty"`
+	AnonPerSecond float64 `yaml:"anonymous_per_second,omitempty"`
+}
+
+// TimestampTrust names roots of foreign timestamp authorities whose tokens are
+// checked when they arrive.
+type TimestampTrust struct {
+	Roots string `yaml:"roots,omitempty"` // PEM file
+}
+
+// Client is the configuration of a person's or machine's command line.
+type Client struct {
+	Server   string       `yaml:"server,omitempty"` // https://…, http://127.0.0.1:…, unix:PATH
+	CA       string       `yaml:"ca,omitempty"`     // PEM file; default: the system's
+	Cert     string       `yaml:"cert,omitempty"`   // client certificate and key
+	Key      string       `yaml:"key,omitempty"`
+	Name     string       `yaml:"name,omitempty"`     // who one is in the charter
+	Identity string       `yaml:"identity,omitempty"` // SSH key: file, public key file (through ssh-agent), or "agent"
+	Root     statement.ID `yaml:"root,omitempty"`     // ID of charter version 1: pinned
+}
+
+// Read reads a file into v and makes the paths in it relative to the file's folder.
+func read(path string, v any) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	if len(b) > maxFile {
+		return fmt.Errorf("config: %s is larger than %d bytes", path, maxFile)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("config: %s: %w", path, err)
+	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("config: %s: more than one document", path)
+	}
+	return nil
+}
+
+// paths makes relative paths absolute, below dir.
+func paths(dir string, ps ...*string) {
+	for _, p := range ps {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+func (t *TLS) resolve(dir string) {
+	if t != nil {
+		paths(dir, &t.Cert, &t.Key, &t.CA)
+	}
+}
+
+func (t *TLS) check(what string) error {
+	if t == nil || t.Cert == "" || t.Key == "" {
+		return fmt.Errorf("config: %s: tls with cert and key is wanted", what)
+	}
+	return nil
+}
+
+func (k *KeeperIn) resolve(dir string) {
+	paths(dir, &k.Dir, &k.Keystore, &k.PassphraseFile)
+	for i := range k.PKCS11 {
+		paths(dir, &k.PKCS11[i].PINFile)
+	}
+	if k.ReceiptKey == "" {
+		k.ReceiptKey = "soft:keeper-receipts"
+	}
+	if k.LogKey == "" {
+		k.LogKey = "soft:keeper-log"
+	}
+}
+
+func (k *KeeperIn) check() error {
+	if k.Dir == "" || k.Keystore == "" || k.PassphraseFile == "" {
+		return errors.New("config: keeper: dir, keystore and passphrase_file are wanted")
+	}
+	for i, p := range k.PKCS11 {
+		if !filepath.IsAbs(p.Module) || p.PINFile == "" {
+			return fmt.Errorf("config: keeper: pkcs11[%d]: an absolute module path and a pin_file are wanted", i)
+		}
+	}
+	return nil
+}
+
+// Loopback reports whether a listen address is reached from this machine only.
+func Loopback(listen string) bool {
+	if strings.HasPrefix(listen, "unix:") {
+		return true
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// ReadServer reads and checks a server's configuration.
+func ReadServer(path string) (*Server, error) {
+	var c Server
+	if err := read(path, &c); err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	c.TLS.resolve(dir)
+	c.Keeper.TLS.resolve(dir)
+	paths(dir, &c.Blobs, &c.Keeper.Socket, &c.Timestamp.Roots)
+	if c.Keeper.Embedded != nil {
+		c.Keeper.Embedded.resolve(dir)
+	}
+	for i := range c.Webhooks {
+		paths(dir, &c.Webhooks[i].SecretFile)
+	}
+	if c.Inspector != nil {
+		paths(dir, &c.Inspector.Key)
+	}
+	if p, ok := strings.CutPrefix(c.Database, "sqlite:"); ok && p != "" && !filepath.IsAbs(p) {
+		c.Database = "sqlite:" + filepath.Join(dir, p)
+	}
+	if p, ok := strings.CutPrefix(c.Listen, "unix:"); ok && p != "" && !filepath.IsAbs(p) {
+		c.Listen = "unix:" + filepath.Join(dir, p)
+	}
+	return &c, c.check()
+}
+
+func (c *Server) check() error {
+	switch {
+	case c.Listen == "":
+		return errors.New("config: listen is missing: host:port or unix:PATH")
+	case c.Database == "":
+		return errors.New("config: database is missing: sqlite:PATH or postgres://…")
+	case c.Root == statement.ID{}:
+		return errors.New("config: root is missing: the ID of charter version 1, as \"greatseal charter id\" prints it")
+	}
+	if !Loopback(c.Listen) {
+		if err := c.TLS.check("listen beyond loopback"); err != nil {
+			return err
+		}
+		if c.TLS.CA == "" {
+			return errors.New("config: tls: ca is missing: beyond loopback, clients show a certificate")
+		}
+	}
+	n := 0
+	for _, set := range []bool{c.Keeper.Socket != "", c.Keeper.Address != "", c.Keeper.Embedded != nil} {
+		if set {
+			n++
+		}
+	}
+	if n != 1 {
+		return errors.New("config: keeper: want exactly one of socket, address and embedded")
+	}
+	if c.Keeper.Address != "" {
+		if err := c.Keeper.TLS.check("keeper"); err != nil {
+			return err
+		}
+		if c.Keeper.TLS.CA == "" {
+			return errors.New("config: keeper: tls: ca is missing")
+		}
+	}
+	if c.Keeper.Embedded != nil {
+		if len(c.Keeper.Embedded.PKCS11) > 0 {
+			return errors.New("config: keeper: embedded: PKCS #11 needs greatseal-keeper: run it and name its socket")
+		}
+		return c.Keeper.Embedded.check()
+	}
+	return nil
+}
+
+// ReadKeeper reads and checks a keeper's configuration.
+func ReadKeeper(path string) (*KeeperServer, error) {
+	var c KeeperServer
+	if err := read(path, &c); err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	c.KeeperIn.resolve(dir)
+	c.TLS.resolve(dir)
+	paths(dir, &c.Socket)
+	if (c.Socket == "") == (c.Listen == "") {
+		return nil, errors.New("config: want exactly one of socket and listen")
+	}
+	if c.Listen != "" {
+		if err := c.TLS.check("listen"); err != nil {
+			return nil, err
+		}
+		if c.TLS.CA == "" || len(c.Clients) == 0 {
+			return nil, errors.New("config: listen: tls.ca and clients are wanted: only named clients connect")
+		}
+	}
+	return &c, c.KeeperIn.check()
+}
+
+// ReadClient reads a client's configuration.
+func ReadClient(path string) (*Client, error) {
+	var c Client
+	if err := read(path, &c); err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	paths(dir, &c.CA, &c.Cert, &c.Key)
+	if c.Identity != "agent" {
+		paths(dir, &c.Identity)
+	}
+	if p, ok := strings.CutPrefix(c.Server, "unix:"); ok && !filepath.IsAbs(p) {
+		c.Server = "unix:" + filepath.Join(dir, p)
+	}
+	return &c, nil
+}
+
+// Secret reads a secret from a file that nobody else may read, without the line
+// end.
+func Secret(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("config: %s is readable by others: chmod 600 %s", path, path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	b = bytes.TrimRight(b, "\r\n")
+	if len(b) == 0 {
+		return nil, fmt.Errorf("config: %s is empty", path)
+	}
+	return b, nil
+}
+
+// Write writes v as YAML, readable by the owner only, replacing path atomically.
+func Write(path string, v any) error {
+	var b bytes.Buffer
+	e := yaml.NewEncoder(&b)
+	e.SetIndent(2)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, b.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	return os.Rename(tmp, path)
+}

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/credential"
+	"github.com/greatseal-io/greatseal/internal/notify"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// maxSteps is how often a step is decided anew because the request has moved.
+const maxSteps = 20
+
+// Endorse takes an endorsement or a disapproval. One that has arrived before is
+// no error. One that can never count is refused, and the refusal is logged.
+func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, error) {
+	env, err := statement.DecodeEnvelope(envelope)
+	if err != nil {
+		return nil, malformed("endorsement", err)
+	}
+	e, err := statement.Decode[statement.Endorsement](env.Payload)
+	if err != nil {
+		return nil, malformed("endorsement", err)
+	}
+	for range maxSteps {
+		r, err := s.cfg.Store.Request(ctx, e.Request)
+		if err != nil {
+			return nil, err
+		}
+		for _, old := range r.Endorsements {
+			if old.ID == env.ID() {
+				return r, nil
+			}
+		}
+		if r.State != store.Pending {
+			return nil, problem(409, "request-closed", "greatseal request show "+r.ID.String()[:12], "request %s is %s: it takes no more endorsements", r.ID.String()[:12], r.State)
+		}
+		now := s.now()
+		ev := evidenceOf(r)
+		ev.Endorsements = append(ev.Endorsements, envelope)
+		d, _ := s.Chain().Judge(ev, now, quorum.Options{Cache: s.cache})
+		if why := unfit(d); why != "" {
+			return nil, s.reject(ctx, env, r.ID, envelope, why, now)
+		}
+		c := &store.Change{
+			Request: r.ID, Revision: r.Revision, At: now, Code: string(d.Code), Detail: d.Reason,
+			Endorsement: &store.Endorsement{ID: env.ID(), Envelope: envelope, Endorser: e.Endorser, Verdict: e.Verdict, Arrived: now},
+		}
+		if err := s.enter(c, audit.KindEndorsement, r.ID, envelope, now); err != nil {
+			return nil, err
+		}
+		s.settle(c, r, d)
+		err = s.cfg.Store.Apply(ctx, c)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Metrics.Endorsed.Add(1)
+		s.changed()
+		if c.State == store.Endorsed {
+			s.start(r.ID)
+		}
+		return s.cfg.Store.Request(ctx, r.ID)
+	}
+	return nil, store.ErrConflict
+}
+
+// settle sets the state that a decision leads to, and whom to tell.
+func (s *Server) settle(c *store.Change, r *store.Request, d *quorum.Decision) {
+	switch {
+	case d.State == quorum.Granted, d.Code == quorum.NotYet, d.Code == quorum.OutsideWindow:
+		c.State = store.Endorsed
+	case d.State == quorum.Disapproved:
+		c.State = store.Disapproved
+		s.tell(c, notify.Disapproved, r, d.Reason)
+	case d.State == quorum.Refused:
+		c.State = store.Failed
+		s.tell(c, notify.Failed, r, d.Reason)
+	default:
+		c.State = store.Pending
+	}
+}
+
+// unfit says why the last endorsement of what d judged cannot count, now or ever;
+// it is empty for one that counts, or would if others did not.
+func unfit(d *quorum.Decision) string {
+	if len(d.Votes) == 0 {
+		return d.Reason
+	}
+	if v := d.Votes[len(d.Votes)-1]; !v.Counted && !v.Standing {
+		return v.Why
+	}
+	return ""
+}
+
+// reject logs an endorsement that was refused, once, and says why.
+func (s *Server) reject(ctx context.Context, env *statement.Envelope, id statement.ID, envelope []byte, why string, now time.Time) error {
+	s.Metrics.Rejected.Add(1)
+	p := problem(403, "endorsement-refused", "greatseal request show "+id.String()[:12]+" says whose endorsement is missing", "the endorsement does not count: %s", why)
+	c := &store.Change{At: now}
+	if err := s.enter(c, audit.KindRejection, id, envelope, now); err != nil {
+		return err
+	}
+	if err := s.cfg.Store.Apply(ctx, c); err != nil {
+		return errors.Join(p, err)
+	}
+	kick(s.sequence)
+	return p
+}
+
+// Cancel withdraws an open request. The requester signs the withdrawal: the
+// message is [CancelMessage].
+func (s *Server) Cancel(ctx context.Context, id statement.ID, who string, sig statement.Signature) (*store.Request, error) {
+	for range maxSteps {
+		r, err := s.cfg.Store.Request(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if r.State == store.Cancelled {
+			return r, nil
+		}
+		if !r.State.Open() {
+			return nil, problem(409, "request-closed", "", "request %s is %s", id.String()[:12], r.State)
+		}
+		if who != r.Requester {
+			return nil, problem(403, "not-requester", "an endorser can disapprove it", "request %s is %s's: only its requester cancels it", id.String()[:12], r.Requester)
+		}
+		cred, err := s.credential(who, credential.ID(sig.KeyID))
+		if err != nil {
+			return nil, err
+		}
+		if err := cred.Verify(credential.Login, CancelMessage(id), sig.Sig); err != nil {
+			return nil, problem(403, "requester-signature", "", "the withdrawal is not signed by %s", who)
+		}
+		now := s.now()
+		c := &store.Change{Request: id, Revision: r.Revision, State: store.Cancelled, At: now}
+		if err := s.enter(c, audit.KindCancel, id, []byte(who), now); err != nil {
+			return nil, err
+		}
+		s.tell(c, notify.Cancelled, r, "")
+		err = s.cfg.Store.Apply(ctx, c)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.changed()
+		return s.cfg.Store.Request(ctx, id)
+	}
+	return nil, store.ErrConflict
+}
+
+// CancelMessage is what the requester signs to withdraw a request.
+func CancelMessage(id statement.ID) []byte { return []byte("greatseal cancel v1\n" + id.String()) }
+
+// credential finds a credential of a person or machine of the charter in force.
+func (s *Server) credential(name string, id credential.ID) (credential.Credential, error) {
+	head := s.Charter()
+	list := head.People[name].Credentials
+	if m, ok := head.Machines[name]; ok {
+		list = m.Credentials
+	}
+	for _, c := range list {
+		if cred, err := c.Parse(); err == nil && cred.ID() == id {
+			return cred, nil
+		}
+	}
+	return nil, problem(403, "credential-unknown", "greatseal charter show lists the credentials", "%s is not a credential of %s", id, name)
+}
+
+func evidenceOf(r *store.Request) quorum.Evidence {
+	ev := quorum.Evidence{Request: r.Envelope}
+	for _, e := range r.Endorsements {
+		ev.Endorsements = append(ev.Endorsements, e.Envelope)
+	}
+	return ev
+}

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/merkle"
+	"github.com/greatseal-io/greatseal/statement"
+	"github.com/greatseal-io/greatseal/verify"
+)
+
+// logPatience is how long Evidence waits for the log to hold a receipt.
+const logPatience = 10 * time.Second
+
+// Evidence makes the evidence document of file index of an executed request.
+func (s *Server) Evidence(ctx context.Context, id statement.ID, index int) (*verify.Evidence, error) {
+	all, err := s.EvidenceOf(ctx, id, index, index+1)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// EvidenceOf makes the documents of files from to to (exclusive).
+func (s *Server) EvidenceOf(ctx context.Context, id statement.ID, from, to int) ([]*verify.Evidence, error) {
+	out, rc, err := s.Outcome(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if rc.Signed == nil {
+		return nil, problem(409, "nothing-signed", "", "request %s signed nothing: %s", id.String()[:12], rc.Command)
+	}
+	items, err := s.cfg.Store.Items(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if from < 0 || to > len(items) || from >= to || len(out.Signatures) != len(items) {
+		return nil, problem(404, "not-found", "", "request %s has files 0 to %d", id.String()[:12], len(items)-1)
+	}
+	r, err := s.cfg.Store.Request(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	log, err := s.logged(ctx, id, out.Receipt)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := s.Chain().Encode()
+	if err != nil {
+		return nil, fmt.Errorf("server: charter chain: %w", err)
+	}
+	leaves := make([]merkle.Hash, len(items))
+	sigs := make([]merkle.Hash, len(items))
+	for i := range items {
+		leaves[i] = format.Leaf(items[i])
+		sigs[i] = format.SignatureLeaf(leaves[i], out.Signatures[i])
+	}
+	itemTree, err := merkle.New(merkle.Items, leaves)
+	if err != nil {
+		return nil, err
+	}
+	sigTree, err := merkle.New(merkle.Signatures, sigs)
+	if err != nil {
+		return nil, err
+	}
+	var docs []*verify.Evidence
+	for i := from; i < to; i++ {
+		e := &verify.Evidence{Version: verify.EvidenceVersion, Chain: chain, Request: r.Envelope, Receipt: out.Receipt, Log: *log,
+			File: verify.EvidenceFile{Item: items[i], Signatures: out.Signatures[i], Certificates: out.Chain}}
+		for _, x := range r.Endorsements {
+			e.Endorsements = append(e.Endorsements, x.Envelope)
+		}
+		if e.File.ItemProof, err = itemTree.Prove(i); err != nil {
+			return nil, err
+		}
+		if e.File.SignatureProof, err = sigTree.Prove(i); err != nil {
+			return nil, err
+		}
+		docs = append(docs, e)
+	}
+	return docs, nil
+}
+
+// logged proves that the log holds the receipt of a request, and waits a little
+// for it.
+func (s *Server) logged(ctx context.Context, id statement.ID, receipt []byte) (*verify.EvidenceLog, error) {
+	ctx, cancel := context.WithTimeout(ctx, logPatience)
+	defer cancel()
+	for {
+		news := s.watch.wait()
+		refs, err := s.cfg.Store.EntriesOf(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		head, herr := s.LogHead(ctx)
+		for _, ref := range refs {
+			if ref.Kind != audit.KindReceipt || herr != nil || ref.Index >= head.Size() {
+				continue
+			}
+			entry, err := s.entry(ctx, ref.Index)
+			if err != nil {
+				return nil, err
+			}
+			e, err := audit.DecodeEntry(entry)
+			if err != nil {
+				return nil, err
+			}
+			body, err := e.Body(nil)
+			if err != nil || string(body) != string(receipt) {
+				continue // the receipt of an earlier refusal
+			}
+			p, err := audit.ProveInclusion(ctx, s.cfg.Store, head.Size(), ref.Index)
+			if err != nil {
+				return nil, err
+			}
+			return &verify.EvidenceLog{Checkpoint: string(head.Note()), Entry: entry, Inclusion: p}, nil
+		}
+		kick(s.sequence)
+		t := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return nil, problem(503, "log-behind", "try again in a moment: greatseal evidence "+id.String()[:12], "the log does not hold the receipt yet")
+		case <-news:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// entry reads one entry of the log.
+func (s *Server) entry(ctx context.Context, index int64) ([]byte, error) {
+	n, i := index/audit.TileWidth, int(index%audit.TileWidth)
+	b, err := s.cfg.Store.ReadBundle(ctx, n, i+1)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := audit.ParseBundle(b, i+1)
+	if err != nil {
+		return nil, err
+	}
+	return entries[i], nil
+}
+
+// Tile and Bundle serve the log.
+func (s *Server) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
+	out, err := s.cfg.Store.ReadTiles(ctx, []tlog.Tile{t})
+	if err != nil {
+		return nil, err
+	}
+	return out[0], nil
+}
+
+// Bundle serves entries.
+func (s *Server) Bundle(ctx context.Context, index int64, width int) ([]byte, error) {
+	return s.cfg.Store.ReadBundle(ctx, index, width)
+}
+
+// Body serves a body that the log only names.
+func (s *Server) Body(ctx context.Context, sum [32]byte) ([]byte, error) {
+	return s.cfg.Store.Body(ctx, sum)
+}

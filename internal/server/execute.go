@@ -1,0 +1,284 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/notify"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// leftBehind is how long an endorsed request may stand before another replica,
+// or this one after a restart, takes it up.
+const leftBehind = 5 * time.Second
+
+// start executes in the background, without waiting for the job loop.
+func (s *Server) start(id statement.ID) {
+	if s.closing.Load() {
+		return
+	}
+	s.work.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+		defer cancel()
+		if err := s.Execute(ctx, id); err != nil {
+			s.log.Warn("execution is left to a later try", "request", id, "error", err)
+		}
+	})
+}
+
+// resume takes up requests that were endorsed and not executed.
+func (s *Server) resume(ctx context.Context) error {
+	if err := s.reconcile(ctx); err != nil {
+		return err
+	}
+	ids, err := s.cfg.Store.Stuck(ctx, s.now().Add(-leftBehind), 1000)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s.start(id)
+	}
+	return nil
+}
+
+// Execute carries an endorsed request to the keeper and keeps the outcome. Doing
+// it again, here or on another replica, is safe.
+func (s *Server) Execute(ctx context.Context, id statement.ID) error {
+	_, err, _ := s.flight.Do(id.String(), func() (any, error) {
+		select {
+		case s.workers <- struct{}{}:
+			defer func() { <-s.workers }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return nil, s.execute(ctx, id)
+	})
+	return err
+}
+
+func (s *Server) execute(ctx context.Context, id statement.ID) error {
+	r, err := s.cfg.Store.Request(ctx, id)
+	if err != nil || r.State != store.Endorsed {
+		return err
+	}
+	if r.Code != "" && s.now().Before(r.Updated.Add(leftBehind)) {
+		return nil // refused a moment ago for a reason that time alone cures
+	}
+	items, err := s.cfg.Store.Items(ctx, id)
+	if err != nil {
+		return err
+	}
+	out, err := s.cfg.Keeper.Execute(ctx, &keeper.Order{Evidence: evidenceOf(r), Items: items})
+	if err != nil {
+		return fmt.Errorf("server: keeper: %w", err)
+	}
+	return s.keep(ctx, out)
+}
+
+// Receipt reads an outcome's receipt and checks that the keeper of the charter
+// signed it.
+func (s *Server) receipt(envelope []byte) (*statement.Envelope, *statement.Receipt, error) {
+	env, err := statement.DecodeEnvelope(envelope)
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: receipt: %w", err)
+	}
+	rc, err := statement.Decode[statement.Receipt](env.Payload)
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: receipt: %w", err)
+	}
+	pub, err := base64.StdEncoding.DecodeString(s.Charter().Keeper.Receipts)
+	if err != nil || len(pub) != ed25519.PublicKeySize || len(env.Signatures) != 1 || !ed25519.Verify(pub, statement.PAE(env.Payload), env.Signatures[0].Sig) {
+		return nil, nil, errors.New("server: a receipt that the charter's keeper has not signed")
+	}
+	return env, &rc, nil
+}
+
+// keep stores an outcome with all that follows from it, in one transaction.
+func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
+	_, rc, err := s.receipt(out.Receipt)
+	if err != nil {
+		return err
+	}
+	for range maxSteps {
+		if _, err := s.cfg.Store.Receipt(ctx, rc.Number); err == nil {
+			if r, err := s.cfg.Store.Request(ctx, rc.Request); err != nil || rc.Outcome == statement.Refused && (r.Code == rc.Code || !r.State.Open()) || r.State == store.Executed {
+				return nil // kept before
+			}
+		}
+		now := s.now()
+		c := &store.Change{At: now, Receipt: &store.Receipt{Number: rc.Number, Request: rc.Request, Outcome: rc.Outcome, Time: rc.Time, Envelope: out.Receipt}}
+		known, err := s.cfg.Store.Receipt(ctx, rc.Number)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if known == nil {
+			if err := s.enter(c, audit.KindReceipt, rc.Request, out.Receipt, now); err != nil {
+				return err
+			}
+		}
+		r, err := s.cfg.Store.Request(ctx, rc.Request)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if r != nil { // a request that this database does not know still gets its receipt logged
+			c.Request, c.Revision = r.ID, r.Revision
+			if err := s.follow(ctx, c, r, rc, out, now); err != nil {
+				return err
+			}
+		}
+		err = s.cfg.Store.Apply(ctx, c)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.count(rc)
+		if rc.Next != nil {
+			if err := s.Reload(ctx); err != nil {
+				s.log.Error("the new charter could not be loaded", "error", err)
+			}
+		}
+		s.changed()
+		return nil
+	}
+	return store.ErrConflict
+}
+
+func (s *Server) count(rc *statement.Receipt) {
+	if rc.Outcome == statement.Refused {
+		s.Metrics.Refused.Add(1)
+		return
+	}
+	s.Metrics.Executed.Add(1)
+	if rc.Signed != nil {
+		s.Metrics.Signatures.Add(int64(rc.Signed.Count))
+	}
+}
+
+// follow sets what becomes of the request after its receipt.
+func (s *Server) follow(ctx context.Context, c *store.Change, r *store.Request, rc *statement.Receipt, out *keeper.Outcome, now time.Time) error {
+	if rc.Outcome == statement.Refused {
+		c.Code, c.Detail = rc.Code, rc.Detail
+		switch {
+		case r.State != store.Endorsed:
+			c.Code, c.Detail = r.Code, r.Detail // a refusal from before; the request has moved on
+		case curable(rc.Code):
+			c.State = store.Endorsed
+		case rc.Code == string(quorum.QuorumPending):
+			c.State = store.Pending // an endorser has gone since
+		case rc.Code == string(quorum.Vetoed):
+			c.State = store.Disapproved
+			s.tell(c, notify.Disapproved, r, rc.Detail)
+		default:
+			c.State = store.Failed
+			s.tell(c, notify.Failed, r, rc.Detail)
+		}
+		return nil
+	}
+	c.State = store.Executed
+	data, err := format.Encode(out)
+	if err != nil {
+		return fmt.Errorf("server: outcome: %w", err)
+	}
+	c.Result = data
+	if rc.Next != nil {
+		if err := s.enter(c, audit.KindCharter, r.ID, r.Envelope, now); err != nil {
+			return err
+		}
+	}
+	if r.Policy != "" {
+		if p, ok := s.Charter().Policies[r.Policy]; ok && len(p.Timestamp) > 0 && s.cfg.Stamper != nil {
+			c.Jobs = append(c.Jobs, store.Job{Kind: jobTimestamp, Ref: r.ID.String(), RunAt: now})
+		}
+	}
+	s.tell(c, notify.Executed, r, "")
+	return nil
+}
+
+// curable are the keeper's refusals that pass by themselves, or when an officer
+// acts; the request waits until it expires.
+func curable(code string) bool {
+	return slices.Contains([]string{string(quorum.NotYet), string(quorum.OutsideWindow), "key-suspended", "key-unavailable"}, code)
+}
+
+// reconcile shows the keeper the newest receipt that is known here, and fetches
+// the ones that are not.
+func (s *Server) reconcile(ctx context.Context) error {
+	st, err := s.cfg.Keeper.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("server: keeper: %w", err)
+	}
+	last, err := s.cfg.Store.LastReceipt(ctx)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	var have uint64
+	if last != nil {
+		have = last.Number
+		if have > st.Receipts {
+			if err := s.cfg.Keeper.Observe(ctx, last.Envelope); err != nil {
+				return fmt.Errorf("server: the keeper's ledger ends at receipt %d, this database has %d: %w", st.Receipts, have, err)
+			}
+		}
+	}
+	missing, err := s.cfg.Store.MissingReceipts(ctx, st.Receipts, 1000)
+	if err != nil {
+		return err
+	}
+	for _, n := range missing {
+		outs, err := s.cfg.Keeper.Receipts(ctx, n, 1)
+		if err != nil {
+			return fmt.Errorf("server: keeper: receipt %d: %w", n, err)
+		}
+		for _, out := range outs {
+			if err := s.keep(ctx, out); err != nil {
+				return fmt.Errorf("server: receipt %d: %w", n, err)
+			}
+			s.log.Warn("a receipt that was missing here was fetched from the keeper", "number", n)
+		}
+	}
+	return nil
+}
+
+// Outcome returns the kept outcome of an executed request.
+func (s *Server) Outcome(ctx context.Context, id statement.ID) (*keeper.Outcome, *statement.Receipt, error) {
+	b, err := s.cfg.Store.Result(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		r, err := s.cfg.Store.Request(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, problem(409, "not-executed", "greatseal request show "+id.String()[:12], "request %s is %s: it has no result", id.String()[:12], r.State)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var out keeper.Outcome
+	if err := format.Decode(b, &out); err != nil {
+		return nil, nil, fmt.Errorf("server: outcome of %s: %w", id, err)
+	}
+	env, err := statement.DecodeEnvelope(out.Receipt)
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: outcome of %s: %w", id, err)
+	}
+	rc, err := statement.Decode[statement.Receipt](env.Payload)
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: outcome of %s: %w", id, err)
+	}
+	if !bytes.Equal(rc.Request[:], id[:]) {
+		return nil, nil, fmt.Errorf("server: outcome of %s is another request's", id)
+	}
+	return &out, &rc, nil
+}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/notify"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// Submit takes a signed request with its items. The same command as an open
+// request's attaches to that one: attached is true and the returned request is
+// the open one. A request that needs nobody is executed before Submit returns.
+func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r *store.Request, attached bool, err error) {
+	env, err := statement.DecodeEnvelope(envelope)
+	if err != nil {
+		return nil, false, malformed("request", err)
+	}
+	req, err := statement.Decode[statement.Request](env.Payload)
+	if err != nil {
+		return nil, false, malformed("request", err)
+	}
+	now := s.now()
+	d, grant := s.Chain().Judge(quorum.Evidence{Request: envelope}, now, quorum.Options{Cache: s.cache})
+	if d.State == quorum.Refused {
+		return nil, false, refusal(d)
+	}
+	files, upload, err := s.checkItems(ctx, env.ID(), &req, items, now)
+	if err != nil {
+		return nil, false, err
+	}
+	c := &store.Change{
+		New: &store.Request{
+			ID: env.ID(), Envelope: envelope, Command: req.Command.Name, Digest: req.Command.Digest(), Key: req.Command.KeyName(),
+			Requester: req.Requester, Count: len(items), Upload: upload, State: store.Pending,
+			Created: req.Created, Expires: req.Expires,
+		},
+		Items: items, Files: files, At: now,
+	}
+	if req.Command.Sign != nil {
+		c.New.Policy = req.Command.Sign.Policy
+	}
+	if grant != nil {
+		c.New.State = store.Endorsed
+	}
+	if err := s.enter(c, audit.KindRequest, env.ID(), envelope, now); err != nil {
+		return nil, false, err
+	}
+	if grant == nil {
+		s.tell(c, notify.Pending, c.New, "")
+	}
+	err = s.cfg.Store.Apply(ctx, c)
+	var open *store.OpenError
+	switch {
+	case errors.As(err, &open):
+		s.Metrics.Attached.Add(1)
+		r, err := s.cfg.Store.Request(ctx, open.Request)
+		return r, true, err
+	case errors.Is(err, store.ErrExists): // the same bytes again
+		s.Metrics.Attached.Add(1)
+		r, err := s.cfg.Store.Request(ctx, env.ID())
+		return r, true, err
+	case err != nil:
+		return nil, false, err
+	}
+	s.Metrics.Submitted.Add(1)
+	s.changed()
+	if grant != nil {
+		if err := s.Execute(ctx, env.ID()); err != nil {
+			s.log.Warn("execution is left to a later try", "request", env.ID(), "error", err)
+		}
+	}
+	r, err = s.cfg.Store.Request(ctx, env.ID())
+	return r, false, err
+}
+
+// refusal is the problem that a decision of refusal is to a caller.
+func refusal(d *quorum.Decision) *Problem {
+	return problem(403, string(d.Code), "greatseal charter show says who may ask for what", "%s", d.Reason)
+}
+
+// checkItems refuses at once what the keeper would refuse after everybody has
+// endorsed: items that are not those of the root, plans that cannot be assembled.
+func (s *Server) checkItems(ctx context.Context, id statement.ID, req *statement.Request, items [][]byte, now time.Time) ([]store.File, bool, error) {
+	a := req.Command.Sign
+	if a == nil {
+		if len(items) > 0 {
+			return nil, false, problem(400, "malformed", "", "command %s takes no items", req.Command.Name)
+		}
+		return nil, false, nil
+	}
+	if len(items) != a.Count {
+		return nil, false, problem(400, "items-mismatch", "sign again", "%d items: the request is about %d", len(items), a.Count)
+	}
+	root, err := format.ItemsRoot(items)
+	if err != nil || root.String() != a.Items {
+		return nil, false, problem(400, "items-mismatch", "sign again", "the items are not those of the request")
+	}
+	policy, ok := s.Charter().Policies[a.Policy]
+	if !ok {
+		return nil, false, problem(403, "policy-unknown", "greatseal charter show lists the policies", "policy %s is not in the charter", a.Policy)
+	}
+	ident, err := s.identity(ctx, a.Key)
+	if err != nil {
+		return nil, false, err
+	}
+	files := make([]store.File, len(items))
+	var formats []string
+	for i, b := range items {
+		it, p, err := format.DecodeItem(b)
+		if err != nil {
+			return nil, false, malformed(fmt.Sprintf("item %d", i), err)
+		}
+		f := s.format(p.Format)
+		if f == nil {
+			return nil, false, problem(400, "format-unknown", "greatseal formats lists what this server signs", "item %d (%s): format %q is not known here", i, it.Name, p.Format)
+		}
+		if !slices.Contains(formats, p.Format) {
+			formats = append(formats, p.Format)
+		}
+		if _, err := f.Assemble(p, *ident, statement.Seconds(now), nil); err != nil {
+			return nil, false, problem(400, "plan-refused", "", "item %d (%s): %v", i, it.Name, err)
+		}
+		files[i] = store.FileOf(id, i, it, p)
+	}
+	slices.Sort(formats)
+	if !slices.Equal(formats, a.Formats) {
+		return nil, false, problem(400, "items-mismatch", "sign again", "the items are of formats %v: the request says %v", formats, a.Formats)
+	}
+	if policy.Upload && s.cfg.Blobs == nil {
+		return nil, false, problem(503, "uploads-off", "the administrator configures a blob folder", "policy %s wants uploads, which this server does not take", a.Policy)
+	}
+	return files, policy.Upload, nil
+}
+
+// identity is what of a key is public, as the keeper has it.
+func (s *Server) identity(ctx context.Context, name string) (*format.Identity, error) {
+	st, err := s.cfg.Keeper.Status(ctx)
+	if err != nil {
+		return nil, problem(503, "keeper-away", "try again; nothing was lost", "the keeper does not answer: %v", err)
+	}
+	k, ok := s.Charter().Keys[name]
+	if !ok {
+		return nil, problem(403, "key-unknown", "greatseal charter show lists the keys", "key %s is not in the charter", name)
+	}
+	for _, ks := range st.Keys {
+		if ks.Name == name {
+			return Identity(k.SignatureScheme(), ks)
+		}
+	}
+	return nil, problem(409, "key-not-generated", "greatseal key generate "+name, "key %s has not been generated", name)
+}
+
+// Key returns the keeper's word on one key.
+func (s *Server) Key(ctx context.Context, name string) (*keeper.KeyStatus, error) {
+	st, err := s.cfg.Keeper.Status(ctx)
+	if err != nil {
+		return nil, problem(503, "keeper-away", "try again; nothing was lost", "the keeper does not answer: %v", err)
+	}
+	for _, k := range st.Keys {
+		if k.Name == name {
+			return &k, nil
+		}
+	}
+	return nil, problem(404, "key-unknown", "greatseal key list shows the keys", "key %s is not in the charter", name)
+}
+
+// enter adds the log entry of a change.
+func (s *Server) enter(c *store.Change, kind audit.Kind, id statement.ID, body []byte, now time.Time) error {
+	e := audit.NewEntry(kind, now, id, body)
+	data, err := e.Encode()
+	if err != nil {
+		return fmt.Errorf("server: log entry: %w", err)
+	}
+	le := store.LogEntry{Kind: kind, Request: id, Time: now, Data: data}
+	if sum, _, detached := e.Detached(); detached {
+		le.Body, le.BodySum = body, sum
+	}
+	c.Entries = append(c.Entries, le)
+	return nil
+}
+
+// changed wakes whoever waits for news.
+func (s *Server) changed() {
+	s.watch.news()
+	kick(s.sequence)
+	kick(s.jobs)
+}
+
+// parseChain reads certificates, leaf first.
+func parseChain(ders [][]byte) ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
+	for _, d := range ders {
+		c, err := x509.ParseCertificate(d)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
