@@ -3,8 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +14,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -86,29 +85,15 @@ func (s *Server) execute(ctx context.Context, id statement.ID) error {
 	return s.keep(ctx, out)
 }
 
-// Receipt reads an outcome's receipt and checks that the keeper of the charter
-// signed it.
-func (s *Server) receipt(envelope []byte) (*statement.Envelope, *statement.Receipt, error) {
-	env, err := statement.DecodeEnvelope(envelope)
-	if err != nil {
-		return nil, nil, fmt.Errorf("server: receipt: %w", err)
-	}
-	rc, err := statement.Decode[statement.Receipt](env.Payload)
-	if err != nil {
-		return nil, nil, fmt.Errorf("server: receipt: %w", err)
-	}
-	pub, err := base64.StdEncoding.DecodeString(s.Charter().Keeper.Receipts)
-	if err != nil || len(pub) != ed25519.PublicKeySize || len(env.Signatures) != 1 || !ed25519.Verify(pub, statement.PAE(env.Payload), env.Signatures[0].Sig) {
-		return nil, nil, errors.New("server: a receipt that the charter's keeper has not signed")
-	}
-	return env, &rc, nil
-}
-
 // keep stores an outcome with all that follows from it, in one transaction.
 func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
-	_, rc, err := s.receipt(out.Receipt)
+	pub, err := receipt.ParseKey(s.Charter().Keeper.Receipts)
 	if err != nil {
 		return err
+	}
+	rc, _, err := receipt.Verify(pub, out.Receipt)
+	if err != nil {
+		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
 	for range maxSteps {
 		if _, err := s.cfg.Store.Receipt(ctx, rc.Number); err == nil {
