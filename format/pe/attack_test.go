@@ -218,6 +218,9 @@ func TestMalformedTablesAreRefused(t *testing.T) {
 			if (err == nil) != accepted || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v: want one with %q", err, c.want)
 			}
+			if r, err := (Format{}).Inspect(context.Background(), file(f)); strings.Contains(c.want, "only PKCS #7") && (err != nil || !strings.Contains(r.Facts[len(r.Facts)-1].Value, "only PKCS #7")) {
+				t.Errorf("inspect: %v", err)
+			}
 			_, err = Format{}.Plan(context.Background(), file(f), nil)
 			if (err == nil) != accepted || err != nil && !strings.Contains(err.Error(), "existing=replace") {
 				t.Errorf("keep: %v", err)

@@ -312,6 +312,14 @@ func (p *pki) trust() format.Trust {
 	return format.Trust{Roots: p.pool, TimestampRoots: p.pool, Now: p.now}
 }
 
+// trustWith knows the issuers of a signer too, for signatures that carry only
+// the signer's own certificate.
+func (p *pki) trustWith(id string) format.Trust {
+	t := p.trust()
+	t.Intermediates = p.ids[id].id.Chain[1:]
+	return t
+}
+
 // token stamps a signature value.
 func (p *pki) token(t testing.TB, value []byte) []byte {
 	t.Helper()

@@ -13,9 +13,10 @@ import (
 // addWords adds b, which stands at an even offset, to acc. An odd last byte
 // counts as a word with a zero after it.
 func addWords(acc uint64, b []byte) uint64 {
-	var carry uint64
-	for len(b) >= 64 {
-		p := (*[64]byte)(b)
+	// Two sums, so that the processor need not wait for one carry after another.
+	var carry, other, otherCarry uint64
+	for len(b) >= 128 {
+		p := (*[128]byte)(b)
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(p[0:]), carry)
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(p[8:]), carry)
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(p[16:]), carry)
@@ -24,7 +25,15 @@ func addWords(acc uint64, b []byte) uint64 {
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(p[40:]), carry)
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(p[48:]), carry)
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(p[56:]), carry)
-		b = b[64:]
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[64:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[72:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[80:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[88:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[96:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[104:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[112:]), otherCarry)
+		other, otherCarry = bits.Add64(other, binary.LittleEndian.Uint64(p[120:]), otherCarry)
+		b = b[128:]
 	}
 	for len(b) >= 8 {
 		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b), carry)
@@ -33,7 +42,8 @@ func addWords(acc uint64, b []byte) uint64 {
 	var tail [8]byte
 	copy(tail[:], b)
 	acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(tail[:]), carry)
-	acc, carry = bits.Add64(acc, 0, carry)
+	acc, carry = bits.Add64(acc, other, carry)
+	acc, carry = bits.Add64(acc, otherCarry, carry)
 	return acc + carry
 }
 

@@ -77,8 +77,11 @@ func parseImage(a format.Artifact) (*image, error) {
 		return nil, malformed("%d bytes: a PE image has at most %d", im.size, int64(maxSize))
 	}
 	var dos [dosHeaderSize]byte
-	if err := readFull(a, dos[:], 0); err != nil || dos[0] != 'M' || dos[1] != 'Z' {
-		return nil, errors.Join(ErrNotPE, err)
+	if err := readFull(a, dos[:], 0); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotPE, err)
+	}
+	if dos[0] != 'M' || dos[1] != 'Z' {
+		return nil, ErrNotPE
 	}
 	at := int64(le32(dos[0x3c:]))
 	switch {
@@ -91,7 +94,7 @@ func parseImage(a format.Artifact) (*image, error) {
 	}
 	var coff [coffHeaderSize]byte
 	if err := readFull(a, coff[:], at); err != nil {
-		return nil, errors.Join(ErrNotPE, err)
+		return nil, fmt.Errorf("%w: %w", ErrNotPE, err)
 	}
 	if string(coff[:4]) != "PE\x00\x00" {
 		return nil, ErrNotPE

@@ -240,10 +240,26 @@ func TestEFIEntries(t *testing.T) {
 		"grub": real(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin"),
 	} {
 		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			in, out := filepath.Join(dir, "in.efi"), filepath.Join(dir, "out.efi")
+			if err := os.WriteFile(in, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if msg, err := run(t, "sbsign", "sbsigntool", "--key", p.ids["rsa"].pem, "--cert", p.ids["rsa"].cert, "--output", out, in); err != nil {
+				t.Fatalf("sbsign: %v\n%s", err, msg)
+			}
+			theirs := real(t, out, "sbsigntool")
+			r, err := verify(theirs, p.trustWith("rsa"))
+			if err != nil || !bytes.Equal(r.Signatures[0].Content, plan(t, b, nil).Content) {
+				t.Errorf("sbsign's signature: %v", err)
+			}
+			if _, err := verify(p.ids["p256"].seal(t, theirs, nil, nil), p.trustWith("rsa")); err != nil {
+				t.Errorf("beside sbsign's: %v", err)
+			}
 			one := p.ids["rsa"].seal(t, b, nil, nil)
 			sbverify(t, p.ids["rsa"].cert, one)
 			two := p.ids["rsa384"].seal(t, one, nil, nil)
-			r, err := verify(two, p.trust())
+			r, err = verify(two, p.trust())
 			if err != nil || len(r.Signatures) != 2 || r.Signatures[1].Label != "entry 2" {
 				t.Fatalf("%v: %+v", err, r)
 			}

@@ -523,6 +523,14 @@ func BenchmarkPlan(b *testing.B) {
 	b.ReportMetric(float64(plans[1])/float64(plain[1]), "wall-ratio")
 }
 
+func BenchmarkChecksum(b *testing.B) {
+	data := text(0, chunkSize).data
+	b.SetBytes(chunkSize)
+	for b.Loop() {
+		addWords(0, data)
+	}
+}
+
 type onDisk struct {
 	*os.File
 	size int64

@@ -133,7 +133,7 @@ func (b *body) check(a format.Artifact, p *format.Plan) (*image, []byte, error) 
 	}
 	im, err := parseImage(a)
 	if err != nil {
-		return nil, nil, errors.Join(ErrChanged, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrChanged, err)
 	}
 	if !bytes.Equal(digest256(im.head), b.Head) {
 		return nil, nil, fmt.Errorf("%w: its headers differ", ErrChanged)

@@ -35,7 +35,7 @@ func signed(a format.Artifact) (*image, []byte, []entry, []signature, error) {
 // stand in the file: detached must be empty.
 func (Format) Unstamped(ctx context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
 	if len(detached) > 0 {
-		return nil, errors.New("pe: signatures stand in the file, not beside it")
+		return nil, errDetached
 	}
 	_, _, _, sigs, err := signed(a)
 	if err != nil {
@@ -54,12 +54,11 @@ func (Format) Unstamped(ctx context.Context, a format.Artifact, detached []byte)
 	return out, nil
 }
 
-// Stamp adds a token to the signature whose value is target.Message. Stamping
-// one signature can move others in the order of Index, so the value decides. The
+// Stamp adds a token to the signature whose value is target.Message. The
 // checksum is adapted, not computed again, as long as the old one is possible.
 func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
 	if len(detached) > 0 {
-		return nil, errors.New("pe: signatures stand in the file, not beside it")
+		return nil, errDetached
 	}
 	im, table, entries, sigs, err := signed(a)
 	if err != nil {
@@ -88,7 +87,7 @@ func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, tar
 	}
 	if s.nested {
 		outer := entries[s.entry].der
-		at := bytes.Index(outer, s.sd.Raw)
+		at := bytes.LastIndex(outer, s.sd.Raw) // nothing follows the unsigned attributes
 		if at < 0 {
 			return nil, malformed("nested signature is not in the one around it")
 		}
@@ -96,11 +95,37 @@ func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, tar
 			return nil, err
 		}
 	}
+	stamped := rebuild(entries, s.entry, der)
+	if err := sameSignatures(stamped, sigs); err != nil {
+		return nil, err
+	}
 	sum, err := im.signedSum(ctx, a, table)
 	if err != nil {
 		return nil, err
 	}
-	return im.patch(rebuild(entries, s.entry, der), sum)
+	return im.patch(stamped, sum)
+}
+
+// sameSignatures checks that a new table holds the same signatures as before.
+func sameSignatures(table []byte, before []signature) error {
+	entries, err := parseTable(table)
+	if err != nil {
+		return err
+	}
+	after, err := signatures(entries)
+	if err != nil {
+		return err
+	}
+	if len(after) != len(before) {
+		return malformed("%d signatures became %d", len(before), len(after))
+	}
+	for i := range before {
+		if !bytes.Equal(before[i].signer.Signature, after[i].signer.Signature) ||
+			!bytes.Equal(before[i].signer.RawSignedAttrs, after[i].signer.RawSignedAttrs) {
+			return malformed("%s signature changed", before[i].label)
+		}
+	}
+	return nil
 }
 
 // Remove returns the change that takes all signatures away. The zeros that the

@@ -16,6 +16,8 @@ import (
 	"github.com/greatseal-io/greatseal/tsp"
 )
 
+var errDetached = errors.New("pe: signatures stand in the file, not beside it")
+
 // Inspect reads headers, version resource and certificate table; it computes no
 // digest.
 func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, error) {
@@ -35,7 +37,12 @@ func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, e
 	if err != nil {
 		return nil, err
 	}
-	sigs, err := signatures(entries)
+	for i := range entries {
+		if !entries[i].understood() {
+			r.Facts = append(r.Facts, format.Fact{Name: "certificate-entry", Value: entries[i].unknown(i).Error()})
+		}
+	}
+	sigs, err := signatures(slices.DeleteFunc(entries, func(e entry) bool { return !e.understood() }))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +50,11 @@ func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, e
 		s := &sigs[i]
 		d, err := parseIndirect(s.sd.ContentRaw)
 		if err != nil {
-			return nil, fmt.Errorf("%s signature: %w", s.label, err)
+			r.Signatures = append(r.Signatures, format.SignatureInfo{
+				Index: i, Label: s.label, Scheme: s.signer.Scheme, Value: s.signer.Signature, Covers: []string{},
+				Facts: []format.Fact{{Name: "content", Value: err.Error()}},
+			})
+			continue
 		}
 		info := s.info(i, im, d)
 		if c := s.signer.Certificate(); c != nil {
@@ -123,8 +134,11 @@ func (s *signature) openAttributes() []string {
 // Verify reads a once for all of its signatures, and accepts it when every one of
 // them verifies.
 func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
-	if t.Roots == nil {
+	switch {
+	case t.Roots == nil:
 		return nil, errors.New("pe: verify: no trusted certificates are given")
+	case len(t.Detached) > 0:
+		return nil, errDetached
 	}
 	im, err := parseImage(a)
 	if err != nil {
