@@ -1,0 +1,334 @@
+package keeper
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/key"
+	"github.com/greatseal-io/greatseal/merkle"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/sigalg"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// maxRounds is the number of times that a format is asked what is to be signed
+// next; maxSignatures the number of signatures of one item.
+const (
+	maxRounds     = 4
+	maxSignatures = 8
+)
+
+// job is one item on its way.
+type job struct {
+	format format.Format
+	plan   *format.Plan
+	first  []format.ToBeSigned
+	sigs   [][]byte
+}
+
+// sign executes a command to sign.
+func (x *execution) sign() (*Outcome, error) {
+	args := x.req.Command.Sign
+	c, _ := x.chain.Head()
+	ck, declared := c.Keys[args.Key]
+	if !declared {
+		return nil, refuse(Code(quorum.KeyUnknown), "no key %s in the charter", args.Key)
+	}
+	st := x.state(args.Key)
+	if err := usable(args.Key, ck, st); err != nil {
+		return nil, err
+	}
+	if err := x.grant.Covers(x.order.Items); err != nil {
+		var r *quorum.Refusal
+		if errors.As(err, &r) {
+			return nil, &refusal{string(r.Code), r.Detail}
+		}
+		return nil, err
+	}
+	kk, err := x.key(x.ctx, args.Key, ck, st)
+	if err != nil {
+		return nil, err
+	}
+	id := format.Identity{Scheme: ck.SignatureScheme(), Public: st.pub, Chain: st.chain}
+
+	jobs := make([]job, len(x.order.Items))
+	err = x.parallel(len(jobs), func(i int) error {
+		j, err := x.prepare(x.order.Items[i], id)
+		if err != nil {
+			return item(i, err)
+		}
+		jobs[i] = *j
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n := int64(len(jobs)) * int64(len(jobs[0].first)) * signatureSize(ck.Algorithm); n > x.c.Limits.Result {
+		return nil, refuse(ResultTooLarge, "%d bytes of signatures: at most %d", n, x.c.Limits.Result)
+	}
+
+	if err := x.intent(ck.URI); err != nil {
+		return nil, err
+	}
+	var total atomic.Int64
+	err = x.parallel(len(jobs), func(i int) error {
+		if err := x.rounds(&jobs[i], kk, id, &total); err != nil {
+			return item(i, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, x.keyError(args.Key, err)
+	}
+	x.c.Hook("signed")
+
+	res := &resultRecord{Signatures: make([][][]byte, len(jobs)), Chain: st.der}
+	leaves := make([]merkle.Hash, len(jobs))
+	for i := range jobs {
+		res.Signatures[i] = jobs[i].sigs
+		leaves[i] = format.SignatureLeaf(format.Leaf(x.order.Items[i]), jobs[i].sigs)
+	}
+	root, err := merkle.Root(merkle.Signatures, leaves)
+	if err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	r := x.receipt()
+	r.Endorsements = x.grant.Endorsements()
+	spki := sha256.Sum256(st.spki)
+	r.Signed = &statement.SignedResult{Policy: args.Policy, Key: args.Key, PublicKey: hex.EncodeToString(spki[:]),
+		Chain: chainDigest(st.der), Scheme: id.Scheme, Count: len(jobs), Items: args.Items, Signatures: root.String()}
+	return x.settle(r, outcomeRecord{}, res)
+}
+
+// chainDigest is SHA-256 over the certificates' DER, leaf first; "" for none.
+func chainDigest(der [][]byte) string {
+	if len(der) == 0 {
+		return ""
+	}
+	h := sha256.New()
+	for _, d := range der {
+		h.Write(d)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func item(i int, err error) error {
+	var r *refusal
+	if errors.As(err, &r) {
+		return &refusal{r.code, fmt.Sprintf("item %d: %s", i, r.detail)}
+	}
+	return fmt.Errorf("keeper: item %d: %w", i, err)
+}
+
+// prepare decodes an item and assembles what its first round signs.
+func (x *execution) prepare(b []byte, id format.Identity) (*job, error) {
+	_, plan, err := format.DecodeItem(b)
+	if err != nil {
+		return nil, refuse(Code(quorum.Malformed), "%v", err)
+	}
+	f := x.formats[plan.Format]
+	if f == nil {
+		return nil, refuse(FormatUnknown, "%.80q", plan.Format)
+	}
+	j := &job{format: f, plan: plan}
+	if j.first, err = x.assemble(j, id); err != nil {
+		return nil, err
+	}
+	if len(j.first) == 0 {
+		return nil, refuse(PlanInvalid, "nothing to sign")
+	}
+	return j, nil
+}
+
+// assemble asks the format what comes next and holds it to the key's scheme.
+func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigned, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// A plan is hostile input: it must not end the keeper.
+			x.c.Logger.Error("keeper: format panicked", "format", j.plan.Format, "panic", p)
+			tbs, err = nil, refuse(PlanInvalid, "format %s: internal error", j.plan.Format)
+		}
+	}()
+	id.Chain = slices.Clone(id.Chain)
+	tbs, err = j.format.Assemble(j.plan, id, x.at, slices.Clone(j.sigs))
+	if err != nil {
+		return nil, refuse(PlanInvalid, "%v", err)
+	}
+	if len(j.sigs)+len(tbs) > maxSignatures {
+		return nil, refuse(PlanInvalid, "more than %d signatures", maxSignatures)
+	}
+	for _, t := range tbs {
+		if t.Scheme != id.Scheme {
+			return nil, refuse(PlanInvalid, "scheme %s: the key signs under %s", t.Scheme, id.Scheme)
+		}
+		if len(t.Message) == 0 {
+			return nil, refuse(PlanInvalid, "empty message")
+		}
+	}
+	return tbs, nil
+}
+
+// rounds signs a job until its format asks for nothing more.
+func (x *execution) rounds(j *job, kk key.Key, id format.Identity, total *atomic.Int64) error {
+	tbs := j.first
+	j.first = nil
+	for round := 1; len(tbs) > 0; round++ {
+		if round > maxRounds {
+			return refuse(PlanInvalid, "more than %d rounds", maxRounds)
+		}
+		for _, t := range tbs {
+			sig, err := kk.Sign(x.ctx, t.Scheme, t.Scheme.Input(t.Message))
+			if err != nil {
+				return err
+			}
+			// A fault in the device must not leave it: one wrong RSA-CRT
+			// signature gives the key away.
+			if err := sigalg.Verify(id.Public, t.Scheme, t.Message, sig); err != nil {
+				return refuse(KeyFaulty, "own signature does not verify")
+			}
+			if total.Add(int64(len(sig))) > x.c.Limits.Result {
+				return refuse(ResultTooLarge, "more than %d bytes of signatures", x.c.Limits.Result)
+			}
+			j.sigs = append(j.sigs, sig)
+		}
+		var err error
+		if tbs, err = x.assemble(j, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parallel calls do for 0 to n-1 by a bounded number of workers. It gives up when
+// one fails, when the context ends, and when the law is about to change; of
+// several errors it returns that of the lowest index that it knows.
+func (x *execution) parallel(n int, do func(i int) error) error {
+	check := func() error {
+		if x.preempt.Load() > 0 {
+			return errPreempted
+		}
+		return x.ctx.Err()
+	}
+	if n == 1 {
+		if err := check(); err != nil {
+			return err
+		}
+		return do(0)
+	}
+	var next atomic.Int64
+	var mu sync.Mutex
+	var first error
+	at := n
+	fail := func(i int, err error) {
+		mu.Lock()
+		if i < at {
+			first, at = err, i
+		}
+		mu.Unlock()
+		next.Store(int64(n))
+	}
+	var wg sync.WaitGroup
+	for range min(n, x.c.Limits.Workers) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				err := check()
+				if err == nil {
+					err = do(i)
+				}
+				if err != nil {
+					fail(i, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// usable refuses a key that is not active.
+func usable(name string, ck charter.Key, st *keyState) error {
+	switch {
+	case st == nil:
+		return refuse(KeyNotGenerated, "key %s has not been generated", name)
+	case st.state == Suspended:
+		return refuse(KeySuspended, "key %s is suspended", name)
+	case st.state == Destroyed:
+		return refuse(KeyDestroyed, "key %s is destroyed", name)
+	case st.state != Active:
+		return refuse(KeyNotGenerated, "key %s is in state %s", name, st.state)
+	}
+	if k, err := sigalg.KeyOf(st.pub); err != nil || k != ck.Algorithm || !ck.SignatureScheme().Fits(k) {
+		return refuse(KeyChanged, "key %s is %s: the charter says %s, %s", name, k, ck.Algorithm, ck.SignatureScheme())
+	}
+	return nil
+}
+
+// key opens a key and checks that it is the one of the receipts.
+func (k *Local) key(ctx context.Context, name string, ck charter.Key, st *keyState) (key.Key, error) {
+	k.mu.Lock()
+	kk := k.open[name]
+	k.mu.Unlock()
+	if kk != nil && st.uri == ck.URI {
+		return kk, nil
+	}
+	p, err := k.c.provider(ck.URI)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if kk, err = p.Open(ctx, ck.URI); err != nil {
+		return nil, fmt.Errorf("%w: key %s: %w", ErrUnavailable, name, err)
+	}
+	if spki, err := marshalSPKI(kk.Public()); err != nil || string(spki) != string(st.spki) {
+		return nil, refuse(KeyChanged, "what the provider holds as key %s is another key than the one generated", name)
+	}
+	if st.uri == ck.URI {
+		k.mu.Lock()
+		k.open[name] = kk
+		k.mu.Unlock()
+	}
+	return kk, nil
+}
+
+// keyError sorts the errors of using a key: refusals as they are, the rest as not
+// available.
+func (x *execution) keyError(name string, err error) error {
+	var r *refusal
+	switch {
+	case errors.Is(err, errPreempted):
+		return errPreempted
+	case errors.As(err, &r) || x.ctx.Err() != nil:
+		return err
+	}
+	x.mu.Lock()
+	delete(x.open, name) // opened again next time
+	x.mu.Unlock()
+	return fmt.Errorf("%w: key %s: %w", ErrUnavailable, name, err)
+}
+
+// signatureSize bounds the signatures of a kind of key, in bytes.
+func signatureSize(k sigalg.Key) int64 {
+	switch k {
+	case sigalg.RSA3072:
+		return 384
+	case sigalg.RSA4096:
+		return 512
+	case sigalg.MLDSA65:
+		return 3309
+	case sigalg.MLDSA87:
+		return 4627
+	}
+	return 104 // two integers of P-384 in ASN.1
+}
