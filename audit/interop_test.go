@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -293,10 +294,10 @@ func TestInteropTesseraTiles(t *testing.T) {
 	}
 	c := audittest.Client(t, m)
 	inner := c.Fetch
-	used := 0
+	var used atomic.Int64 // bundles are fetched by several goroutines
 	c.Fetch = func(ctx context.Context, path string) ([]byte, error) {
 		if data, ok := files[path]; ok {
-			used++
+			used.Add(1)
 			return bytes.Clone(data), nil
 		}
 		if !strings.HasPrefix(path, "tile/1/") {
@@ -307,7 +308,7 @@ func TestInteropTesseraTiles(t *testing.T) {
 	if n, err := readAll(t, c, head); err != nil || n != 513 {
 		t.Errorf("%d entries, %v", n, err)
 	}
-	if used == 0 {
+	if used.Load() == 0 {
 		t.Error("none of the files was read")
 	}
 }
