@@ -1,0 +1,41 @@
+// Package all lists the formats that Greatseal signs. The list is this file:
+// formats do not register themselves.
+//
+// Invariants:
+//
+//  1. Names are distinct, and are names that charters may carry.
+//  2. Detect names at most one format, the first of the list that knows the
+//     file; formats for any kind of file ("cms", "dsse") are for the user to name.
+package all
+
+import (
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/attest"
+	"github.com/greatseal-io/greatseal/format/cmsfile"
+	"github.com/greatseal-io/greatseal/format/pe"
+)
+
+// Formats returns every format, those of one kind of file first.
+func Formats() []format.Format {
+	return []format.Format{pe.New(), cmsfile.New(), attest.New()}
+}
+
+// Detect finds the format of a from its content.
+func Detect(a format.Artifact) (format.Format, bool) {
+	for _, f := range Formats() {
+		if f.Detect(a) {
+			return f, true
+		}
+	}
+	return nil, false
+}
+
+// ByName finds the format that charters and plans call by this name.
+func ByName(name string) (format.Format, bool) {
+	for _, f := range Formats() {
+		if f.Name() == name {
+			return f, true
+		}
+	}
+	return nil, false
+}
