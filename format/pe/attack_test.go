@@ -3,7 +3,9 @@ package pe
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -345,6 +347,13 @@ func TestUnacceptableSignatures(t *testing.T) {
 	if _, err := verify(stamped, late); err != nil {
 		t.Errorf("a timestamp keeps a signature valid: %v", err)
 	}
+	lifetime := p.ids["lifetime"].seal(t, b, nil, func(v []byte) []byte { return p.token(t, v) })
+	if _, err := verify(lifetime, p.trust()); err != nil {
+		t.Error(err)
+	}
+	if _, err := verify(lifetime, late); err == nil {
+		t.Error("a certificate for lifetime signing was believed after its end")
+	}
 	late.TimestampRoots = nil
 	if _, err := verify(stamped, late); err == nil {
 		t.Error("a timestamp of nobody who is trusted was believed")
@@ -364,6 +373,23 @@ func TestUnacceptableSignatures(t *testing.T) {
 	}
 	if _, err := verify(b, p.trust()); !errors.Is(err, ErrUnsigned) {
 		t.Errorf("unsigned: %v", err)
+	}
+}
+
+// Certificates that no chain needs are named as open; all others are covered.
+func TestOpenCertificates(t *testing.T) {
+	p := newPKI(t)
+	id := p.ids["p256"]
+	chain := id.id.Chain
+	for _, c := range []struct {
+		extra *x509.Certificate
+		open  int
+	}{{p.root, 0}, {p.ids["rsa"].id.Chain[0], 1}} {
+		id.id.Chain = append(slices.Clone(chain), c.extra)
+		r, err := verify(id.seal(t, recipes()["pe32"].make(), nil, nil), p.trust())
+		if err != nil || len(r.Signatures[0].Open) != c.open {
+			t.Errorf("%v: %v", err, r)
+		}
 	}
 }
 

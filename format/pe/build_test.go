@@ -14,7 +14,6 @@ import (
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
-	"io"
 	"math/big"
 	"os"
 	"os/exec"
@@ -24,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/tsp"
@@ -149,19 +147,11 @@ func recipes() map[string]recipe {
 // apply makes the edits of a patch.
 func apply(t testing.TB, b []byte, p *format.Patch) []byte {
 	t.Helper()
-	if p.Size != int64(len(b)) || p.Sidecar != nil {
-		t.Fatalf("patch for %d bytes applied to %d", p.Size, len(b))
+	out, err := p.Bytes(file(b))
+	if err != nil {
+		t.Fatal(err)
 	}
-	var out []byte
-	at := int64(0)
-	for _, e := range p.Edits {
-		if e.Offset < at || e.Offset+e.Delete > int64(len(b)) {
-			t.Fatalf("edit at %d after %d", e.Offset, at)
-		}
-		out = append(append(out, b[at:e.Offset]...), e.Insert...)
-		at = e.Offset + e.Delete
-	}
-	return append(out, b[at:]...)
+	return out
 }
 
 // pki is a small authority; keys are made once a run.
@@ -207,6 +197,9 @@ var authority = sync.OnceValues(func() (*pki, error) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: v}}
 		} else {
 			c.ExtKeyUsage = usage
+			if cn == "Signer lifetime" {
+				c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidLifetime}
+			}
 		}
 		if parent == nil {
 			parent = c
@@ -271,7 +264,7 @@ var authority = sync.OnceValues(func() (*pki, error) {
 			return nil, err
 		}
 	}
-	for name, c := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384()} {
+	for name, c := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384(), "lifetime": elliptic.P256()} {
 		k, err := ecdsa.GenerateKey(c, rand.Reader)
 		if err != nil {
 			return nil, err
@@ -456,7 +449,7 @@ func program(t testing.TB, arch string) []byte {
 	return b
 }
 
-func real(t testing.TB, path, hint string) []byte {
+func readFile(t testing.TB, path, hint string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -464,8 +457,3 @@ func real(t testing.TB, path, hint string) []byte {
 	}
 	return b
 }
-
-var (
-	_ io.ReaderAt = mem{}
-	_             = cms.OIDNestedSignature
-)

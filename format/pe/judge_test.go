@@ -25,10 +25,10 @@ func images(t testing.TB) map[string][]byte {
 	for _, arch := range []string{"amd64", "386", "arm64"} {
 		out["go "+arch] = program(t, arch)
 	}
-	out["nsis dialog"] = real(t, "/usr/share/nsis/Contrib/UIs/modern.exe", "nsis-common")
-	out["nsis plugin"] = real(t, "/usr/share/nsis/Plugins/amd64-unicode/System.dll", "nsis-common")
-	out["nsis plugin x86"] = real(t, "/usr/share/nsis/Plugins/x86-unicode/nsDialogs.dll", "nsis-common")
-	out["grub"] = real(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin")
+	out["nsis dialog"] = readFile(t, "/usr/share/nsis/Contrib/UIs/modern.exe", "nsis-common")
+	out["nsis plugin"] = readFile(t, "/usr/share/nsis/Plugins/amd64-unicode/System.dll", "nsis-common")
+	out["nsis plugin x86"] = readFile(t, "/usr/share/nsis/Plugins/x86-unicode/nsDialogs.dll", "nsis-common")
+	out["grub"] = readFile(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin")
 	return out
 }
 
@@ -237,7 +237,7 @@ func TestEFIEntries(t *testing.T) {
 	p := newPKI(t)
 	for name, b := range map[string][]byte{
 		"made": recipes()["efi"].make(),
-		"grub": real(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin"),
+		"grub": readFile(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -248,7 +248,7 @@ func TestEFIEntries(t *testing.T) {
 			if msg, err := run(t, "sbsign", "sbsigntool", "--key", p.ids["rsa"].pem, "--cert", p.ids["rsa"].cert, "--output", out, in); err != nil {
 				t.Fatalf("sbsign: %v\n%s", err, msg)
 			}
-			theirs := real(t, out, "sbsigntool")
+			theirs := readFile(t, out, "sbsigntool")
 			r, err := verify(theirs, p.trustWith("rsa"))
 			if err != nil || !bytes.Equal(r.Signatures[0].Content, plan(t, b, nil).Content) {
 				t.Errorf("sbsign's signature: %v", err)

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -48,7 +49,12 @@ func TestGoldenPlans(t *testing.T) {
 		if err != nil || !bytes.Equal(enc, again) {
 			t.Errorf("%s: planned twice, two plans (%v)", name, err)
 		}
-		fmt.Fprintf(&out, "%s\n%s\n", name, hex.EncodeToString(enc))
+		// What is signed follows from plan and scheme: the certificate is not in it.
+		tbs, err := Format{}.Assemble(plan(t, b, params), newPKI(t).ids["p256"].id, time.Time{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%s\n%s\n%s\n", name, hex.EncodeToString(enc), hex.EncodeToString(tbs[0].Message))
 	}
 	golden := filepath.Join("testdata", "plans.golden")
 	if *update {
@@ -62,6 +68,34 @@ func TestGoldenPlans(t *testing.T) {
 	}
 	if out.String() != string(want) {
 		t.Errorf("plans differ from %s", golden)
+	}
+}
+
+// What verified once verifies for ever: a file that was signed and stamped when
+// this test was written.
+func TestFrozenSignature(t *testing.T) {
+	exe, root := filepath.Join("testdata", "signed.exe"), filepath.Join("testdata", "root.der")
+	if *update {
+		p := newPKI(t)
+		b := recipes()["pages"].make()
+		stamp := func(v []byte) []byte { return p.token(t, v) }
+		b = p.ids["rsa"].seal(t, b, format.Params{"page-hashes": "true", "description": "Frozen"}, stamp)
+		b = p.ids["p384"].seal(t, b, format.Params{"digest": "sha512"}, stamp)
+		for f, data := range map[string][]byte{exe: b, root: p.root.Raw} {
+			if err := os.WriteFile(f, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ca, err := x509.ParseCertificate(readFile(t, root, "nothing: the file belongs here"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	r, err := verify(readFile(t, exe, "nothing: the file belongs here"), format.Trust{Roots: pool, TimestampRoots: pool, Now: time.Date(2060, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if err != nil || len(r.Signatures) != 2 || r.Signatures[0].Digest != "sha256" || r.Signatures[1].Digest != "sha512" || len(r.Signatures[0].Covers) != 2 {
+		t.Errorf("%v: %+v", err, r)
 	}
 }
 
@@ -448,7 +482,7 @@ func TestVersionFacts(t *testing.T) {
 	if got := facts(withVersion("FileVersion", "1", "FileVersion", "2").make()); got != "" {
 		t.Errorf("facts of a string that stands twice: %s", got)
 	}
-	if got := facts(real(t, "/usr/share/nsis/Plugins/amd64-unicode/System.dll", "nsis-common")); got != "" {
+	if got := facts(readFile(t, "/usr/share/nsis/Plugins/amd64-unicode/System.dll", "nsis-common")); got != "" {
 		t.Errorf("facts of a plugin without version: %s", got)
 	}
 }
@@ -459,8 +493,8 @@ func TestKindFacts(t *testing.T) {
 		"PE32+ executable, x86-64, Windows console": program(t, "amd64"),
 		"PE32 executable, x86, Windows console":     program(t, "386"),
 		"PE32+ executable, ARM64, Windows console":  program(t, "arm64"),
-		"PE32+ library (DLL), x86-64, Windows GUI":  real(t, "/usr/share/nsis/Plugins/amd64-unicode/System.dll", "nsis-common"),
-		"PE32+ executable, x86-64, EFI application": real(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin"),
+		"PE32+ library (DLL), x86-64, Windows GUI":  readFile(t, "/usr/share/nsis/Plugins/amd64-unicode/System.dll", "nsis-common"),
+		"PE32+ executable, x86-64, EFI application": readFile(t, "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", "grub-efi-amd64-bin"),
 	} {
 		if !(Format{}).Detect(file(b)) {
 			t.Errorf("%s is not detected", want)

@@ -66,9 +66,9 @@ func scan(ctx context.Context, a format.Artifact, im *image, hashes []crypto.Has
 	if err != nil {
 		return nil, err
 	}
-	padding := make([]byte, padding(im.end()))
+	zeros := make([]byte, padding(im.end()))
 	for i, h := range hashes {
-		states[i].Write(padding)
+		states[i].Write(zeros)
 		out.digests[h] = states[i].Sum(nil)
 	}
 	out.sum = fold(acc)

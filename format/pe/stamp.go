@@ -91,7 +91,7 @@ func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, tar
 		if at < 0 {
 			return nil, malformed("nested signature is not in the one around it")
 		}
-		if der, err = replaceDER(outer, at, s.sd.Raw, der); err != nil {
+		if der, err = replaceDER(outer, at, len(s.sd.Raw), der); err != nil {
 			return nil, err
 		}
 	}

@@ -152,16 +152,16 @@ func parseSignature(der []byte, label string, entry int) (*signature, error) {
 	return &signature{label: label, entry: entry, sd: sd, signer: sd.Signers[0]}, nil
 }
 
-// replaceDER returns der with the element old, which is in it at any depth,
-// replaced by new, and the lengths around it adapted. Elements that hold nothing
-// of old keep every byte.
-func replaceDER(der []byte, at int, old, new []byte) ([]byte, error) {
-	if at == 0 && len(der) == len(old) {
-		return new, nil
+// replaceDER returns der with the element of n bytes at offset at, at any depth,
+// replaced by with, and the lengths around it adapted. Elements that hold nothing
+// of it keep every byte.
+func replaceDER(der []byte, at, n int, with []byte) ([]byte, error) {
+	if at == 0 && len(der) == n {
+		return with, nil
 	}
 	s := cryptobyte.String(der)
 	head, err := derHeader(der)
-	if err != nil || !s.Skip(head) || at < head || at+len(old) > len(der) {
+	if err != nil || !s.Skip(head) || at < head || at+n > len(der) {
 		return nil, malformed("element to replace is not where it was found")
 	}
 	var contents []byte
@@ -171,7 +171,7 @@ func replaceDER(der []byte, at int, old, new []byte) ([]byte, error) {
 			return nil, err
 		}
 		if at >= pos && at < pos+len(child) {
-			r, err := replaceDER(child, at-pos, old, new)
+			r, err := replaceDER(child, at-pos, n, with)
 			if err != nil {
 				return nil, err
 			}
