@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type job struct {
 	Path, Out string
 	Patch     *format.Patch
 	InPlace   bool
+	Limit     uint64 // size that files may grow to: a full disk
 }
 
 func TestMain(m *testing.M) {
@@ -44,6 +46,12 @@ func child(s string) {
 	var j job
 	if err := json.NewDecoder(os.Stdin).Decode(&j); err != nil {
 		os.Exit(3)
+	}
+	if j.Limit > 0 {
+		signal.Ignore(syscall.SIGXFSZ)
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: j.Limit, Max: j.Limit}); err != nil {
+			os.Exit(3)
+		}
 	}
 	o := Options{InPlace: j.InPlace, step: func(string) {
 		if n--; n < 0 {
@@ -275,6 +283,36 @@ func TestWrite(t *testing.T) {
 					t.Errorf("left behind: %v", h)
 				}
 			})
+		}
+	}
+}
+
+// A disk that fills up while the file is written leaves the old file.
+func TestFull(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := noise(300_000)
+	p := patches()["headers and tail"]
+	for _, inPlace := range []bool{false, true} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "app")
+		put(t, path, old)
+		in, err := json.Marshal(job{Path: path, Patch: p, InPlace: inPlace, Limit: 400_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command(self, "-test.run=^$")
+		c.Env = append(os.Environ(), stopAt+"=1000")
+		c.Stdin = bytes.NewReader(in)
+		out, err := c.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "file too large") {
+			t.Fatalf("in place %t: %v: %s", inPlace, err, out)
+		}
+		if !bytes.Equal(get(t, path), old) || len(hidden(t, dir)) != 0 {
+			t.Errorf("in place %t: file changed, or left behind: %v", inPlace, hidden(t, dir))
 		}
 	}
 }
