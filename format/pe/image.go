@@ -254,8 +254,14 @@ func (im *image) inOrder() bool {
 	return true
 }
 
-// kind says for people what the image is.
-func (im *image) kind() string { return kindText(im.magic, im.machine, im.subsystem, im.dll) }
+// kindFacts say for people what an image is.
+func kindFacts(magic, machine, subsystem uint16, dll bool) []format.Fact {
+	return []format.Fact{
+		{Name: "kind", Value: kindText(magic, machine, subsystem, dll)},
+		{Name: "machine", Value: machineText(machine)},
+		{Name: "subsystem", Value: subsystemText(subsystem)},
+	}
+}
 
 func kindText(magic, machine, subsystem uint16, dll bool) string {
 	k, what := "PE32", "executable"

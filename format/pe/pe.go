@@ -28,6 +28,12 @@
 //  5. Whatever the bytes are, nothing here panics or takes memory beyond its
 //     limits.
 //
+// What is refused although it can be seen in the wild: SHA-1, countersignatures
+// in the form before RFC 3161, unsigned attributes of other kinds, anything but
+// padding after a signature or after the certificate table, and certificates that
+// package sigalg does not accept. The length field of a table's entry is read with
+// its padding and without; that is the only freedom that is left.
+//
 // A caller may not conclude from a verified report that a driver loads or that
 // firmware accepts the image: what those trust is their own. An image digest
 // does not cover the certificate table, and two files that differ in it alone

@@ -65,12 +65,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 		HeadSize: int64(len(im.head)), Head: digest256(im.head),
 		End: im.end(), TableSize: im.tableSize, Table: []byte{}, Spans: []span{}, Pages: []byte{},
 	}
-	facts := []format.Fact{
-		{Name: "kind", Value: im.kind()},
-		{Name: "machine", Value: machineText(im.machine)},
-		{Name: "subsystem", Value: subsystemText(im.subsystem)},
-	}
-	facts = append(facts, im.versionFacts(a)...)
+	facts := append(kindFacts(im.magic, im.machine, im.subsystem, im.dll), im.versionFacts(a)...)
 	var existing []byte
 	if im.tableSize > 0 {
 		if existing, err = im.table(a); err != nil {
@@ -138,7 +133,7 @@ func existingFacts(table []byte, keep bool) ([]format.Fact, error) {
 	entries, err := parseTable(table)
 	var sigs []signature
 	if err == nil {
-		sigs, err = signatures(entries)
+		sigs, err = signatures(entries, false)
 	}
 	switch {
 	case err != nil && keep:
@@ -217,6 +212,10 @@ func decodeBody(p *format.Plan) (*body, format.Params, error) {
 		return bad("digest of the certificate table has %d bytes", len(b.Table))
 	case b.TableSize > 0 && (b.End%8 != 0 || b.TableSize%8 != 0 || b.TableSize > maxTable):
 		return bad("certificate table of %d bytes at %d", b.TableSize, b.End)
+	}
+	// What people were told that they sign is what the body says.
+	if kind := kindFacts(b.Magic, b.Machine, b.Subsystem, b.DLL); len(p.Facts) < len(kind) || !slices.Equal(p.Facts[:len(kind)], kind) {
+		return bad("the first facts are not about an image like this")
 	}
 	if err := b.checkPages(params["page-hashes"] == "true"); err != nil {
 		return nil, nil, err

@@ -168,7 +168,7 @@ func join(table, der []byte, keep, efi bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sigs, err := signatures(entries)
+	sigs, err := signatures(entries, false)
 	if err != nil {
 		return nil, err
 	}

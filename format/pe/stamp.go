@@ -27,7 +27,7 @@ func signed(a format.Artifact) (*image, []byte, []entry, []signature, error) {
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
-	sigs, err := signatures(entries)
+	sigs, err := signatures(entries, false)
 	return im, table, entries, sigs, err
 }
 
@@ -112,7 +112,7 @@ func sameSignatures(table []byte, before []signature) error {
 	if err != nil {
 		return err
 	}
-	after, err := signatures(entries)
+	after, err := signatures(entries, false)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type entry struct {
 
 func (e *entry) understood() bool { return e.revision == certRevision2 && e.kind == certPKCS7 }
 
+// unknown says for people, and as an error, what an entry is.
 func (e *entry) unknown(i int) error {
 	return fmt.Errorf("pe: entry %d of the certificate table has revision %#x and type %#x: only PKCS #7 signatures (0x200, 0x2) are understood", i+1, e.revision, e.kind)
 }
@@ -96,12 +97,16 @@ type signature struct {
 }
 
 // signatures parses every entry and what is nested in it. A signature nested in
-// a nested one is refused: Windows does not look there.
-func signatures(entries []entry) ([]signature, error) {
+// a nested one is refused: Windows does not look there. So are entries of other
+// kinds, unless they are to be skipped.
+func signatures(entries []entry, skip bool) ([]signature, error) {
 	var out []signature
 	nested := 0
 	for i := range entries {
 		if !entries[i].understood() {
+			if skip {
+				continue
+			}
 			return nil, entries[i].unknown(i)
 		}
 		label := "primary"

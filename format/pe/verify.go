@@ -42,7 +42,7 @@ func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, e
 			r.Facts = append(r.Facts, format.Fact{Name: "certificate-entry", Value: entries[i].unknown(i).Error()})
 		}
 	}
-	sigs, err := signatures(slices.DeleteFunc(entries, func(e entry) bool { return !e.understood() }))
+	sigs, err := signatures(entries, true)
 	if err != nil {
 		return nil, err
 	}
@@ -77,12 +77,8 @@ func claimedTime(t *tsp.Token) format.Fact {
 }
 
 func (im *image) report(a format.Artifact) *format.Report {
-	facts := []format.Fact{
-		{Name: "kind", Value: im.kind()},
-		{Name: "machine", Value: machineText(im.machine)},
-		{Name: "subsystem", Value: subsystemText(im.subsystem)},
-	}
-	return &format.Report{Format: name, Size: im.size, Facts: append(facts, im.versionFacts(a)...), Signatures: []format.SignatureInfo{}}
+	facts := append(kindFacts(im.magic, im.machine, im.subsystem, im.dll), im.versionFacts(a)...)
+	return &format.Report{Format: name, Size: im.size, Facts: facts, Signatures: []format.SignatureInfo{}}
 }
 
 // info is what a signature says, unjudged.
@@ -155,7 +151,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	sigs, err := signatures(entries)
+	sigs, err := signatures(entries, false)
 	if err != nil {
 		return nil, err
 	}
