@@ -283,7 +283,7 @@ func TestLint(t *testing.T) {
 	delete(x.Commands, statement.KeySuspend)
 	command(x, statement.KeyGenerate, func(r *charter.Rule) { r.Quorum, r.Unattended = nil, true })
 	policy(x, "windows", func(p *charter.Policy) {
-		p.Rule.Veto = []string{"veto"}
+		p.Rule.Veto, p.Rule.Requesters = []string{"veto"}, []string{"ci"}
 		p.Rule.Endorsements = charter.Duration(500 * time.Hour)
 	})
 	policy(x, "nightly", func(p *charter.Policy) { p.Names = nil })

@@ -320,6 +320,13 @@ func DecodeChain(pin *statement.ID, b []byte) (*Chain, error) {
 			return nil, err
 		}
 	}
+	// Extend leaves out what is no envelope: a file has none.
+	if again, err = c.Encode(); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: %w", ErrChain, statement.ErrEncoding)
+	}
 	return c, nil
 }
 
