@@ -28,7 +28,8 @@ func (o *Options) at(step string) {
 
 // Write applies p to the file at path. The result is out, or path itself where
 // out is empty; a sidecar goes to out, or to path with its suffix. An error
-// leaves the result as it was.
+// leaves the result as it was, except that of synchronising the folder, which
+// comes after the rename.
 //
 // In place, out is empty or path. Edits that move what follows them rewrite the
 // rest of the file, which must fit the journal: at most 64 MiB.
@@ -227,4 +228,13 @@ func replace(out string, perm fs.FileMode, o *Options, write func(*os.File) erro
 	}
 	o.at("folder synced")
 	return nil
+}
+
+// WriteFile writes data to out atomically: afterwards out holds data, on the
+// disk, or what it held before.
+func WriteFile(out string, data []byte, perm fs.FileMode) error {
+	return replace(out, perm, &Options{}, func(t *os.File) error {
+		_, err := t.Write(data)
+		return err
+	}, func() error { return nil })
 }

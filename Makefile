@@ -1,0 +1,43 @@
+# Greatseal. Two commands matter: "make demo" and "make test".
+export GOTOOLCHAIN = auto
+SHELL = /bin/bash
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PACKAGES = softhsm2 postgresql openssl openssh-client osslsigncode nsis grub-efi-amd64-bin sbsigntool
+
+.PHONY: build demo test deps lint generate fuzz
+
+build: ## both binaries into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/greatseal-io/greatseal/internal/cli.Version=$(VERSION)" -o bin/greatseal ./cmd/greatseal
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/greatseal-keeper ./cmd/greatseal-keeper
+
+demo: build ## the whole way of a signature, with three attacks failing
+	bin/greatseal demo
+
+test: deps ## everything, against real servers, tokens and verifiers
+	$(GO) vet ./...
+	$(GO) test -timeout 30m ./...
+
+deps: ## what the tests need of Debian; does nothing where it is all there
+	@missing=; for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing:$$missing"; \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+
+lint: ## gofmt, vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted: $$out"; exit 1; }
+	$(GO) vet ./...
+	cd tools && $(GO) build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+
+generate: build ## what is generated and checked in: OpenAPI, man pages, dependency lists
+	$(GO) test ./internal/api ./internal/cli ./internal/keeper ./cmd/greatseal-keeper -run 'Generated|Dependencies|OpenAPI|Man' -update
+
+fuzz: ## every fuzz target for a minute
+	@for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$f); do \
+			echo "$$(dirname $$f) $$t"; $(GO) test ./$$(dirname $$f) -run '^$$' -fuzz "^$$t$$" -fuzztime 60s -fuzzminimizetime 5s || exit 1; \
+		done; \
+	done
