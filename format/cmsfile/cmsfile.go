@@ -27,6 +27,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -113,10 +114,13 @@ func (f Format) spec(p *format.Plan, id format.Identity, at time.Time) (cms.Sign
 		return none, errors.New("cmsfile: plan's options are not this format's")
 	case p.Params[0].Value != p.Digest:
 		return none, errors.New("cmsfile: plan's digest is not the one of its options")
-	case len(id.Chain) == 0 || id.Chain[0] == nil:
+	case len(id.Chain) == 0 || slices.Contains(id.Chain, nil):
 		return none, errors.New("cmsfile: the key has no certificate")
 	}
 	if _, err := (format.Params{"signing-time": p.Params[1].Value}).Check(f); err != nil {
+		return none, err
+	}
+	if err := ownCertificate(id); err != nil {
 		return none, err
 	}
 	h, err := format.HashByName(p.Digest)
@@ -132,6 +136,18 @@ func (f Format) spec(p *format.Plan, id format.Identity, at time.Time) (cms.Sign
 		s.Attributes = append(s.Attributes, cms.NewAttribute(cms.OIDSigningTime, t))
 	}
 	return s, nil
+}
+
+// ownCertificate refuses a certificate of another key than the one that signs.
+func ownCertificate(id format.Identity) error {
+	pub, err := cms.PublicKey(id.Chain[0])
+	if err != nil {
+		return fmt.Errorf("cmsfile: %w", err)
+	}
+	if k, ok := pub.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(id.Public) {
+		return fmt.Errorf("cmsfile: certificate %q is not of the key that signs", id.Chain[0].Subject)
+	}
+	return nil
 }
 
 // signingTime encodes Time (RFC 5652 section 11.3): UTCTime through 2049.
@@ -184,12 +200,8 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if len(sigs) != 1 {
 		return nil, fmt.Errorf("cmsfile: %d signatures: one is wanted", len(sigs))
 	}
-	pub, err := cms.PublicKey(id.Chain[0])
-	if err != nil {
-		return nil, fmt.Errorf("cmsfile: %w", err)
-	}
-	if err := sigalg.Verify(pub, id.Scheme, tbs[0].Message, sigs[0].Value); err != nil {
-		return nil, fmt.Errorf("cmsfile: signature does not fit plan and certificate: %w", err)
+	if err := sigalg.Verify(id.Public, id.Scheme, tbs[0].Message, sigs[0].Value); err != nil {
+		return nil, fmt.Errorf("cmsfile: signature does not fit plan and key: %w", err)
 	}
 	s, err := f.spec(p, id, at)
 	if err != nil {

@@ -236,6 +236,32 @@ func TestDigestMustFit(t *testing.T) {
 	}
 }
 
+func TestIdentity(t *testing.T) {
+	p, err := New().Plan(t.Context(), format.BytesArtifact("f", []byte(text)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, other := formattest.Identity(t, sigalg.P256).Identity, formattest.Identity(t, sigalg.P256)
+	for name, spoil := range map[string]func(*format.Identity){
+		"no certificate":         func(id *format.Identity) { id.Chain = nil },
+		"nil certificate":        func(id *format.Identity) { id.Chain = []*x509.Certificate{nil} },
+		"nil after the leaf":     func(id *format.Identity) { id.Chain = append(id.Chain[:1:1], nil) },
+		"certificate of another": func(id *format.Identity) { id.Chain = other.Chain },
+		"no key":                 func(id *format.Identity) { id.Public = nil },
+		"no scheme":              func(id *format.Identity) { id.Scheme = "" },
+	} {
+		id := good
+		spoil(&id)
+		if _, err := New().Assemble(p, id, formattest.At, nil); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	p.Params[1].Value = "true"
+	if _, err := New().Assemble(p, good, time.Time{}, nil); err == nil {
+		t.Error("signing time of the year 1")
+	}
+}
+
 func TestTrust(t *testing.T) {
 	a := format.BytesArtifact("f", []byte(text))
 	late := formattest.At.AddDate(100, 0, 0) // every certificate has expired

@@ -217,7 +217,7 @@ func writeInPlace(path string, p *format.Patch, o *Options) (err error) {
 		return fmt.Errorf("%w: %s", ErrNotRegular, path)
 	}
 	if err := lock(f); err != nil {
-		return fmt.Errorf("%w: %s", ErrBusy, path)
+		return err
 	}
 	if fi.Size() != p.Size {
 		return fmt.Errorf("%w: %s has %d bytes, want %d", ErrSize, path, fi.Size(), p.Size)
@@ -288,7 +288,7 @@ func Recover(path string) error {
 	}
 	defer f.Close()
 	if err := lock(f); err != nil {
-		return fmt.Errorf("%w: %s", ErrBusy, path)
+		return err
 	}
 	fi, err := f.Stat()
 	if err != nil {

@@ -25,9 +25,17 @@ func openNoFollow(path string, flag int) (*os.File, error) {
 	return f, err
 }
 
-// lock takes the file's lock without waiting. It ends with the process.
+// lock takes the file's lock without waiting: ErrBusy when another process has
+// it. It ends with the process.
 func lock(f *os.File) error {
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%w: %s", ErrBusy, f.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("file: locking %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // commit renames t over out and closes it, in this order: a name without a lock

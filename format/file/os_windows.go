@@ -22,11 +22,18 @@ func openNoFollow(path string, flag int) (*os.File, error) {
 	return os.OpenFile(path, flag, 0)
 }
 
-// lock takes the lock of a byte far behind the end without waiting: locks are
-// mandatory here, and the file's own bytes must stay readable.
+// lock takes the lock of a byte far behind the end without waiting: ErrBusy when
+// another process has it. Locks are mandatory here, and the file's own bytes must stay readable.
 func lock(f *os.File) error {
 	o := &windows.Overlapped{OffsetHigh: 1 << 30}
-	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, o)
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, o)
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
+		return fmt.Errorf("%w: %s", ErrBusy, f.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("file: locking %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // commit closes t and renames it over out: an open file has no other name here.

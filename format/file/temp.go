@@ -37,8 +37,12 @@ func createTemp(out string, perm fs.FileMode) (*os.File, error) {
 		if err == nil {
 			// Between creation and lock another process may have taken it for a
 			// dead one's: only a locked file that still has its name is ours.
-			if lock(f) == nil && stillNamed(f, name) {
+			err := lock(f)
+			if err == nil && stillNamed(f, name) {
 				return f, nil
+			}
+			if err != nil && !errors.Is(err, ErrBusy) {
+				return nil, errors.Join(err, remove(f, name))
 			}
 			f.Close()
 			continue
@@ -66,7 +70,7 @@ func removeStale(name string) error {
 		return fmt.Errorf("%w: %s is in the way", ErrNotRegular, name)
 	}
 	if err := lock(f); err != nil {
-		return fmt.Errorf("%w: %s", ErrBusy, name)
+		return err
 	}
 	if !stillNamed(f, name) {
 		return nil // its writer has finished meanwhile

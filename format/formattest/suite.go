@@ -222,9 +222,10 @@ func (r *run) flippedPlans() {
 				continue
 			}
 			for _, field := range different(p, r.plan) {
-				if seen[field] = true; !slices.Contains(r.c.Unsigned, field) {
+				if first := !seen[field]; first && !slices.Contains(r.c.Unsigned, field) {
 					r.Errorf("plan: byte %d ^ %#x changes %s and nothing that is signed", i, bit, field)
 				}
+				seen[field] = true
 			}
 		}
 	}
