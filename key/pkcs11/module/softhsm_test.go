@@ -249,4 +249,14 @@ func ends(t testing.TB, pid int) {
 	t.Fatalf("process %d lives on", pid)
 }
 
-func beParent(string) { os.Exit(9) }
+// until waits for a condition, so long that only a broken program is too slow.
+func until(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for range 6000 {
+		if f() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s: never", what)
+}
