@@ -8,7 +8,7 @@
 // Invariants:
 //
 //  1. Every Scheme belongs to exactly one family of keys, and [Verify] refuses a
-//     public key of another family, an RSA key below 3072 bits and a curve that
+//     public key of another family, an RSA key below 2048 bits and a curve that
 //     the scheme does not name.
 //  2. Verify is given the message, never a digest of unknown origin.
 //  3. An ECDSA signature is ASN.1 DER in its only form; what is accepted
@@ -222,8 +222,9 @@ func KeyOf(pub crypto.PublicKey) (Key, error) {
 // Verify checks sig over message under s with pub. The error is [ErrSignature]
 // when the signature is wrong, another one when pub or s is not usable.
 //
-// RSA keys of 3072 bits and more are accepted here whatever their exact size:
-// certificates of others carry them.
+// RSA keys of 2048 bits and more are accepted here, whatever their exact size:
+// certificates of others carry them. What may sign for Greatseal is narrower:
+// [KeyOf] says it for keys, package credential for people and machines.
 func Verify(pub crypto.PublicKey, s Scheme, message, sig []byte) error {
 	i, ok := info(s)
 	if !ok {
@@ -237,8 +238,8 @@ func Verify(pub crypto.PublicKey, s Scheme, message, sig []byte) error {
 	}
 	switch p := pub.(type) {
 	case *rsa.PublicKey:
-		if p.N.BitLen() < 3072 {
-			return fmt.Errorf("sigalg: RSA key of %d bits: want 3072 or more", p.N.BitLen())
+		if n := p.N.BitLen(); n < 2048 || n > 16384 {
+			return fmt.Errorf("sigalg: RSA key of %d bits: want 2048 to 16384", n)
 		}
 		switch i.family {
 		case familyRSAPKCS1:
