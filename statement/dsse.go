@@ -57,6 +57,9 @@ type ID [sha256.Size]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// IsZero reports whether id is the ID of no statement.
+func (id ID) IsZero() bool { return id == ID{} }
+
 // MarshalText is String.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 

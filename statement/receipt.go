@@ -3,6 +3,7 @@ package statement
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/greatseal-io/greatseal/merkle"
@@ -83,8 +84,12 @@ func (r Receipt) Check() error {
 	if (r.Number == 1) != (r.Previous == ID{}) {
 		return errors.New("statement: receipt: only number 1 has no predecessor")
 	}
+	known := slices.Contains(Commands(), r.Command)
 	switch r.Outcome {
 	case Refused:
+		if !known && r.Command != "" { // "": of a request that could not be read
+			return fmt.Errorf("statement: unknown command %.80q", r.Command)
+		}
 		if r.Code == "" || r.Signed != nil || r.Key != nil || r.Next != nil {
 			return errors.New("statement: a refusal has a code and no result")
 		}
@@ -92,6 +97,9 @@ func (r Receipt) Check() error {
 	case Executed:
 		if r.Code != "" {
 			return errors.New("statement: receipt of an executed command has no code")
+		}
+		if !known {
+			return fmt.Errorf("statement: unknown command %.80q", r.Command)
 		}
 	default:
 		return fmt.Errorf("statement: outcome %.80q: want %s or %s", r.Outcome, Executed, Refused)
@@ -102,7 +110,18 @@ func (r Receipt) Check() error {
 	if (r.Key != nil) != (r.Signed == nil && r.Next == nil) {
 		return errors.New("statement: receipt's result is not that of its command")
 	}
+	if n := r.Next; n != nil && (n.Version != r.Charter.Version+1 || n.ID.IsZero()) {
+		return errors.New("statement: receipt of charter.replace: the next charter's version is one more")
+	}
+	if k := r.Key; k != nil {
+		if err := errors.Join(CheckName("key", k.Key), CheckName("state", k.State)); err != nil {
+			return err
+		}
+	}
 	if s := r.Signed; s != nil {
+		if err := errors.Join(CheckName("policy", s.Policy), CheckName("key", s.Key)); err != nil {
+			return err
+		}
 		_, err1 := merkle.ParseHash(s.Items)
 		_, err2 := merkle.ParseHash(s.Signatures)
 		_, err3 := merkle.ParseHash(s.PublicKey)
