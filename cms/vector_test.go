@@ -67,7 +67,7 @@ func opensslLeaf(t testing.TB, root *cmstest.Identity, bits, md string) *x509.Ce
 }
 
 // A real signature by Windows' own tools needs no leniency: it parses, holds what
-// it should, and verifies but for its key of 2048 bits, which is checked by hand.
+// it should, and its signature verifies by hand.
 func TestWindowsSignature(t *testing.T) {
 	d := parse(t, shim(t))
 	if !d.Type.Equal(cms.OIDSpcIndirectData) || !d.PKCS7 || len(d.Signers) != 1 || len(d.Certificates) != 2 {
