@@ -140,6 +140,14 @@ func DecodeEnvelope(b []byte) (*Envelope, error) {
 	if len(b) > 2*MaxPayload+2*MaxSignatures*MaxSignature {
 		return nil, fmt.Errorf("statement: envelope of %d bytes is too large", len(b))
 	}
+	if e := decodePlain(b); e != nil {
+		return e, nil
+	}
+	return decodeJSON(b)
+}
+
+// decodeJSON is DecodeEnvelope for whatever is not plain.
+func decodeJSON(b []byte) (*Envelope, error) {
 	var w wireEnvelope
 	if err := unmarshal(b, &w); err != nil {
 		return nil, err
