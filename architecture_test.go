@@ -25,7 +25,7 @@ internal/api
 internal/api/client
 internal/inspector
 internal/api/wire
-internal/author
+internal/author internal/stamp
 internal/server
 internal/keeper/host
 internal/keeper/wire
