@@ -521,3 +521,20 @@ func TestServeRefusesGarbage(t *testing.T) {
 		}
 	}
 }
+
+// The first request follows the child's hello at once, and is served.
+func TestFirstRequest(t *testing.T) {
+	h := newHSM(t, "hsm")
+	for i := range 40 {
+		p, log := h.open(t, nil)
+		if _, err := p.Open(t.Context(), uri("nobody")); !errors.Is(err, key.ErrNotFound) {
+			t.Fatalf("start %d: %v", i, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if log.count() != 1 {
+			t.Fatalf("start %d: %d children", i, log.count())
+		}
+	}
+}

@@ -65,16 +65,15 @@ func Serve(r io.Reader, w io.Writer, modulePath string) error {
 	}
 	written := make(chan error, 1)
 	go func() { written <- s.writer.Run() }()
-	loaded := make(chan bool, 1)
+	type outcome struct {
+		hello *wire.Hello
+		err   error
+	}
+	loaded := make(chan outcome, 1)
 	// The library may hang while it is loaded; the input is watched all the same.
 	go func() {
 		hello, err := s.load(modulePath)
-		if err != nil {
-			s.reply(&wire.Response{Code: wire.CodeFailed, Text: err.Error()})
-		} else {
-			s.reply(&wire.Response{Hello: hello})
-		}
-		loaded <- err == nil
+		loaded <- outcome{hello, err}
 	}()
 	requests := make(chan *wire.Request)
 	ended := make(chan error, 1)
@@ -95,12 +94,17 @@ func Serve(r io.Reader, w io.Writer, modulePath string) error {
 	usable := false
 	for {
 		select {
-		case usable = <-loaded:
-			if !usable {
+		case o := <-loaded:
+			if o.err != nil {
+				s.reply(&wire.Response{Code: wire.CodeFailed, Text: o.err.Error()})
 				s.writer.Close()
 				<-written
-				return errors.New("module: library cannot be used")
+				return fmt.Errorf("module: %w", o.err)
 			}
+			// The hello goes out when requests are taken, not before: the
+			// first of them follows it at once.
+			usable = true
+			s.reply(&wire.Response{Hello: o.hello})
 		case q := <-requests:
 			if !usable {
 				return errors.New("module: request before the library is there")
