@@ -31,7 +31,7 @@ const (
 	maxList        = 256
 	maxLine        = 256
 	maxProblems    = 50
-	maxBudget      = 400_000 // matchings that Check does
+	maxBudget      = 200_000 // matchings that Check does, and ways through all quorums
 )
 
 // ErrCharter is wrapped by every error of Check, Decode and ParseYAML about what

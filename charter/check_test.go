@@ -268,6 +268,23 @@ func TestCheckThousands(t *testing.T) {
 	}
 }
 
+// A charter that is made to be slow is refused before it is.
+func TestCheckIsBounded(t *testing.T) {
+	x := example(t)
+	var of []charter.Node
+	for range 14 {
+		of = append(of, *all(node(1, "release"), node(2, "security")), node(1, "officers"))
+	}
+	quorum(x, &charter.Node{Need: 3, Of: of})
+	p := x.Policies["windows"]
+	for i := range 200 {
+		x.Policies[fmt.Sprintf("p%d", i)] = p
+	}
+	if err := x.Check(); err == nil || !strings.Contains(err.Error(), "too complicated") {
+		t.Errorf("%.300v", err)
+	}
+}
+
 func TestLint(t *testing.T) {
 	x := example(t)
 	var b strings.Builder

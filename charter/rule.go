@@ -110,12 +110,24 @@ func (k *checker) quorum(at string, cmd statement.CommandName, r Rule) {
 		k.add(at, "%s", strings.TrimPrefix(err.Error(), "threshold: "))
 		return
 	}
+	if !k.afford(at, 2*len(tree.Choices())) { // here and in inspected
+		return
+	}
 	if !tree.Possible(-1) {
 		k.add(at, "%s cannot be satisfied: a person counts once, with the machines that he owns, and there are too few; needs %s", r.Quorum, peopleAndMachines(tree.Places()))
 		return
 	}
 	k.requesters(at, r, tree)
 	k.trivial(at, cmd, r.Quorum, tree)
+}
+
+// afford keeps a hostile charter from costing more than a moment.
+func (k *checker) afford(at string, cost int) bool {
+	if k.budget -= cost; k.budget < 0 {
+		k.add(at, "is too complicated to check, with all the others: use fewer alternatives, or groups")
+		return false
+	}
+	return true
 }
 
 func peopleAndMachines(n int) string {
@@ -135,8 +147,7 @@ func (k *checker) requesters(at string, r Rule, tree *threshold.Tree) {
 			continue
 		}
 		seen[a] = true
-		if k.budget -= len(tree.Choices()); k.budget < 0 {
-			k.add(at, "is too complicated to check: use fewer alternatives or larger groups")
+		if !k.afford(at, len(tree.Choices())) {
 			return
 		}
 		if tree.Possible(a) {
