@@ -8,12 +8,19 @@
 //
 // Invariants:
 //
-//  1. A [Charter] from [Decode], [ParseYAML] or a [Chain] has passed [Charter.Check]:
-//     every name resolves, every quorum can be satisfied by the members there
-//     are, none is satisfied by nobody unless it says "unattended".
-//  2. A credential stands once in a charter: no two people, or machines, share it.
+//  1. A [Charter] from [Decode] or [ParseYAML] has passed [Charter.Check]: every
+//     name resolves, every quorum can be satisfied by the members there are,
+//     whoever asks, and none is trivial; unattended is what says so.
+//  2. A credential stands once in a charter: no two people, or machines, share it,
+//     nor does one key stand there in two guises.
 //  3. The statement's encoding is unique; the YAML's is not.
 //  4. Nothing here reads a clock, a file or a network.
+//  5. A machine and its owner are one actor ([Roll]): they count once in a quorum,
+//     and neither has a vote on what the other requests.
+//
+// A caller may not conclude from a Charter that it is, or ever was, in force: that
+// is package quorum's Chain to say. Names, addresses and descriptions are what the
+// charter's authors wrote, and nobody has checked them.
 package charter
 
 import (
@@ -67,7 +74,8 @@ type Person struct {
 
 // Machine is a gate that endorses or a build that requests. Owner, where there
 // is one, is the person whom its requests count as: he does not endorse them,
-// and it does not endorse his.
+// and it does not endorse his. The two count once in a quorum: a gate that is to
+// count beside people has no owner.
 type Machine struct {
 	Owner       string       `json:"owner,omitzero" yaml:"owner,omitempty"`
 	Credentials []Credential `json:"credentials" yaml:"credentials"`

@@ -182,3 +182,21 @@ func TestLargestCharterFitsItsRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func FuzzDecode(f *testing.F) {
+	payload, err := charter.Encode(example(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(payload)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := charter.Decode(b)
+		if err != nil {
+			return
+		}
+		again, err := charter.Encode(c)
+		if err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("%q re-encodes to %q, %v", b, again, err)
+		}
+	})
+}

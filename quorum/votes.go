@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/charter/threshold"
@@ -52,7 +53,7 @@ func (j *judgement) votes(endorsements [][]byte) bool {
 					j.d.State, j.d.Code = Disapproved, Vetoed
 					j.d.Reason = fmt.Sprintf("%s of %s disapproves", name, g)
 					if b.e.Comment != "" {
-						j.d.Reason += ": " + b.e.Comment
+						j.d.Reason += ": " + oneLine(b.e.Comment)
 					}
 				}
 				continue
@@ -79,6 +80,16 @@ func (j *judgement) votes(endorsements [][]byte) bool {
 		return false
 	}
 	return true
+}
+
+// oneLine keeps what somebody wrote from moving the reader's cursor.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // newer reports whether a is the endorser's word rather than b: the later one,
