@@ -26,6 +26,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/statement"
 )
 
 // Version is set when the binary is built.
@@ -100,11 +101,8 @@ func (a *App) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	var f *fault
-	code, hint := exitFailed, ""
-	if errors.As(err, &f) {
-		code, hint = f.code, f.hint
-	} else if errors.Is(err, context.Canceled) {
+	code, hint := verdict(err)
+	if code == exitFailed && errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
 	if a.json {
@@ -249,6 +247,7 @@ func (a *App) client() (*config.Client, error) {
 		{&c.Server, "GREATSEAL_SERVER", a.flags.Server},
 		{&c.Name, "GREATSEAL_AS", a.flags.Name},
 		{&c.Identity, "GREATSEAL_IDENTITY", a.flags.Identity},
+		{&c.CA, "GREATSEAL_CA", ""},
 	} {
 		if v := os.Getenv(o.env); v != "" {
 			*o.to = v
@@ -256,6 +255,13 @@ func (a *App) client() (*config.Client, error) {
 		if o.flag != "" {
 			*o.to = o.flag
 		}
+	}
+	if v := os.Getenv("GREATSEAL_ROOT"); v != "" {
+		root, err := statement.ParseID(v)
+		if err != nil {
+			return nil, fail(exitUsage, "greatseal charter id CHARTER.yaml prints it", "GREATSEAL_ROOT: %v", err)
+		}
+		c.Root = root
 	}
 	return c, nil
 }

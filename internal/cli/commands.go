@@ -5,6 +5,7 @@ import "github.com/spf13/cobra"
 // commands lists every command, in the order of the groups.
 func (a *App) commands() []*cobra.Command {
 	return []*cobra.Command{
+		a.demoCommand(),
 		a.charterCommand(),
 		a.tlsCommand(),
 		a.initCommand(),
