@@ -71,9 +71,9 @@ func (p *Provider) start(ctx context.Context) (_ *child, err error) {
 	c.in, c.out, c.writer = in, out, wire.NewWriter(in)
 	args := append(p.config.Command[1:len(p.config.Command):len(p.config.Command)], p.config.Module)
 	c.cmd = exec.Command(p.config.Command[0], args...)
-	c.cmd.Env = append([]string{}, p.config.Env...) // not nil: nil would inherit
+	c.cmd.Env = append([]string{}, p.config.Env...)                              // not nil: nil would inherit
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = childIn, childOut, p.config.Stderr // nil is the null device
-	c.cmd.WaitDelay = time.Second // a driver's daemon may keep standard error open
+	c.cmd.WaitDelay = time.Second                                                // a driver's daemon may keep standard error open
 	detach(c.cmd)
 	err = c.cmd.Start()
 	_, _ = childIn.Close(), childOut.Close()

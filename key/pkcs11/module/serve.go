@@ -1,3 +1,5 @@
+//go:build cgo && unix
+
 // Package module is the child process of package key/pkcs11: it loads one
 // PKCS #11 library and does what the parent asks it through a pipe. It is the
 // only package that needs cgo.
