@@ -62,6 +62,9 @@ type Webhook struct {
 
 // Check refuses a webhook that cannot work.
 func (w Webhook) Check() error {
+	if w.Name == "" || strings.Contains(w.Name, "/") {
+		return fmt.Errorf("notify: webhook %q: want a name without '/'", w.Name)
+	}
 	u, err := url.Parse(w.URL)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && w.AllowPrivate) {
 		return fmt.Errorf("notify: webhook %s: want an https address without a password (http only with allow_private)", w.Name)

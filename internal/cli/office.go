@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/greatseal-io/greatseal/format/all"
+	"github.com/greatseal-io/greatseal/internal/blob"
+	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/keeper/host"
+	"github.com/greatseal-io/greatseal/internal/keeper/wire"
+	"github.com/greatseal-io/greatseal/internal/notify"
+	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/stamp"
+	"github.com/greatseal-io/greatseal/internal/store"
+)
+
+// office is a server with what it stands on, made from its configuration.
+type office struct {
+	cfg    *config.Server
+	store  *store.SQL
+	keeper keeper.Keeper
+	server *server.Server
+	closer []func() error
+}
+
+func (o *office) close() error {
+	var errs []error
+	for i := len(o.closer) - 1; i >= 0; i-- {
+		errs = append(errs, o.closer[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// openOffice opens keeper, database, blobs and server. Whoever closes the office
+// closes them all.
+func openOffice(ctx context.Context, c *config.Server, log *slog.Logger) (o *office, err error) {
+	o = &office{cfg: c}
+	defer func() {
+		if err != nil {
+			o.close()
+			o = nil
+		}
+	}()
+	if o.keeper, err = o.dialKeeper(ctx, log); err != nil {
+		return o, err
+	}
+	if o.store, err = store.Open(ctx, c.Database); err != nil {
+		return o, err
+	}
+	o.closer = append(o.closer, o.store.Close)
+	cfg := server.Config{Store: o.store, Keeper: o.keeper, Formats: all.Formats(), Pin: c.Root, Clock: time.Now, Logger: log}
+	if c.Blobs != "" {
+		if cfg.Blobs, err = blob.Open(c.Blobs); err != nil {
+			return o, err
+		}
+	}
+	st := &stamp.Stamper{Keeper: o.keeper}
+	if c.Timestamp.Roots != "" {
+		if st.Roots, err = readPool(c.Timestamp.Roots); err != nil {
+			return o, err
+		}
+	}
+	cfg.Stamper = st
+	if cfg.Webhooks, err = webhooks(c.Webhooks); err != nil {
+		return o, err
+	}
+	cfg.Sender = notify.NewSender()
+	o.server, err = server.New(ctx, cfg)
+	return o, err
+}
+
+// dialKeeper reaches the keeper, or runs it inside.
+func (o *office) dialKeeper(ctx context.Context, log *slog.Logger) (keeper.Keeper, error) {
+	k := o.cfg.Keeper
+	if k.Embedded != nil {
+		h, err := host.Open(ctx, *k.Embedded, o.cfg.Root, hostOptions(log))
+		if err != nil {
+			return nil, err
+		}
+		o.closer = append(o.closer, h.Close)
+		return wire.InProcess(h), nil
+	}
+	d := wire.Config{Network: "unix", Address: k.Socket}
+	if k.Address != "" {
+		t, err := clientTLS(k.TLS)
+		if err != nil {
+			return nil, err
+		}
+		d = wire.Config{Network: "tcp", Address: k.Address, TLS: t}
+	}
+	c, err := wire.Dial(ctx, d)
+	if err != nil {
+		return nil, fail(exitUnavailable, "start greatseal-keeper run, or mend keeper: in the configuration", "the keeper cannot be reached: %v", err)
+	}
+	o.closer = append(o.closer, c.Close)
+	return c, nil
+}
+
+func clientTLS(t *config.TLS) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := readPool(t.CA)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}, nil
+}
+
+// serverTLS is the configuration of a listener; with an authority, clients may
+// show its certificates, and must where the listener is reached from outside.
+func serverTLS(t *config.TLS, must bool) (*tls.Config, error) {
+	if t == nil {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
+	if t.CA != "" {
+		if c.ClientCAs, err = readPool(t.CA); err != nil {
+			return nil, err
+		}
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+		if must {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+	}
+	return c, nil
+}
+
+func readPool(path string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
+	}
+	return p, nil
+}
+
+func webhooks(list []config.Webhook) ([]notify.Webhook, error) {
+	var out []notify.Webhook
+	for _, w := range list {
+		text, err := config.Secret(w.SecretFile)
+		if err != nil {
+			return nil, err
+		}
+		secret, err := notify.ParseSecret(string(text))
+		clear(text)
+		if err != nil {
+			return nil, err
+		}
+		n := notify.Webhook{Name: w.Name, URL: w.URL, Secret: secret, AllowPrivate: w.AllowPrivate}
+		for _, e := range w.Events {
+			n.Events = append(n.Events, notify.Event(e))
+		}
+		if err := n.Check(); err != nil {
+			return nil, err
+		}
+		for _, o := range out {
+			if o.Name == n.Name {
+				return nil, fmt.Errorf("two webhooks are called %q", n.Name)
+			}
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
