@@ -38,7 +38,7 @@ func (s *Server) start(id statement.ID) {
 
 // resume takes up requests that were endorsed and not executed.
 func (s *Server) resume(ctx context.Context) error {
-	if err := s.reconcile(ctx); err != nil {
+	if err := s.reconcile(ctx, false); err != nil {
 		return err
 	}
 	ids, err := s.cfg.Store.Stuck(ctx, s.now().Add(-leftBehind), 1000)
@@ -200,7 +200,7 @@ func curable(code string) bool {
 
 // reconcile shows the keeper the newest receipt that is known here, and fetches
 // the ones that are not.
-func (s *Server) reconcile(ctx context.Context) error {
+func (s *Server) reconcile(ctx context.Context, starting bool) error {
 	st, err := s.cfg.Keeper.Status(ctx)
 	if err != nil {
 		return fmt.Errorf("server: keeper: %w", err)
@@ -218,9 +218,20 @@ func (s *Server) reconcile(ctx context.Context) error {
 			}
 		}
 	}
-	missing, err := s.cfg.Store.MissingReceipts(ctx, st.Receipts, 1000)
+	// Only what the keeper had at the last look: younger receipts are on their way.
+	after, upTo := s.complete.Load(), s.seen.Swap(st.Receipts)
+	if starting {
+		upTo = st.Receipts
+	}
+	if upTo <= after {
+		return nil
+	}
+	missing, err := s.cfg.Store.MissingReceipts(ctx, after, upTo, 1000)
 	if err != nil {
 		return err
+	}
+	if len(missing) == 0 {
+		s.complete.Store(upTo)
 	}
 	for _, n := range missing {
 		outs, err := s.cfg.Keeper.Receipts(ctx, n, 1)

@@ -74,6 +74,9 @@ type Server struct {
 	work    sync.WaitGroup
 	closing atomic.Bool
 
+	complete atomic.Uint64 // receipts up to this number are all in the store
+	seen     atomic.Uint64 // the keeper's last number at the last look
+
 	watch    watchers
 	sequence chan struct{} // kicks the sequencer
 	jobs     chan struct{} // kicks the job loop
@@ -104,7 +107,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.Reload(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.reconcile(ctx); err != nil {
+	if err := s.reconcile(ctx, true); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -49,13 +49,14 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	if req.Command.Sign != nil {
 		c.New.Policy = req.Command.Sign.Policy
 	}
-	if grant != nil {
-		c.New.State = store.Endorsed
+	waits := d.Code == quorum.NotYet || d.Code == quorum.OutsideWindow // all have agreed: only the time has not come
+	if grant != nil || waits {
+		c.New.State, c.New.Code, c.New.Detail = store.Endorsed, string(d.Code), d.Reason
 	}
 	if err := s.enter(c, audit.KindRequest, env.ID(), envelope, now); err != nil {
 		return nil, false, err
 	}
-	if grant == nil {
+	if c.New.State == store.Pending {
 		s.tell(c, notify.Pending, c.New, "")
 	}
 	err = s.cfg.Store.Apply(ctx, c)

@@ -266,30 +266,32 @@ func (s *SQL) LastReceipt(ctx context.Context) (*Receipt, error) {
 	return s.scanReceipt(s.read.QueryRowContext(ctx, `SELECT `+receiptColumns+` FROM receipts ORDER BY number DESC LIMIT 1`))
 }
 
-// MissingReceipts returns the first numbers up to last that are not here.
-func (s *SQL) MissingReceipts(ctx context.Context, last uint64, limit int) ([]uint64, error) {
-	// Each end of a gap: a number that is here (or 0) and whose successor is not.
-	rows, err := s.read.QueryContext(ctx, `SELECT n FROM (SELECT 0 AS n UNION ALL SELECT number FROM receipts) h
-		WHERE n < $1 AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.number = h.n + 1) ORDER BY n LIMIT $2`, int64(last), int64(limit))
-	gaps, err := collect(rows, err, func(r scanner) (n int64, err error) {
-		err = r.Scan(&n)
-		return n, err
-	})
-	if err != nil {
-		return nil, s.wrap(err)
-	}
+// MissingReceipts returns the first numbers above after, up to last, that are not
+// here.
+func (s *SQL) MissingReceipts(ctx context.Context, after, last uint64, limit int) ([]uint64, error) {
 	var out []uint64
-	for _, g := range gaps {
-		var next sql.NullInt64
-		if err := s.read.QueryRowContext(ctx, `SELECT min(number) FROM receipts WHERE number > $1`, g).Scan(&next); err != nil {
+	next := after + 1
+	for next <= last && len(out) < limit {
+		rows, err := s.read.QueryContext(ctx, `SELECT number FROM receipts WHERE number >= $1 AND number <= $2 ORDER BY number LIMIT 10000`, int64(next), int64(last))
+		have, err := collect(rows, err, func(r scanner) (n int64, err error) {
+			err = r.Scan(&n)
+			return n, err
+		})
+		if err != nil {
 			return nil, s.wrap(err)
 		}
-		end := int64(last) + 1
-		if next.Valid {
-			end = min(end, next.Int64)
+		have = append(have, int64(last)+1)
+		if len(have) > 10000 {
+			have = have[:10000] // the last page ends the list, the others go on
 		}
-		for n := g + 1; n < end && len(out) < limit; n++ {
-			out = append(out, uint64(n))
+		for _, n := range have {
+			for ; next < uint64(n) && len(out) < limit; next++ {
+				out = append(out, next)
+			}
+			if len(out) == limit {
+				break
+			}
+			next = uint64(n) + 1
 		}
 	}
 	return out, nil

@@ -248,9 +248,9 @@ type Store interface {
 	// Receipt returns one receipt, LastReceipt the one with the highest number.
 	Receipt(ctx context.Context, number uint64) (*Receipt, error)
 	LastReceipt(ctx context.Context) (*Receipt, error)
-	// MissingReceipts returns, in order, the first numbers up to last that are not
-	// here.
-	MissingReceipts(ctx context.Context, last uint64, limit int) ([]uint64, error)
+	// MissingReceipts returns, in order, the first numbers above after and up to
+	// last that are not here.
+	MissingReceipts(ctx context.Context, after, last uint64, limit int) ([]uint64, error)
 	// Stuck returns requests that have been endorsed since before t: their
 	// execution was interrupted.
 	Stuck(ctx context.Context, t time.Time, limit int) ([]statement.ID, error)

@@ -114,10 +114,13 @@ func lifecycle(t *testing.T, s store.Store) {
 	if rc, err := s.LastReceipt(ctx); err != nil || rc.Number != 7 || string(rc.Envelope) != "receipt" || rc.Request != r.ID {
 		t.Fatalf("receipt %+v, %v", rc, err)
 	}
-	if m, err := s.MissingReceipts(ctx, 9, 5); err != nil || fmt.Sprint(m) != "[1 2 3 4 5]" {
+	if m, err := s.MissingReceipts(ctx, 0, 9, 5); err != nil || fmt.Sprint(m) != "[1 2 3 4 5]" {
 		t.Fatalf("missing receipts %v, %v", m, err)
 	}
-	if m, err := s.MissingReceipts(ctx, 9, 50); err != nil || fmt.Sprint(m) != "[1 2 3 4 5 6 8 9]" {
+	if m, err := s.MissingReceipts(ctx, 0, 9, 50); err != nil || fmt.Sprint(m) != "[1 2 3 4 5 6 8 9]" {
+		t.Fatalf("missing receipts %v, %v", m, err)
+	}
+	if m, err := s.MissingReceipts(ctx, 6, 7, 50); err != nil || len(m) != 0 {
 		t.Fatalf("missing receipts %v, %v", m, err)
 	}
 	if _, err := s.Receipt(ctx, 8); !errors.Is(err, store.ErrNotFound) {
