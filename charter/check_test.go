@@ -83,6 +83,9 @@ func TestCheckRefuses(t *testing.T) {
 		{"people.zoe.credentials[1]", "same key as people.zoe.credentials[0]", func(c *charter.Charter) {
 			c.People["zoe"] = charter.Person{Credentials: append(ssh("zoe"), ssh("zoe")...)}
 		}},
+		{"people.zoe.credentials[0]", "canonical form", func(c *charter.Charter) {
+			c.People["zoe"] = charter.Person{Credentials: []charter.Credential{{SSH: ssh("zoe")[0].SSH + " zoe@laptop"}}}
+		}},
 		{"machines.alice", "is the name of a person too", func(c *charter.Charter) { c.Machines["alice"] = charter.Machine{Credentials: ssh("zoe")} }},
 		{"machines.ci.owner", "there is no person", func(c *charter.Charter) { c.Machines["ci"] = charter.Machine{Owner: "scanner", Credentials: ssh("ci")} }},
 		{"groups.alice", "is the name of a person", func(c *charter.Charter) { c.Groups["alice"] = charter.Group{Members: []string{"bob"}} }},
