@@ -28,31 +28,42 @@ func (s *Server) Evidence(ctx context.Context, id statement.ID, index int) (*ver
 
 // EvidenceOf makes the documents of files from to to (exclusive).
 func (s *Server) EvidenceOf(ctx context.Context, id statement.ID, from, to int) ([]*verify.Evidence, error) {
+	var docs []*verify.Evidence
+	err := s.EachEvidence(ctx, id, from, to, func(e *verify.Evidence) error {
+		docs = append(docs, e)
+		return nil
+	})
+	return docs, err
+}
+
+// EachEvidence makes the documents of files from to to (exclusive), one after the
+// other, and ends with the first error of yield.
+func (s *Server) EachEvidence(ctx context.Context, id statement.ID, from, to int, yield func(*verify.Evidence) error) error {
 	out, rc, err := s.Outcome(ctx, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if rc.Signed == nil {
-		return nil, problem(409, "nothing-signed", "", "request %s signed nothing: %s", id.String()[:12], rc.Command)
+		return problem(409, "nothing-signed", "", "request %s signed nothing: %s", id.String()[:12], rc.Command)
 	}
 	items, err := s.cfg.Store.Items(ctx, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if from < 0 || to > len(items) || from >= to || len(out.Signatures) != len(items) {
-		return nil, problem(404, "not-found", "", "request %s has files 0 to %d", id.String()[:12], len(items)-1)
+		return problem(404, "not-found", "", "request %s has files 0 to %d", id.String()[:12], len(items)-1)
 	}
 	r, err := s.cfg.Store.Request(ctx, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	log, err := s.logged(ctx, id, out.Receipt)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	chain, err := s.Chain().Encode()
 	if err != nil {
-		return nil, fmt.Errorf("server: charter chain: %w", err)
+		return fmt.Errorf("server: charter chain: %w", err)
 	}
 	leaves := make([]merkle.Hash, len(items))
 	sigs := make([]merkle.Hash, len(items))
@@ -62,13 +73,12 @@ func (s *Server) EvidenceOf(ctx context.Context, id statement.ID, from, to int) 
 	}
 	itemTree, err := merkle.New(merkle.Items, leaves)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	sigTree, err := merkle.New(merkle.Signatures, sigs)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var docs []*verify.Evidence
 	for i := from; i < to; i++ {
 		e := &verify.Evidence{Version: verify.EvidenceVersion, Chain: chain, Request: r.Envelope, Receipt: out.Receipt, Log: *log,
 			File: verify.EvidenceFile{Item: items[i], Signatures: out.Signatures[i], Certificates: out.Chain}}
@@ -76,14 +86,16 @@ func (s *Server) EvidenceOf(ctx context.Context, id statement.ID, from, to int) 
 			e.Endorsements = append(e.Endorsements, x.Envelope)
 		}
 		if e.File.ItemProof, err = itemTree.Prove(i); err != nil {
-			return nil, err
+			return err
 		}
 		if e.File.SignatureProof, err = sigTree.Prove(i); err != nil {
-			return nil, err
+			return err
 		}
-		docs = append(docs, e)
+		if err := yield(e); err != nil {
+			return err
+		}
 	}
-	return docs, nil
+	return nil
 }
 
 // logged proves that the log holds the receipt of a request, and waits a little

@@ -221,6 +221,11 @@ func (s *Server) Health(ctx context.Context) error {
 // Status is the keeper's word on itself.
 func (s *Server) Status(ctx context.Context) (*keeper.Status, error) { return s.cfg.Keeper.Status(ctx) }
 
+// Timestamp answers an RFC 3161 request with the deployment's own authority.
+func (s *Server) Timestamp(ctx context.Context, request []byte) ([]byte, error) {
+	return s.cfg.Keeper.Timestamp(ctx, request)
+}
+
 func (s *Server) format(name string) format.Format {
 	for _, f := range s.cfg.Formats {
 		if f.Name() == name {
