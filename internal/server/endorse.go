@@ -55,6 +55,7 @@ func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, 
 			return nil, err
 		}
 		s.settle(c, r, d)
+		s.cfg.Hook("endorse")
 		err = s.cfg.Store.Apply(ctx, c)
 		if errors.Is(err, store.ErrConflict) {
 			continue
@@ -62,6 +63,7 @@ func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, 
 		if err != nil {
 			return nil, err
 		}
+		s.cfg.Hook("endorsed")
 		s.Metrics.Endorsed.Add(1)
 		s.changed()
 		if c.State == store.Endorsed {

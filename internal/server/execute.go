@@ -78,10 +78,12 @@ func (s *Server) execute(ctx context.Context, id statement.ID) error {
 	if err != nil {
 		return err
 	}
+	s.cfg.Hook("execute")
 	out, err := s.cfg.Keeper.Execute(ctx, &keeper.Order{Evidence: evidenceOf(r), Items: items})
 	if err != nil {
 		return fmt.Errorf("server: keeper: %w", err)
 	}
+	s.cfg.Hook("executed")
 	return s.keep(ctx, out)
 }
 
@@ -122,6 +124,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 				return err
 			}
 		}
+		s.cfg.Hook("keep")
 		err = s.cfg.Store.Apply(ctx, c)
 		if errors.Is(err, store.ErrConflict) {
 			continue
@@ -129,6 +132,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 		if err != nil {
 			return err
 		}
+		s.cfg.Hook("kept")
 		s.count(rc)
 		if rc.Next != nil {
 			if err := s.Reload(ctx); err != nil {

@@ -84,7 +84,9 @@ func (s *Server) runJobs(ctx context.Context) error {
 }
 
 func (s *Server) runJob(ctx context.Context, j store.Job) {
+	s.cfg.Hook("job")
 	err := s.doJob(ctx, j)
+	s.cfg.Hook("job.done")
 	if ctx.Err() != nil {
 		return // the lease runs out and somebody else does it
 	}
@@ -215,9 +217,11 @@ func (s *Server) expire(ctx context.Context) error {
 			return err
 		}
 		s.tell(c, notify.Expired, r, r.Detail)
+		s.cfg.Hook("expire")
 		if err := s.cfg.Store.Apply(ctx, c); err != nil && !errors.Is(err, store.ErrConflict) {
 			return err
 		}
+		s.cfg.Hook("expired")
 		s.changed()
 	}
 	return nil

@@ -17,10 +17,12 @@ const batch = 4096
 // the keeper has signed is never lost.
 func (s *Server) integrate(ctx context.Context) error {
 	for {
+		s.cfg.Hook("sequence")
 		n, err := s.cfg.Store.Sequence(ctx, batch)
 		if err != nil {
 			return err
 		}
+		s.cfg.Hook("sequenced")
 		s.Metrics.Sequenced.Add(int64(n))
 		if n < batch {
 			break
@@ -54,13 +56,16 @@ func (s *Server) integrate(ctx context.Context) error {
 			}
 		}
 	}
+	s.cfg.Hook("checkpoint")
 	note, err := s.cfg.Keeper.Checkpoint(ctx, ext)
 	if err != nil {
 		return fmt.Errorf("server: the keeper signs no checkpoint: %w", err)
 	}
+	s.cfg.Hook("checkpointed")
 	if err := s.cfg.Store.SetCheckpoint(ctx, h.Tree.Size, note); err != nil {
 		return err
 	}
+	s.cfg.Hook("published")
 	s.watch.news()
 	return nil
 }

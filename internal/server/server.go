@@ -51,6 +51,19 @@ type Config struct {
 	Clock    func() time.Time
 	Logger   *slog.Logger
 	Workers  int // executions at a time; 0: 32
+
+	// Hook is called before and after each durable step, for tests that stop the
+	// process there; nil: none. See [Steps].
+	Hook func(step string)
+}
+
+// Steps lists the durable steps, in the order of a request's life: before and
+// after its entry, an endorsement's, the keeper's answer, the keeping of it, the
+// sequencing of the log, the keeper's checkpoint, its publication, and the end of
+// a job and of a request whose time is over.
+func Steps() []string {
+	return []string{"submit", "submitted", "endorse", "endorsed", "execute", "executed", "keep", "kept",
+		"sequence", "sequenced", "checkpoint", "checkpointed", "published", "job", "job.done", "expire", "expired"}
 }
 
 // Stamper obtains RFC 3161 tokens. Authority "self" is the deployment's own.
@@ -97,6 +110,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Hook == nil {
+		cfg.Hook = func(string) {}
 	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = 32

@@ -59,6 +59,7 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	if c.New.State == store.Pending {
 		s.tell(c, notify.Pending, c.New, "")
 	}
+	s.cfg.Hook("submit")
 	err = s.cfg.Store.Apply(ctx, c)
 	var open *store.OpenError
 	switch {
@@ -73,6 +74,7 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	case err != nil:
 		return nil, false, err
 	}
+	s.cfg.Hook("submitted")
 	s.Metrics.Submitted.Add(1)
 	s.changed()
 	if grant != nil {
