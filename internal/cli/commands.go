@@ -6,6 +6,8 @@ import "github.com/spf13/cobra"
 func (a *App) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.demoCommand(),
+		a.devCommand(),
+		a.serverCommand(),
 		a.charterCommand(),
 		a.tlsCommand(),
 		a.initCommand(),

@@ -116,29 +116,6 @@ func clientTLS(t *config.TLS) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}, nil
 }
 
-// serverTLS is the configuration of a listener; with an authority, clients may
-// show its certificates, and must where the listener is reached from outside.
-func serverTLS(t *config.TLS, must bool) (*tls.Config, error) {
-	if t == nil {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, err
-	}
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
-	if t.CA != "" {
-		if c.ClientCAs, err = readPool(t.CA); err != nil {
-			return nil, err
-		}
-		c.ClientAuth = tls.VerifyClientCertIfGiven
-		if must {
-			c.ClientAuth = tls.RequireAndVerifyClientCert
-		}
-	}
-	return c, nil
-}
-
 func readPool(path string) (*x509.CertPool, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -179,4 +156,3 @@ func webhooks(list []config.Webhook) ([]notify.Webhook, error) {
 	}
 	return out, nil
 }
-

@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greatseal-io/greatseal/format/all"
+	"github.com/greatseal-io/greatseal/format/file"
+	"github.com/greatseal-io/greatseal/internal/api"
+	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/trial"
+)
+
+func (a *App) serverCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:     "server --config server.yaml",
+		GroupID: "run",
+		Short:   "run a server",
+		Long: `Runs a server until it is told to stop (SIGINT, SIGTERM); then it finishes what
+is under way. Several servers may share a PostgreSQL database and a keeper.
+docs/operate/server.md describes the configuration.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.cfgPath != "" {
+				path = a.cfgPath
+			}
+			if path == "" {
+				return fail(exitUsage, "greatseal server --config server.yaml", "--config is missing")
+			}
+			c, err := config.ReadServer(path)
+			if err != nil {
+				return fail(exitUsage, "docs/operate/server.md describes the configuration", "%v", err)
+			}
+			log := slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelInfo}))
+			return runServer(cmd.Context(), c, log, func(addr net.Addr) { log.Info("the server listens", "address", addr.String()) })
+		},
+	}
+	return c
+}
+
+// runServer serves until ctx ends. ready is called when connections are taken.
+func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready func(net.Addr)) error {
+	o, err := openOffice(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	var formats []string
+	for _, f := range all.Formats() {
+		formats = append(formats, f.Name())
+	}
+	h, err := api.New(api.Config{
+		Server: o.server, Store: o.store, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Admins: c.Admins,
+		Private: c.Log.Private, Uploads: c.Blobs != "", Formats: formats,
+		Limits: api.Limits{Body: c.Limits.BodyBytes, PerSecond: c.Limits.PerSecond, Burst: c.Limits.Burst, AnonPerSecond: c.Limits.AnonPerSecond},
+	})
+	if err != nil {
+		return err
+	}
+	// The background work ends after the last call, so that what calls began is
+	// finished.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { o.server.Run(work) })
+	err = api.Serve(ctx, h, api.Listen{Address: c.Listen, TLS: c.TLS}, ready)
+	stop()
+	wg.Wait()
+	return err
+}
+
+func (a *App) devCommand() *cobra.Command {
+	var dir, listen string
+	c := &cobra.Command{
+		Use:     "dev",
+		GroupID: "start",
+		Short:   "run a deployment to play with",
+		Long: `Founds a deployment in a folder, as "greatseal demo" does, and leaves it running:
+people with SSH keys, two groups, a scanner, keys with certificates, timestamps
+and an inspector. A folder that holds one already is started again.
+
+For each person there is a client configuration, DIR/people/NAME.yaml.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), dir, listen) },
+	}
+	c.Flags().StringVar(&dir, "dir", "greatseal-dev", "folder of the deployment")
+	c.Flags().StringVar(&listen, "listen", "127.0.0.1:7788", "address on this machine")
+	return c
+}
+
+func (a *App) dev(ctx context.Context, dir, listen string) error {
+	if !config.Loopback(listen) {
+		return fail(exitUsage, "greatseal init makes a deployment for others", "%s is not on this machine: dev is to play with", listen)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	p := place{dir}
+	if _, err := os.Stat(p.path("server.yaml")); errors.Is(err, os.ErrNotExist) {
+		if err := a.foundDev(ctx, p, listen); err != nil {
+			return err
+		}
+	}
+	c, err := config.ReadServer(p.path("server.yaml"))
+	if err != nil {
+		return err
+	}
+	c.Listen = listen
+	return runServer(ctx, c, a.logger(), func(addr net.Addr) {
+		fmt.Fprintf(a.Out, `The deployment in %[1]s listens on %[2]s. In another terminal:
+
+  export GREATSEAL_CONFIG=%[1]s/people/alice.yaml
+  greatseal sign YOUR.exe --policy release --no-wait
+  greatseal --config %[1]s/people/bob.yaml inbox
+  greatseal --config %[1]s/people/bob.yaml endorse ID          and the same as carol and scanner
+  greatseal collect ID YOUR.exe
+  greatseal verify YOUR.exe --evidence YOUR.exe.evidence.json --root %[1]s/charter-v1.json --ca %[1]s/trial-ca.crt --tsa-ca %[1]s/trial-ca.crt
+
+Policy "inspected" uploads the file; "nightly" signs nightly-* unattended. Ctrl-C ends.
+`, dir, addr)
+	})
+}
+
+// foundDev makes the deployment of dev: everything is there when server.yaml is.
+func (a *App) foundDev(ctx context.Context, p place, listen string) error {
+	if entries, err := os.ReadDir(p.dir); err == nil && len(entries) > 0 {
+		return fail(exitUsage, "remove it, or name another --dir", "%s is not empty and holds no finished deployment", p.dir)
+	}
+	log := a.logger()
+	st, err := p.initKeeper(ctx, log)
+	if err != nil {
+		return err
+	}
+	t, err := trial.New(ctx, p.dir, st, trial.Options{Deployment: "dev", Timestamps: true})
+	if err != nil {
+		return err
+	}
+	if err := file.WriteFile(p.path("charter-v1.json"), append(t.Found, '\n'), 0o644); err != nil {
+		return err
+	}
+	text, err := t.Charter.YAML()
+	if err != nil {
+		return err
+	}
+	if err := file.WriteFile(p.path("charter.yaml"), text, 0o644); err != nil {
+		return err
+	}
+	if _, err := p.found(ctx, t.Found, log); err != nil {
+		return err
+	}
+	draft := p.path("server.yaml.draft")
+	sc := p.server(t.Root, listen)
+	sc.Admins = []string{"alice"}
+	if err := config.Write(draft, sc); err != nil {
+		return err
+	}
+	c, err := config.ReadServer(draft)
+	if err != nil {
+		return err
+	}
+	o, err := openOffice(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	work, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		o.server.Run(work)
+		close(done)
+	}()
+	err = t.MakeKeys(ctx, o.server)
+	stop()
+	<-done
+	if err != nil {
+		return err
+	}
+	for name := range t.People {
+		cc := config.Client{Server: "http://" + listen, Name: name, Identity: name, Root: t.Root}
+		if unix := filepath.Join(p.dir, "people"); len(listen) > 5 && listen[:5] == "unix:" {
+			rel, err := filepath.Rel(unix, listen[5:])
+			if err != nil {
+				return err
+			}
+			cc.Server = "unix:" + rel
+		}
+		if err := config.Write(filepath.Join(p.dir, "people", name+".yaml"), cc); err != nil {
+			return err
+		}
+	}
+	return os.Rename(draft, p.path("server.yaml"))
+}
