@@ -15,7 +15,11 @@
 //     zero values say nothing: every method of theirs returns nothing.
 //  2. A document that [DecodeEvidence] accepts re-encodes to itself.
 //  3. Every byte of a document that Judge has accepted was used: there is none
-//     that could be another one and the judgement still the same.
+//     that could be another one and the judgement still the same. Three things
+//     are nobody's signed word and may differ: the order of the founders'
+//     signatures, the times at which charters before that of the receipt came
+//     into force (that they did, the receipt says, by the charter that it names),
+//     and how many endorsements stand in it that were not needed.
 //  4. Judge asks for the same as the keeper, of the same code: the charter chain
 //     from the root, the quorum under the charter of the receipt and at its time,
 //     the item among the items that were endorsed, what the format signs.
