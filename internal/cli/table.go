@@ -59,10 +59,7 @@ func when(t time.Time) string {
 }
 
 // field prints a named value, aligned.
-func field(w io.Writer, name, value string, args ...any) {
-	if len(args) > 0 {
-		value = fmt.Sprintf(value, args...)
-	}
+func field(w io.Writer, name, value string) {
 	for i, line := range strings.Split(value, "\n") {
 		if i > 0 {
 			name = ""

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greatseal-io/greatseal/internal/bench"
+)
+
+func (a *App) benchCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "bench",
+		GroupID: "run",
+		Short:   "measure what governance costs on this machine",
+		Long: `Measures on this machine, in a temporary folder and against nothing that is in
+use. docs/bench.md says what is measured, and shows a table.`,
+	}
+	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild())
+	return c
+}
+
+// benchProgress is where progress goes.
+func (a *App) benchProgress() bench.Progress {
+	if a.quiet {
+		return bench.Progress{}
+	}
+	return bench.Progress{W: a.Err}
+}
+
+// missing turns a lack of the machine into a fault with its hint.
+func missing(err error) error {
+	var m *bench.MissingError
+	if errors.As(err, &m) {
+		return &fault{exitFailed, err, m.Hint}
+	}
+	return err
+}
+
+func (a *App) benchKeeper() *cobra.Command {
+	o := bench.KeeperOptions{}
+	c := &cobra.Command{
+		Use:   "keeper",
+		Short: "signatures a second, of the key alone and governed",
+		Long: `Measures, in one run and in alternating slices, the rate of a key on its own (it
+signs and checks its own signature, on all cores, and nothing else happens) and
+its rate when everything is governed: RSA-3072, RSA-4096 and P-256, software keys
+and SoftHSM, SQLite and PostgreSQL, single requests and requests of 1 000 files.
+
+Governed: requests are submitted beforehand and endorsed by two of the three
+whom the policy asks. The clock runs from sending the last endorsements, a bounded
+number of them at a time, until every signature and receipt is durable and every
+log entry is in the tree under a signed checkpoint. Server and database run on the
+same cores as the key; HTTP and TLS are not in it. A token's raw rate is its best
+with 1, 2, 4 and 8 sessions, through the process of its module.
+
+p50 and p99 are from the last endorsement to the signature, at half of the governed
+rate.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = a.benchProgress()
+			rep, err := bench.Keeper(cmd.Context(), o)
+			if err != nil {
+				return missing(err)
+			}
+			return a.print(rep, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "KEY\tALGORITHM\tSTORE\tFILES\tRAW/s\tGOVERNED/s\tRATIO\tP50 ms\tP99 ms")
+				for _, r := range rep.Rows {
+					fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%.0f\t%.0f\t%.2f\t%.1f\t%.1f\n", r.Key, r.Algorithm, r.Store, r.Files, r.Raw, r.Governed, r.Ratio, r.P50, r.P99)
+				}
+				t.Flush()
+			})
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&o.Quick, "quick", false, "shorter slices: rougher figures")
+	f.StringSliceVar(&o.Only, "only", nil, "rows with these words only: "+strings.Join(bench.Words(), ", "))
+	f.BoolVar(&o.SkipPKCS11, "skip-pkcs11", false, "leave the rows of SoftHSM out")
+	f.BoolVar(&o.SkipPostgres, "skip-postgres", false, "leave the rows of PostgreSQL out")
+	f.StringVar(&o.KeeperBinary, "keeper", "", "greatseal-keeper to use for SoftHSM (default: the one beside this program)")
+	f.IntVar(&o.Files, "files", 1000, "files of a request that has many")
+	return c
+}
+
+// benchChild is the hidden command that only plans.
+const benchChild = "plan-child"
+
+func (a *App) benchPlan() *cobra.Command {
+	o := bench.PlanOptions{}
+	c := &cobra.Command{
+		Use:   "plan [FILE]",
+		Short: "processor time and memory of planning a file, against SHA-256",
+		Long: `Plans FILE, or a program of 1 GiB that is made for it, and hashes it with SHA-256,
+in turn and in one process, and prints the processor time (user and system) of
+both, and the peak memory of a process that plans it and does nothing else.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return exactly("FILE")(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.File = args[0]
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Child, o.Progress = []string{self, "bench", benchChild}, a.benchProgress()
+			rep, err := bench.Plan(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return a.print(rep, func(w io.Writer) {
+				fmt.Fprintf(w, "%s, %d bytes\nplan     %.3f s of processor time\nSHA-256  %.3f s\nratio    %.2f\nmemory   %.1f MiB at its peak\n",
+					rep.Format, rep.Bytes, rep.PlanCPU, rep.HashCPU, rep.Ratio, float64(rep.PeakRSS)/(1<<20))
+			})
+		},
+	}
+	c.Flags().IntVar(&o.Runs, "runs", 5, "runs of each; the median counts")
+	return c
+}
+
+func (a *App) benchPlanChild() *cobra.Command {
+	return &cobra.Command{
+		Use: benchChild + " FILE", Hidden: true, Args: exactly("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error { return bench.PlanChild(cmd.Context(), args[0], a.Out) },
+	}
+}

@@ -1,0 +1,474 @@
+package cli
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greatseal-io/greatseal/credential"
+	"github.com/greatseal-io/greatseal/internal/api/client"
+	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+func (a *App) requestCommand() *cobra.Command {
+	c := &cobra.Command{Use: "request", GroupID: "endorse", Short: "look at requests, collect and withdraw them"}
+	c.AddCommand(a.requestList(), a.requestShow(), a.requestCancel(), a.collectCommand(""))
+	return c
+}
+
+// listing are the filters of lists.
+type listing struct {
+	state                                     []string
+	command, policy, key, requester, endorser string
+	name, file, digest, since, until, before  string
+	limit                                     int
+	all                                       bool
+}
+
+func (k *listing) filter(ctx context.Context, a *App) (client.Filter, error) {
+	f := client.Filter{Command: k.command, Policy: k.policy, Key: k.key, Requester: k.requester, Endorser: k.endorser, Name: k.name, Before: k.before, Limit: k.limit}
+	for _, s := range k.state {
+		if !slices.Contains(store.States(), store.State(s)) {
+			return f, fail(exitUsage, orText(suggest(s, states()), "--state "+strings.Join(states(), ",")), "there is no state %q", s)
+		}
+		f.State = append(f.State, store.State(s))
+	}
+	var err error
+	if f.Since, err = a.moment("since", k.since, true); err != nil {
+		return f, err
+	}
+	if f.Until, err = a.moment("until", k.until, true); err != nil {
+		return f, err
+	}
+	if k.digest != "" {
+		if f.Content, err = hex.DecodeString(k.digest); err != nil {
+			return f, fail(exitUsage, "give it in hexadecimal digits", "--digest: %v", err)
+		}
+	}
+	if k.file != "" {
+		list, err := contents(ctx, k.file)
+		if err != nil {
+			return f, err
+		}
+		f.Content = list[0]
+	}
+	return f, nil
+}
+
+func states() []string {
+	var out []string
+	for _, s := range store.States() {
+		out = append(out, string(s))
+	}
+	return out
+}
+
+func (a *App) requestList() *cobra.Command {
+	k := &listing{}
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "list requests, newest first",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := k.filter(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			l, err := a.enter(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			list := []server.View{}
+			for {
+				page, err := l.Requests(cmd.Context(), f)
+				if err != nil {
+					return err
+				}
+				list = append(list, page.Requests...)
+				if f.Before = page.Next; page.Next == "" || !k.all {
+					break
+				}
+			}
+			return a.print(list, func(w io.Writer) { printViews(w, list) })
+		},
+	}
+	fl := c.Flags()
+	fl.StringSliceVar(&k.state, "state", nil, "states: "+strings.Join(states(), ", "))
+	fl.StringVar(&k.command, "command", "", "command: sign, key.generate, charter.replace, …")
+	fl.StringVar(&k.policy, "policy", "", "signing policy")
+	fl.StringVar(&k.key, "key", "", "key")
+	fl.StringVar(&k.requester, "requester", "", "who asked")
+	fl.StringVar(&k.endorser, "endorser", "", "who has endorsed or disapproved")
+	fl.StringVar(&k.name, "name", "", "name of a file; * matches anything")
+	fl.StringVar(&k.file, "file", "", "file, by its content")
+	fl.StringVar(&k.digest, "digest", "", "digest of a file's signed content, hexadecimal")
+	fl.StringVar(&k.since, "since", "", "made since: 2026-01-31, or 72h")
+	fl.StringVar(&k.until, "until", "", "made until")
+	fl.IntVar(&k.limit, "limit", 100, "how many at the most")
+	fl.BoolVar(&k.all, "all", false, "page through all of them")
+	must(c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states(), cobra.ShellCompDirectiveNoFileComp)))
+	return c
+}
+
+func printViews(w io.Writer, list []server.View) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "none")
+		return
+	}
+	t := &table{head: []string{"ID", "STATE", "WHAT", "REQUESTER", "MADE", "WAITS FOR"}}
+	for _, v := range list {
+		t.row(short(v.ID), v.State, what(v.Command), v.Requester, when(v.Created), strings.Join(v.Awaits, ", "))
+	}
+	t.write(w)
+}
+
+// what is a command in a few words.
+func what(c statement.Command) string {
+	switch {
+	case c.Sign != nil:
+		return fmt.Sprintf("sign %s under %s", count(c.Sign.Count, "file"), c.Sign.Policy)
+	case c.Charter != nil:
+		return "replace the charter"
+	}
+	return string(c.Name) + " " + c.KeyName()
+}
+
+// shownRequest is the document of request show.
+type shownRequest struct {
+	server.View
+	Files []server.FileView `json:"files,omitzero"`
+}
+
+func (a *App) requestShow() *cobra.Command {
+	var watch bool
+	var files int
+	c := &cobra.Command{
+		Use:   "show ID",
+		Short: "show a request: what it asks, who has decided, what is missing",
+		Long: `Shows what a request asks for and how far its quorum is, branch by branch. What the
+requester says is marked as claimed; what others recomputed from bytes of their own
+is marked as found.
+
+This is the server's word. "greatseal endorse" and "greatseal verify" check it.`,
+		Args: exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := idOf(args[0])
+			if err != nil {
+				return err
+			}
+			l, err := a.enter(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			return l.show(cmd.Context(), id, files, watch)
+		},
+	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again with every change, until it is over; one JSON document a line with --json")
+	c.Flags().IntVar(&files, "files", 20, "how many files to show")
+	return c
+}
+
+func (l *link) show(ctx context.Context, id string, files int, watch bool) error {
+	v, err := l.Request(ctx, id, true)
+	if err != nil {
+		return err
+	}
+	for {
+		s := shownRequest{View: *v}
+		if v.Command.Sign != nil && files > 0 {
+			page, err := l.Files(ctx, v.ID, 0, files)
+			if err != nil {
+				return err
+			}
+			s.Files = page.Files
+		}
+		switch {
+		case watch && l.app.json:
+			err = l.app.printLine(s)
+		default:
+			err = l.app.print(s, func(w io.Writer) { printRequest(w, &s) })
+		}
+		if err != nil || !watch || !v.State.Open() {
+			return err
+		}
+		for {
+			n, err := l.Await(ctx, v.ID, v.Revision, time.Minute)
+			switch {
+			case ctx.Err() != nil:
+				return nil // the user has seen enough
+			case err != nil:
+				return err
+			}
+			if n.Revision != v.Revision {
+				break
+			}
+		}
+		if v, err = l.Request(ctx, v.ID, true); err != nil {
+			return err
+		}
+		if !l.app.json {
+			fmt.Fprintln(l.app.Out)
+		}
+	}
+}
+
+func printRequest(w io.Writer, s *shownRequest) {
+	v := &s.View
+	fmt.Fprintf(w, "request %s\n", v.ID)
+	state := string(v.State)
+	if v.Detail != "" {
+		state += ": " + v.Detail
+	}
+	field(w, "state", state)
+	field(w, "asks", what(v.Command))
+	if sg := v.Command.Sign; sg != nil {
+		line := "key " + sg.Key + ", format " + strings.Join(sg.Formats, ", ")
+		if sg.Purpose != "" {
+			line += ", purpose " + sg.Purpose
+		}
+		field(w, "", line)
+	}
+	field(w, "requester", v.Requester)
+	if v.Reason != "" {
+		field(w, "reason", v.Reason)
+	}
+	for _, o := range v.Origin {
+		field(w, "claimed", o.Name+" = "+o.Value)
+	}
+	times := "made " + when(v.Created) + ", until " + when(v.Expires)
+	if !v.NotBefore.IsZero() {
+		times += ", not before " + when(v.NotBefore)
+	}
+	field(w, "times", times)
+	if u := v.Upload; u != nil {
+		field(w, "uploads", fmt.Sprintf("%d of %d", u.Done, u.Wanted))
+	}
+	if t := v.Timestamps; t != nil {
+		field(w, "timestamps", fmt.Sprintf("%d of %d", t.Done, t.Wanted))
+	}
+	if v.Receipt > 0 {
+		field(w, "receipt", fmt.Sprint(v.Receipt))
+	}
+	if d := v.Decision; d != nil {
+		printDecision(w, d)
+	}
+	printFiles(w, s.Files, v.Count, v.Recomputed)
+}
+
+// printDecision draws the quorum's tree and the votes.
+func printDecision(w io.Writer, d *quorum.Decision) {
+	field(w, "rule", fmt.Sprintf("%s, charter %d", d.Rule, d.Charter.Version))
+	if d.Tree != nil {
+		printBranch(w, d.Tree, "              ", "", "")
+	} else if d.State == quorum.Granted {
+		field(w, "", "✓ nobody else is asked")
+	}
+	for _, v := range d.Votes {
+		mark := "·"
+		switch {
+		case v.Verdict == statement.Disapprove:
+			mark = "✗"
+		case v.Counted:
+			mark = "✓"
+		}
+		field(w, "word of", fmt.Sprintf("%s %s, %s, %s: %s", mark, orText(v.Endorser, "nobody known"), orText(string(v.Verdict), "unreadable"), when(v.Created), v.Why))
+	}
+	if d.Missing != "" {
+		field(w, "missing", d.Missing)
+	}
+}
+
+func printBranch(w io.Writer, b *quorum.Branch, indent, lead, below string) {
+	mark := "○"
+	if b.Satisfied {
+		mark = "✓"
+	}
+	line := fmt.Sprintf("%s %s (%d of %d)", mark, b.Label, b.Have, b.Need)
+	if len(b.By) > 0 {
+		line += ": " + strings.Join(b.By, ", ")
+	}
+	fmt.Fprintln(w, indent+lead+printable(line))
+	for i, c := range b.Of {
+		lead, next := "├ ", "│ "
+		if i == len(b.Of)-1 {
+			lead, next = "└ ", "  "
+		}
+		printBranch(w, c, indent, below+lead, below+next)
+	}
+}
+
+// printFiles tells claims and findings apart.
+func printFiles(w io.Writer, files []server.FileView, total int, recomputed []string) {
+	for _, f := range files {
+		field(w, "file", fmt.Sprintf("%s  %s, %s", f.Name, f.Format, size(f.Size)))
+		field(w, "", fmt.Sprintf("  %s %s", f.Digest, f.Content))
+		for _, x := range f.Claims {
+			field(w, "", "  claimed  "+x.Name+" = "+x.Value)
+		}
+		label := "  claimed  " // facts in a plan are the word of whoever made it
+		if len(recomputed) > 0 {
+			label = "  found    "
+		}
+		for _, x := range f.Facts {
+			field(w, "", label+x.Name+" = "+x.Value)
+		}
+		for _, x := range f.Params {
+			if x.Value != "" {
+				field(w, "", "  option   "+x.Name+" = "+x.Value)
+			}
+		}
+	}
+	if n := total - len(files); n > 0 && len(files) > 0 {
+		field(w, "", fmt.Sprintf("and %s more: --files %d", count(n, "file"), total))
+	}
+	if len(recomputed) > 0 && len(files) > 0 {
+		field(w, "recomputed", "by "+strings.Join(recomputed, ", ")+", from bytes of their own")
+	} else if len(files) > 0 {
+		field(w, "recomputed", "by nobody yet: what is read from the files is the requester's word")
+	}
+}
+
+func (a *App) requestCancel() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel ID",
+		Short: "withdraw your own open request",
+		Args:  exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			given, err := idOf(args[0])
+			if err != nil {
+				return err
+			}
+			l, err := a.enter(ctx)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			v, err := l.Request(ctx, given, false)
+			if err != nil {
+				return err
+			}
+			id, err := statement.ParseID(v.ID)
+			if err != nil || !strings.HasPrefix(v.ID, given) {
+				return fail(exitUnverified, "tell the server's administrator", "the server answers with another request")
+			}
+			s, err := l.sign(ctx)
+			if err != nil {
+				return err
+			}
+			sig, err := s.Sign(ctx, credential.Login, server.CancelMessage(id))
+			if err != nil {
+				return err
+			}
+			v, err = l.Cancel(ctx, id, l.cfg.Name, statement.Signature{KeyID: string(s.Credential().ID()), Sig: sig})
+			if err != nil {
+				return err
+			}
+			return a.print(v, func(w io.Writer) { fmt.Fprintf(w, "request %s is %s\n", short(v.ID), v.State) })
+		},
+	}
+}
+
+func (a *App) inboxCommand() *cobra.Command {
+	var watch bool
+	c := &cobra.Command{
+		Use:     "inbox",
+		GroupID: "endorse",
+		Short:   "list the requests that wait for your endorsement",
+		Long: `Lists the open requests to which your endorsement would still count. With --watch,
+new ones are shown as they come, with --json one document a line.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := a.enter(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			if watch {
+				return l.watchInbox(cmd.Context())
+			}
+			list, err := l.Inbox(cmd.Context(), 0)
+			if err != nil {
+				return err
+			}
+			if list == nil {
+				list = []server.View{}
+			}
+			return a.print(list, func(w io.Writer) {
+				if len(list) == 0 {
+					fmt.Fprintln(w, "nothing waits for you")
+					return
+				}
+				printViews(w, list)
+			})
+		},
+	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing new ones as they come")
+	return c
+}
+
+// inboxPoll is how often an inbox that is not empty is looked at: the server
+// answers at once as long as anything is in it.
+const inboxPoll = 2 * time.Second
+
+func (l *link) watchInbox(ctx context.Context) error {
+	seen := map[string]bool{}
+	for {
+		wait := time.Minute
+		if len(seen) > 0 {
+			wait = 0
+		}
+		list, err := l.Inbox(ctx, wait)
+		var away *client.AwayError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &away):
+			l.app.note("%v; trying again", err)
+		case err != nil:
+			return err
+		}
+		now := map[string]bool{}
+		for _, v := range slices.Backward(list) { // the oldest first
+			now[v.ID] = true
+			if seen[v.ID] {
+				continue
+			}
+			if l.app.json {
+				err = l.app.printLine(v)
+			} else {
+				_, err = fmt.Fprintf(l.app.Out, "%s  %s, asked by %s, until %s\n", short(v.ID), printable(what(v.Command)), printable(v.Requester), when(v.Expires))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if away == nil {
+			seen = now
+		}
+		if wait == 0 || away != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(inboxPoll):
+			}
+		}
+	}
+}
+
+// fileViews describes items as the server would.
+func fileViews(items [][]byte, most int) ([]server.FileView, error) {
+	return server.Files(items, 0, min(most, len(items)))
+}
