@@ -128,9 +128,7 @@ func (x *execution) attempt() (*Outcome, error) {
 	default:
 		// It changes the law: judged again when nobody uses it.
 		x.law.RUnlock()
-		x.preempt.Add(1)
-		x.law.Lock()
-		x.preempt.Add(-1)
+		x.takeLaw()
 		locked = x.law.Unlock
 		if out, err := x.judge(); out != nil || err != nil {
 			return out, err

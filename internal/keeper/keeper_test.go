@@ -586,22 +586,65 @@ func TestSuspendStopsWhatRuns(t *testing.T) {
 	w.k.c.Limits.Workers = 2
 	o := w.signOrder("nightly", plainItems(t, 50))
 	got := make(chan *statement.Receipt)
-	go func() { r, _ := w.do(o); got <- r }()
 	before := w.provider.uses.Load()
-	for w.provider.uses.Load() == before {
+	go func() { r, _ := w.do(o); got <- r }()
+	for range 10 { // of fifty
+		gate <- struct{}{}
+	}
+	for w.provider.uses.Load() < before+10 {
 		time.Sleep(time.Millisecond)
 	}
-	done := make(chan *statement.Receipt)
-	go func() { r, _ := w.do(suspend); done <- r }()
-	for w.k.preempt.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	close(gate)
-	if r := <-done; r.Outcome != statement.Executed {
-		t.Fatal(r.Code)
-	}
+	w.executed(suspend)
 	if r := <-got; r.Code != "key-suspended" {
 		t.Errorf("what ran: %s %s", r.Outcome, r.Code)
 	}
+	w.sound()
+}
+
+// A device that hangs does not keep its key from being suspended.
+func TestSuspendWhileTheDeviceHangs(t *testing.T) {
+	w := newWorld(t)
+	w.generate("nightly")
+	suspend := w.order(w.request("alice", keyCommand(statement.KeySuspend, "nightly")), "bob")
+	w.provider.mu.Lock()
+	w.provider.wait = make(chan struct{}) // for ever
+	w.provider.mu.Unlock()
+	o := w.signOrder("nightly", plainItems(t, 1))
+	got := make(chan *statement.Receipt)
+	before := w.provider.uses.Load()
+	go func() { r, _ := w.do(o); got <- r }()
+	for w.provider.uses.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	w.executed(suspend)
+	if r := <-got; r.Code != "key-suspended" {
+		t.Errorf("what hung: %s %s", r.Outcome, r.Code)
+	}
+	w.sound()
+}
+
+// Who gives up waiting leaves the request to be asked again.
+func TestCallerGivesUp(t *testing.T) {
+	w := newWorld(t)
+	w.generate("nightly")
+	w.provider.mu.Lock()
+	w.provider.wait = make(chan struct{})
+	w.provider.mu.Unlock()
+	o := w.signOrder("nightly", plainItems(t, 2))
+	ctx, cancel := context.WithCancel(context.Background())
+	before := w.provider.uses.Load()
+	done := make(chan error)
+	go func() { _, err := w.k.Execute(ctx, o); done <- err }()
+	for w.provider.uses.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	w.provider.mu.Lock()
+	w.provider.wait = nil
+	w.provider.mu.Unlock()
+	w.executed(o)
 	w.sound()
 }

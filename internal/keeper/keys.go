@@ -84,12 +84,12 @@ func (x *execution) generate() (*Outcome, error) {
 	res := &statement.KeyResult{Key: name, State: Active, PublicKey: spki}
 	s := &certSigner{ctx: x.ctx, key: kk, scheme: ck.SignatureScheme()}
 	if res.Request, err = s.request(x.c.Rand, subject); err != nil {
-		return nil, x.keyError(name, s.fault(err))
+		return nil, x.keyError(context.Background(), name, s.fault(err))
 	}
 	if args.SelfSignedDays > 0 {
 		der, err := s.selfSigned(x.c.Rand, subject, x.at, args.SelfSignedDays, timestamping)
 		if err != nil {
-			return nil, x.keyError(name, s.fault(err))
+			return nil, x.keyError(context.Background(), name, s.fault(err))
 		}
 		res.Chain = [][]byte{der}
 	}

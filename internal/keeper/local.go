@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
@@ -48,7 +50,8 @@ type Local struct {
 	// then give up and begin again.
 	law     sync.RWMutex
 	preempt atomic.Int32
-	closed  bool // guarded by law
+	quit    atomic.Pointer[interrupt] // replaced with law held alone
+	closed  bool                      // guarded by law
 
 	requests names[statement.ID] // one execution of a request at a time
 	making   names[string]       // one generation of a key at a time
@@ -72,6 +75,27 @@ type Local struct {
 	head     checkpointRecord
 	last     int64 // latest time in the ledger, Unix seconds
 	stopped  string
+}
+
+// interrupt ends waiting for keys under a law that is about to change: a device
+// that hangs must not keep its key from being suspended.
+type interrupt struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func newInterrupt() *interrupt {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &interrupt{ctx, cancel}
+}
+
+// takeLaw takes law alone, and ends what runs under it.
+func (k *Local) takeLaw() {
+	k.preempt.Add(1)
+	k.quit.Load().cancel()
+	k.law.Lock()
+	k.quit.Store(newInterrupt())
+	k.preempt.Add(-1)
 }
 
 // tail is the last receipt.
@@ -104,6 +128,7 @@ func Open(ctx context.Context, c Config) (*Local, error) {
 		intents: map[statement.ID]bool{}, made: map[string]bool{},
 		keys: map[string]*keyState{}, open: map[string]key.Key{},
 	}
+	k.quit.Store(newInterrupt())
 	for _, f := range c.Formats {
 		k.formats[f.Name()] = f
 	}
@@ -344,10 +369,39 @@ func (k *Local) working() error {
 
 // Status implements [Keeper].
 func (k *Local) Status(ctx context.Context) (*Status, error) {
+	s, c, err := k.snapshot()
+	if err != nil || c == nil {
+		return s, err
+	}
+	// Providers are asked without the law: one that hangs holds up nobody else.
+	health := map[string]string{}
+	for name, ck := range c.Keys {
+		st := k.state(name)
+		ks := KeyStatus{Name: name, State: PreActivation, PublicKey: []byte{}, Chain: [][]byte{}}
+		if st != nil {
+			ks.State, ks.PublicKey, ks.Chain = st.state, bytes.Clone(st.spki), append([][]byte{}, st.der...)
+		}
+		pn := ck.URI.Provider()
+		if _, known := health[pn]; !known {
+			health[pn] = k.health(ctx, pn)
+		}
+		if ks.Health = health[pn]; ks.Health == "" && ks.State == Active {
+			if _, err := k.key(ctx, name, ck, st); err != nil {
+				ks.Health = err.Error()
+			}
+		}
+		s.Keys = append(s.Keys, ks)
+	}
+	slices.SortFunc(s.Keys, func(a, b KeyStatus) int { return strings.Compare(a.Name, b.Name) })
+	return s, nil
+}
+
+// snapshot is a status but for the keys, and the charter in force.
+func (k *Local) snapshot() (*Status, *charter.Charter, error) {
 	k.law.RLock()
 	defer k.law.RUnlock()
 	if k.closed {
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	s := &Status{ReceiptKey: bytes.Clone(k.receipts.pub), LogKey: bytes.Clone(k.log.pub), Version: k.c.Version, Keys: []KeyStatus{}}
 	if err := k.working(); err != nil && !errors.Is(err, ErrNotFounded) {
@@ -361,30 +415,11 @@ func (k *Local) Status(ctx context.Context) (*Status, error) {
 	chain := k.chain
 	k.mu.Unlock()
 	if chain == nil {
-		return s, nil
+		return s, nil, nil
 	}
 	c, ref := chain.Head()
 	s.Charter = ref
-	health := map[string]string{}
-	for name, ck := range c.Keys {
-		st := k.state(name)
-		ks := KeyStatus{Name: name, State: PreActivation, PublicKey: []byte{}, Chain: [][]byte{}}
-		if st != nil {
-			ks.State, ks.PublicKey, ks.Chain = st.state, st.spki, append([][]byte{}, st.der...)
-		}
-		pn := ck.URI.Provider()
-		if _, known := health[pn]; !known {
-			health[pn] = k.health(ctx, pn)
-		}
-		if ks.Health = health[pn]; ks.Health == "" && ks.State == Active {
-			if _, err := k.key(ctx, name, ck, st); err != nil {
-				ks.Health = err.Error()
-			}
-		}
-		s.Keys = append(s.Keys, ks)
-	}
-	slices.SortFunc(s.Keys, func(a, b KeyStatus) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
-	return s, nil
+	return s, c, nil
 }
 
 func (k *Local) health(ctx context.Context, provider string) string {
@@ -528,9 +563,7 @@ func (k *Local) mine(receipts, log, origin string) error {
 
 // Close ends the keeper after what is under way. Providers are the caller's.
 func (k *Local) Close() error {
-	k.preempt.Add(1)
-	k.law.Lock()
-	k.preempt.Add(-1)
+	k.takeLaw()
 	defer k.law.Unlock()
 	if k.closed {
 		return nil

@@ -53,9 +53,13 @@ func (x *execution) sign() (*Outcome, error) {
 		}
 		return nil, err
 	}
-	kk, err := x.key(x.ctx, args.Key, ck, st)
+	ctx, cancel := context.WithCancel(x.ctx)
+	defer cancel()
+	quit := x.quit.Load().ctx
+	defer context.AfterFunc(quit, cancel)()
+	kk, err := x.key(ctx, args.Key, ck, st)
 	if err != nil {
-		return nil, err
+		return nil, x.keyError(quit, args.Key, err)
 	}
 	id := format.Identity{Scheme: ck.SignatureScheme(), Public: st.pub, Chain: st.chain}
 
@@ -80,13 +84,13 @@ func (x *execution) sign() (*Outcome, error) {
 	}
 	var total atomic.Int64
 	err = x.parallel(len(jobs), func(i int) error {
-		if err := x.rounds(&jobs[i], kk, id, &total); err != nil {
+		if err := x.rounds(ctx, &jobs[i], kk, id, &total); err != nil {
 			return item(i, err)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, x.keyError(args.Key, err)
+		return nil, x.keyError(quit, args.Key, err)
 	}
 	x.c.Hook("signed")
 
@@ -177,7 +181,7 @@ func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigne
 }
 
 // rounds signs a job until its format asks for nothing more.
-func (x *execution) rounds(j *job, kk key.Key, id format.Identity, total *atomic.Int64) error {
+func (x *execution) rounds(ctx context.Context, j *job, kk key.Key, id format.Identity, total *atomic.Int64) error {
 	tbs := j.first
 	j.first = nil
 	for round := 1; len(tbs) > 0; round++ {
@@ -185,7 +189,7 @@ func (x *execution) rounds(j *job, kk key.Key, id format.Identity, total *atomic
 			return refuse(PlanInvalid, "more than %d rounds", maxRounds)
 		}
 		for _, t := range tbs {
-			sig, err := kk.Sign(x.ctx, t.Scheme, t.Scheme.Input(t.Message))
+			sig, err := kk.Sign(ctx, t.Scheme, t.Scheme.Input(t.Message))
 			if err != nil {
 				return err
 			}
@@ -302,15 +306,17 @@ func (k *Local) key(ctx context.Context, name string, ck charter.Key, st *keySta
 	return kk, nil
 }
 
-// keyError sorts the errors of using a key: refusals as they are, the rest as not
-// available.
-func (x *execution) keyError(name string, err error) error {
+// keyError sorts the errors of using a key: refusals as they are, what the law's
+// change has ended to be begun again, the rest as not available.
+func (x *execution) keyError(quit context.Context, name string, err error) error {
 	var r *refusal
 	switch {
-	case errors.Is(err, errPreempted):
-		return errPreempted
-	case errors.As(err, &r) || x.ctx.Err() != nil:
+	case errors.As(err, &r):
 		return err
+	case errors.Is(err, errPreempted) || quit.Err() != nil:
+		return errPreempted
+	case x.ctx.Err() != nil:
+		return x.ctx.Err()
 	}
 	x.mu.Lock()
 	delete(x.open, name) // opened again next time
