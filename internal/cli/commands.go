@@ -11,6 +11,7 @@ func (a *App) commands() []*cobra.Command {
 		a.charterCommand(),
 		a.tlsCommand(),
 		a.initCommand(),
+		a.benchCommand(),
 	}
 }
 
