@@ -1,6 +1,9 @@
 // Package config reads the YAML files of servers, keepers and clients. Unknown
 // and repeated fields are refused, every new field has a good zero value, and no
 // field holds a secret: secrets stand in files of their own.
+//
+// A path is relative to the configuration's folder. "credential:NAME" is the file
+// NAME in $CREDENTIALS_DIRECTORY, where systemd puts what LoadCredential= names.
 package config
 
 import (
@@ -8,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -152,19 +156,35 @@ func read(path string, v any) error {
 	return nil
 }
 
-// paths makes relative paths absolute, below dir.
-func paths(dir string, ps ...*string) {
+// credentialPrefix marks a path in the folder of systemd's credentials.
+const credentialPrefix = "credential:"
+
+func credentials() string { return os.Getenv("CREDENTIALS_DIRECTORY") }
+
+// paths makes relative paths absolute, below dir, and finds credentials.
+func paths(dir string, ps ...*string) error {
 	for _, p := range ps {
-		if *p != "" && !filepath.IsAbs(*p) {
+		name, ok := strings.CutPrefix(*p, credentialPrefix)
+		switch {
+		case !ok && *p != "" && !filepath.IsAbs(*p):
 			*p = filepath.Join(dir, *p)
+		case !ok:
+		case name == "" || name != filepath.Base(name) || name == "." || name == "..":
+			return fmt.Errorf("config: %s: want the name of a credential", *p)
+		case !filepath.IsAbs(credentials()):
+			return fmt.Errorf("config: %s: $CREDENTIALS_DIRECTORY is not set: start the unit, or set it to the folder that the unit loads credentials from", *p)
+		default:
+			*p = filepath.Join(credentials(), name)
 		}
 	}
+	return nil
 }
 
-func (t *TLS) resolve(dir string) {
-	if t != nil {
-		paths(dir, &t.Cert, &t.Key, &t.CA)
+func (t *TLS) resolve(dir string) error {
+	if t == nil {
+		return nil
 	}
+	return paths(dir, &t.Cert, &t.Key, &t.CA)
 }
 
 func (t *TLS) check(what string) error {
@@ -174,10 +194,10 @@ func (t *TLS) check(what string) error {
 	return nil
 }
 
-func (k *KeeperIn) resolve(dir string) {
-	paths(dir, &k.Dir, &k.Keystore, &k.PassphraseFile)
+func (k *KeeperIn) resolve(dir string) error {
+	ps := []*string{&k.Dir, &k.Keystore, &k.PassphraseFile}
 	for i := range k.PKCS11 {
-		paths(dir, &k.PKCS11[i].PINFile)
+		ps = append(ps, &k.PKCS11[i].PINFile)
 	}
 	if k.ReceiptKey == "" {
 		k.ReceiptKey = "soft:keeper-receipts"
@@ -185,6 +205,7 @@ func (k *KeeperIn) resolve(dir string) {
 	if k.LogKey == "" {
 		k.LogKey = "soft:keeper-log"
 	}
+	return paths(dir, ps...)
 }
 
 func (k *KeeperIn) check() error {
@@ -219,17 +240,19 @@ func ReadServer(path string) (*Server, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	c.TLS.resolve(dir)
-	c.Keeper.TLS.resolve(dir)
-	paths(dir, &c.Blobs, &c.Keeper.Socket, &c.Timestamp.Roots)
-	if c.Keeper.Embedded != nil {
-		c.Keeper.Embedded.resolve(dir)
-	}
+	ps := []*string{&c.Blobs, &c.Keeper.Socket, &c.Timestamp.Roots}
 	for i := range c.Webhooks {
-		paths(dir, &c.Webhooks[i].SecretFile)
+		ps = append(ps, &c.Webhooks[i].SecretFile)
 	}
 	if c.Inspector != nil {
-		paths(dir, &c.Inspector.Key)
+		ps = append(ps, &c.Inspector.Key)
+	}
+	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), paths(dir, ps...)}
+	if c.Keeper.Embedded != nil {
+		errs = append(errs, c.Keeper.Embedded.resolve(dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	if p, ok := strings.CutPrefix(c.Database, "sqlite:"); ok && p != "" && !filepath.IsAbs(p) {
 		c.Database = "sqlite:" + filepath.Join(dir, p)
@@ -290,9 +313,9 @@ func ReadKeeper(path string) (*KeeperServer, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	c.KeeperIn.resolve(dir)
-	c.TLS.resolve(dir)
-	paths(dir, &c.Socket)
+	if err := errors.Join(c.KeeperIn.resolve(dir), c.TLS.resolve(dir), paths(dir, &c.Socket)); err != nil {
+		return nil, err
+	}
 	if (c.Socket == "") == (c.Listen == "") {
 		return nil, errors.New("config: want exactly one of socket and listen")
 	}
@@ -314,9 +337,12 @@ func ReadClient(path string) (*Client, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	paths(dir, &c.CA, &c.Cert, &c.Key)
+	ps := []*string{&c.CA, &c.Cert, &c.Key}
 	if c.Identity != "agent" {
-		paths(dir, &c.Identity)
+		ps = append(ps, &c.Identity)
+	}
+	if err := paths(dir, ps...); err != nil {
+		return nil, err
 	}
 	if p, ok := strings.CutPrefix(c.Server, "unix:"); ok && !filepath.IsAbs(p) {
 		c.Server = "unix:" + filepath.Join(dir, p)
@@ -331,7 +357,11 @@ func Secret(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	if st.Mode().Perm()&0o077 != 0 {
+	others := fs.FileMode(0o077)
+	if dir := credentials(); dir != "" && filepath.Dir(path) == filepath.Clean(dir) {
+		others = 0o037 // systemd lets the service's user in by an ACL, which shows as the group's right to read
+	}
+	if st.Mode().Perm()&others != 0 {
 		return nil, fmt.Errorf("config: %s is readable by others: chmod 600 %s", path, path)
 	}
 	b, err := os.ReadFile(path)
