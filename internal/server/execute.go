@@ -98,7 +98,11 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
 	for range maxSteps {
-		if _, err := s.cfg.Store.Receipt(ctx, rc.Number); err == nil {
+		if had, err := s.cfg.Store.Receipt(ctx, rc.Number); err == nil {
+			if !bytes.Equal(had.Envelope, out.Receipt) {
+				// The keeper stops when the other one is its own too.
+				return errors.Join(fmt.Errorf("server: the keeper's receipt %d is not the one that is kept here", rc.Number), s.cfg.Keeper.Observe(ctx, had.Envelope))
+			}
 			if r, err := s.cfg.Store.Request(ctx, rc.Request); err != nil || rc.Outcome == statement.Refused && (r.Code == rc.Code || !r.State.Open()) || r.State == store.Executed {
 				return nil // kept before
 			}
@@ -124,6 +128,12 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 				return err
 			}
 		}
+		if rc.Next != nil {
+			// Before anybody can see that it is in force.
+			if err := s.Reload(ctx); err != nil {
+				s.log.Error("the new charter could not be loaded", "error", err)
+			}
+		}
 		s.cfg.Hook("keep")
 		err = s.cfg.Store.Apply(ctx, c)
 		if errors.Is(err, store.ErrConflict) {
@@ -134,11 +144,6 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 		}
 		s.cfg.Hook("kept")
 		s.count(rc)
-		if rc.Next != nil {
-			if err := s.Reload(ctx); err != nil {
-				s.log.Error("the new charter could not be loaded", "error", err)
-			}
-		}
 		s.changed()
 		return nil
 	}
@@ -216,10 +221,14 @@ func (s *Server) reconcile(ctx context.Context, starting bool) error {
 	var have uint64
 	if last != nil {
 		have = last.Number
-		if have > st.Receipts {
-			if err := s.cfg.Keeper.Observe(ctx, last.Envelope); err != nil {
-				return fmt.Errorf("server: the keeper's ledger ends at receipt %d, this database has %d: %w", st.Receipts, have, err)
-			}
+		// Also when the keeper has more: an older ledger that went on has other
+		// receipts under the same numbers.
+		err := s.cfg.Keeper.Observe(ctx, last.Envelope)
+		if have <= st.Receipts && errors.Is(err, keeper.ErrStopped) {
+			err = nil // its status says so; what there is can still be shown
+		}
+		if err != nil {
+			return fmt.Errorf("server: the keeper's ledger ends at receipt %d, this database has %d: %w", st.Receipts, have, err)
 		}
 	}
 	// Only what the keeper had at the last look: younger receipts are on their way.

@@ -31,6 +31,12 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	}
 	now := s.now()
 	d, grant := s.Chain().Judge(quorum.Evidence{Request: envelope}, now, quorum.Options{Cache: s.cache})
+	if d.Code == quorum.CharterUnknown && req.Charter.Version > s.Charter().Version {
+		if err := s.followCharter(ctx); err != nil { // another replica brought it in
+			return nil, false, problem(503, "keeper-away", "try again; nothing was lost", "the keeper does not answer: %v", err)
+		}
+		d, grant = s.Chain().Judge(quorum.Evidence{Request: envelope}, now, quorum.Options{Cache: s.cache})
+	}
 	if d.State == quorum.Refused {
 		return nil, false, refusal(d)
 	}
