@@ -42,8 +42,8 @@ type fake struct {
 }
 
 func (f *fake) Status(context.Context) (*keeper.Status, error) {
-	if f.err != nil {
-		return nil, f.err
+	if err := f.failure(); err != nil {
+		return nil, err
 	}
 	return &keeper.Status{
 		ReceiptKey: []byte{1}, LogKey: []byte{2}, Charter: statement.CharterRef{Version: 3, ID: statement.ID{4}},
@@ -54,30 +54,30 @@ func (f *fake) Status(context.Context) (*keeper.Status, error) {
 
 func (f *fake) Execute(_ context.Context, o *keeper.Order) (*keeper.Outcome, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.orders = append(f.orders, o)
-	if f.err != nil {
-		return nil, f.err
+	f.mu.Unlock()
+	if err := f.failure(); err != nil {
+		return nil, err
 	}
 	return &keeper.Outcome{Receipt: o.Evidence.Request, Signatures: [][][]byte{o.Items}, Chain: o.Evidence.Endorsements}, nil
 }
 
 func (f *fake) Checkpoint(_ context.Context, e *keeper.Extension) ([]byte, error) {
-	return fmt.Appendf(nil, "%d %x %x", e.Size, e.Root, e.Consistency), f.err
+	return fmt.Appendf(nil, "%d %x %x", e.Size, e.Root, e.Consistency), f.failure()
 }
-func (f *fake) Timestamp(_ context.Context, r []byte) ([]byte, error) { return r, f.err }
+func (f *fake) Timestamp(_ context.Context, r []byte) ([]byte, error) { return r, f.failure() }
 func (f *fake) Receipts(_ context.Context, from uint64, limit int) ([]*keeper.Outcome, error) {
-	return []*keeper.Outcome{{Receipt: fmt.Appendf(nil, "%d+%d", from, limit), Signatures: [][][]byte{}, Chain: [][]byte{}}}, f.err
+	return []*keeper.Outcome{{Receipt: fmt.Appendf(nil, "%d+%d", from, limit), Signatures: [][][]byte{}, Chain: [][]byte{}}}, f.failure()
 }
 func (f *fake) Observe(_ context.Context, r []byte) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.observed = r
-	return f.err
+	f.mu.Unlock()
+	return f.failure()
 }
 func (f *fake) Chain(ctx context.Context) ([]byte, error) {
 	if f.gate == nil {
-		return []byte("chain"), f.err
+		return []byte("chain"), f.failure()
 	}
 	select {
 	case <-f.gate:
@@ -87,8 +87,22 @@ func (f *fake) Chain(ctx context.Context) ([]byte, error) {
 		return nil, ctx.Err()
 	}
 }
-func (f *fake) Found(_ context.Context, e []byte) error { return f.err }
+func (f *fake) Found(_ context.Context, e []byte) error { return f.failure() }
 func (f *fake) Close() error                            { return nil }
+
+// saw is the last order and the last receipt.
+func (f *fake) saw() (o *keeper.Order, observed []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.orders); n > 0 {
+		o = f.orders[n-1]
+	}
+	return o, f.observed
+}
+
+func (f *fake) failure() error { f.mu.Lock(); defer f.mu.Unlock(); return f.err }
+
+func (f *fake) fail(err error) { f.mu.Lock(); defer f.mu.Unlock(); f.err = err }
 
 func order() *keeper.Order {
 	return &keeper.Order{Evidence: quorum.Evidence{Request: []byte("request"), Endorsements: [][]byte{{1}, {2}}}, Items: [][]byte{{3}, {}}}
@@ -199,7 +213,7 @@ func TestSameEverywhere(t *testing.T) {
 			TLS: &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "server", x509.ExtKeyUsageClientAuth)}, RootCAs: ca.pool, ServerName: "keeper"}}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.err = nil
+			f.fail(nil)
 			st, err := k.Status(ctx)
 			want, _ := f.Status(ctx)
 			if err != nil || !reflect.DeepEqual(st, want) {
@@ -210,7 +224,7 @@ func TestSameEverywhere(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(out, &keeper.Outcome{Receipt: []byte("request"), Signatures: [][][]byte{o.Items}, Chain: o.Evidence.Endorsements}) {
 				t.Errorf("execute %+v, %v", out, err)
 			}
-			if got := f.orders[len(f.orders)-1]; !reflect.DeepEqual(got, o) || got == o {
+			if got, _ := f.saw(); !reflect.DeepEqual(got, o) || got == o {
 				t.Errorf("order %+v arrived as %+v", o, got)
 			}
 			if b, err := k.Checkpoint(ctx, &keeper.Extension{Size: 5, Root: []byte{1}, Consistency: [][]byte{{2}}}); err != nil || string(b) != "5 01 [02]" {
@@ -222,17 +236,20 @@ func TestSameEverywhere(t *testing.T) {
 			if outs, err := k.Receipts(ctx, 7, 1<<30); err != nil || len(outs) != 1 || string(outs[0].Receipt) != "7+1000" {
 				t.Errorf("receipts %v, %v", outs, err)
 			}
-			if err := k.Observe(ctx, []byte("seen "+name)); err != nil || string(f.observed) != "seen "+name {
-				t.Errorf("observe %q, %v", f.observed, err)
+			if err := k.Observe(ctx, []byte("seen "+name)); err != nil {
+				t.Errorf("observe: %v", err)
+			}
+			if _, seen := f.saw(); string(seen) != "seen "+name {
+				t.Errorf("observed %q", seen)
 			}
 			if b, err := k.Chain(ctx); err != nil || string(b) != "chain" {
 				t.Errorf("chain %q, %v", b, err)
 			}
-			f.err = fmt.Errorf("%w: at midnight", keeper.ErrClock)
+			f.fail(fmt.Errorf("%w: at midnight", keeper.ErrClock))
 			if _, err := k.Execute(ctx, o); !errors.Is(err, keeper.ErrClock) || !strings.Contains(err.Error(), "at midnight") {
 				t.Errorf("error arrived as %v", err)
 			}
-			f.err = errors.New("secret detail")
+			f.fail(errors.New("secret detail"))
 			if err := k.Found(ctx, nil); !errors.Is(err, keeper.ErrInternal) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("unforeseen error arrived as %v", err)
 			}
@@ -385,7 +402,7 @@ func TestAttackBeforeHello(t *testing.T) {
 		}
 		hungUp(t, what, c)
 	}
-	if len(f.orders) != 0 {
+	if o, _ := f.saw(); o != nil {
 		t.Error("an order came through without a hello")
 	}
 }
@@ -438,8 +455,6 @@ func TestAttackLengthAllocates(t *testing.T) {
 			t.Error("no error")
 		}
 	})
-	b := make([]byte, 0)
-	_ = b
 	if allocs > 10 {
 		t.Errorf("%v allocations for five bytes", allocs)
 	}
