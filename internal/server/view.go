@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
@@ -33,11 +34,14 @@ type View struct {
 	Count      int               `json:"count,omitzero"`      // files
 	Recomputed []string          `json:"recomputed,omitzero"` // endorsers who made the plans anew from their own bytes
 	Awaits     []string          `json:"awaits,omitzero"`     // whose endorsement could still count
-	Decision   *quorum.Decision  `json:"decision,omitzero"`
-	Receipt    uint64            `json:"receipt,omitzero"`
-	Timestamps *TimestampView    `json:"timestamps,omitzero"`
-	Upload     *UploadView       `json:"upload,omitzero"`
-	Attached   bool              `json:"attached,omitzero"` // answer to a submission: the request was there already
+	// Unreachable says that the quorum cannot be reached as things stand, whoever
+	// endorses, and why: "bob has disapproved"; empty while it can.
+	Unreachable string           `json:"unreachable,omitzero"`
+	Decision    *quorum.Decision `json:"decision,omitzero"`
+	Receipt     uint64           `json:"receipt,omitzero"`
+	Timestamps  *TimestampView   `json:"timestamps,omitzero"`
+	Upload      *UploadView      `json:"upload,omitzero"`
+	Attached    bool             `json:"attached,omitzero"` // answer to a submission: the request was there already
 }
 
 // TimestampView says how far timestamping is.
@@ -97,6 +101,7 @@ func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*Vie
 	}
 	if r.State == store.Pending {
 		v.Awaits = s.awaits(r)
+		v.Unreachable = s.unreachable(r)
 	}
 	if r.Upload {
 		ups, err := s.cfg.Store.Uploads(ctx, r.ID)
@@ -174,6 +179,40 @@ func (s *Server) awaits(r *store.Request) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// unreachable says why nobody can bring a pending request to its quorum, or is
+// empty. Whoever disapproved may still think better of it.
+func (s *Server) unreachable(r *store.Request) string {
+	d, _ := s.Chain().Judge(evidenceOf(r), s.now(), quorum.Options{Cache: s.cache})
+	if d.Code != quorum.QuorumPending {
+		return ""
+	}
+	head := s.Charter()
+	rule, ok := ruleOf(head, r)
+	if !ok || rule.Quorum == nil {
+		return ""
+	}
+	against := []string{}
+	for _, v := range d.Votes {
+		if v.Standing && v.Verdict == statement.Disapprove {
+			against = append(against, v.Endorser)
+		}
+	}
+	roll := charter.NewRoll(head)
+	asks, _ := roll.Actor(r.Requester)
+	tree, err := roll.Compile(rule.Quorum, func(name string) bool {
+		n, _ := roll.Actor(name)
+		return n == asks || slices.Contains(against, name)
+	})
+	if err != nil || tree.Possible(-1) {
+		return ""
+	}
+	why := "nobody is left to ask"
+	if len(against) > 0 {
+		why = strings.Join(against, " and ") + " disapproved"
+	}
+	return "the quorum " + rule.Quorum.String() + " cannot be reached: " + why
 }
 
 func ruleOf(c *charter.Charter, r *store.Request) (charter.Rule, bool) {
