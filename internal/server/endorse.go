@@ -65,11 +65,12 @@ func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, 
 		}
 		s.cfg.Hook("endorsed")
 		s.Metrics.Endorsed.Add(1)
-		s.changed()
-		if c.State == store.Endorsed {
-			s.start(r.ID)
+		s.changed(c)
+		r = r.After(c)
+		if r.State == store.Endorsed {
+			s.start(r.ID, r)
 		}
-		return s.cfg.Store.Request(ctx, r.ID)
+		return r, nil
 	}
 	return nil, store.ErrConflict
 }
@@ -154,8 +155,8 @@ func (s *Server) Cancel(ctx context.Context, id statement.ID, who string, sig st
 		if err != nil {
 			return nil, err
 		}
-		s.changed()
-		return s.cfg.Store.Request(ctx, id)
+		s.changed(c)
+		return r.After(c), nil
 	}
 	return nil, store.ErrConflict
 }

@@ -22,15 +22,21 @@ import (
 // or this one after a restart, takes it up.
 const leftBehind = 5 * time.Second
 
-// start executes in the background, without waiting for the job loop.
-func (s *Server) start(id statement.ID) {
+// fresh is how long the outcome of an own change is taken for the state of the
+// request without looking again: whoever cancels it on another replica meanwhile
+// is as late as one who does so after a look.
+const fresh = time.Second
+
+// start executes in the background, without waiting for the job loop. r is the
+// request as its last change left it, or nil.
+func (s *Server) start(id statement.ID, r *store.Request) {
 	if s.closing.Load() {
 		return
 	}
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
-		if err := s.Execute(ctx, id); err != nil {
+		if err := s.executeOnce(ctx, id, r); err != nil {
 			s.log.Warn("execution is left to a later try", "request", id, "error", err)
 		}
 	})
@@ -46,7 +52,7 @@ func (s *Server) resume(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
-		s.start(id)
+		s.start(id, nil)
 	}
 	return nil
 }
@@ -54,6 +60,10 @@ func (s *Server) resume(ctx context.Context) error {
 // Execute carries an endorsed request to the keeper and keeps the outcome. Doing
 // it again, here or on another replica, is safe.
 func (s *Server) Execute(ctx context.Context, id statement.ID) error {
+	return s.executeOnce(ctx, id, nil)
+}
+
+func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Request) error {
 	_, err, _ := s.flight.Do(id.String(), func() (any, error) {
 		select {
 		case s.workers <- struct{}{}:
@@ -61,15 +71,20 @@ func (s *Server) Execute(ctx context.Context, id statement.ID) error {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		return nil, s.execute(ctx, id)
+		return nil, s.execute(ctx, id, r)
 	})
 	return err
 }
 
-func (s *Server) execute(ctx context.Context, id statement.ID) error {
-	r, err := s.cfg.Store.Request(ctx, id)
-	if err != nil || r.State != store.Endorsed {
-		return err
+func (s *Server) execute(ctx context.Context, id statement.ID, r *store.Request) error {
+	if r == nil || s.now().Sub(r.Updated) > fresh {
+		var err error
+		if r, err = s.cfg.Store.Request(ctx, id); err != nil {
+			return err
+		}
+	}
+	if r.State != store.Endorsed {
+		return nil
 	}
 	if r.Code != "" && s.now().Before(r.Updated.Add(leftBehind)) {
 		return nil // refused a moment ago for a reason that time alone cures
@@ -84,11 +99,13 @@ func (s *Server) execute(ctx context.Context, id statement.ID) error {
 		return fmt.Errorf("server: keeper: %w", err)
 	}
 	s.cfg.Hook("executed")
-	return s.keep(ctx, out)
+	return s.keep(ctx, out, r)
 }
 
-// keep stores an outcome with all that follows from it, in one transaction.
-func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
+// keep stores an outcome with all that follows from it, in one transaction. r is
+// the request as it was executed, or nil; when it has moved on since, the change
+// conflicts and the request is read.
+func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request) error {
 	pub, err := receipt.ParseKey(s.Charter().Keeper.Receipts)
 	if err != nil {
 		return err
@@ -98,29 +115,28 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
 	for range maxSteps {
-		if had, err := s.cfg.Store.Receipt(ctx, rc.Number); err == nil {
-			if !bytes.Equal(had.Envelope, out.Receipt) {
-				// The keeper stops when the other one is its own too.
-				return errors.Join(fmt.Errorf("server: the keeper's receipt %d is not the one that is kept here", rc.Number), s.cfg.Keeper.Observe(ctx, had.Envelope))
-			}
-			if r, err := s.cfg.Store.Request(ctx, rc.Request); err != nil || rc.Outcome == statement.Refused && (r.Code == rc.Code || !r.State.Open()) || r.State == store.Executed {
-				return nil // kept before
-			}
-		}
-		now := s.now()
-		c := &store.Change{At: now, Receipt: &store.Receipt{Number: rc.Number, Request: rc.Request, Outcome: rc.Outcome, Time: rc.Time, Envelope: out.Receipt}}
 		known, err := s.cfg.Store.Receipt(ctx, rc.Number)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
+		if known != nil && !bytes.Equal(known.Envelope, out.Receipt) {
+			// The keeper stops when the other one is its own too.
+			return errors.Join(fmt.Errorf("server: the keeper's receipt %d is not the one that is kept here", rc.Number), s.cfg.Keeper.Observe(ctx, known.Envelope))
+		}
+		if r == nil || r.ID != rc.Request || known != nil {
+			if r, err = s.cfg.Store.Request(ctx, rc.Request); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
+		if known != nil && (r == nil || rc.Outcome == statement.Refused && (r.Code == rc.Code || !r.State.Open()) || r.State == store.Executed) {
+			return nil // kept before
+		}
+		now := s.now()
+		c := &store.Change{At: now, Receipt: &store.Receipt{Number: rc.Number, Request: rc.Request, Outcome: rc.Outcome, Time: rc.Time, Envelope: out.Receipt}}
 		if known == nil {
 			if err := s.enter(c, audit.KindReceipt, rc.Request, out.Receipt, now); err != nil {
 				return err
 			}
-		}
-		r, err := s.cfg.Store.Request(ctx, rc.Request)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
 		}
 		if r != nil { // a request that this database does not know still gets its receipt logged
 			c.Request, c.Revision = r.ID, r.Revision
@@ -137,6 +153,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 		s.cfg.Hook("keep")
 		err = s.cfg.Store.Apply(ctx, c)
 		if errors.Is(err, store.ErrConflict) {
+			r = nil
 			continue
 		}
 		if err != nil {
@@ -144,7 +161,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome) error {
 		}
 		s.cfg.Hook("kept")
 		s.count(rc)
-		s.changed()
+		s.changed(c)
 		return nil
 	}
 	return store.ErrConflict
@@ -252,7 +269,7 @@ func (s *Server) reconcile(ctx context.Context, starting bool) error {
 			return fmt.Errorf("server: keeper: receipt %d: %w", n, err)
 		}
 		for _, out := range outs {
-			if err := s.keep(ctx, out); err != nil {
+			if err := s.keep(ctx, out, nil); err != nil {
 				return fmt.Errorf("server: receipt %d: %w", n, err)
 			}
 			s.log.Warn("a receipt that was missing here was fetched from the keeper", "number", n)

@@ -222,7 +222,7 @@ func (s *Server) expire(ctx context.Context) error {
 			return err
 		}
 		s.cfg.Hook("expired")
-		s.changed()
+		s.changed(c)
 	}
 	return nil
 }

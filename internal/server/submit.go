@@ -82,7 +82,7 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	}
 	s.cfg.Hook("submitted")
 	s.Metrics.Submitted.Add(1)
-	s.changed()
+	s.changed(c)
 	if grant != nil {
 		if err := s.Execute(ctx, env.ID()); err != nil {
 			s.log.Warn("execution is left to a later try", "request", env.ID(), "error", err)
@@ -198,11 +198,16 @@ func (s *Server) enter(c *store.Change, kind audit.Kind, id statement.ID, body [
 	return nil
 }
 
-// changed wakes whoever waits for news.
-func (s *Server) changed() {
+// changed wakes whoever waits for news of c.
+func (s *Server) changed(c *store.Change) {
 	s.watch.news()
 	kick(s.sequence)
-	kick(s.jobs)
+	for _, j := range c.Jobs {
+		if !j.RunAt.After(c.At) {
+			kick(s.jobs)
+			break
+		}
+	}
 }
 
 // parseChain reads certificates, leaf first.

@@ -197,9 +197,35 @@ type tx interface {
 type sqlTx struct{ tx *sql.Tx }
 
 func (t sqlTx) run(ctx context.Context, ss []stmt) ([]int64, error) {
+	// Groups repeat a few statements many times, and parsing one costs as much as
+	// running it.
+	times := map[string]int{}
+	for _, s := range ss {
+		times[s.sql]++
+	}
+	prepared := map[string]*sql.Stmt{}
+	defer func() {
+		for _, p := range prepared {
+			p.Close()
+		}
+	}()
 	out := make([]int64, len(ss))
 	for i, s := range ss {
-		r, err := t.tx.ExecContext(ctx, s.sql, s.args...)
+		p := prepared[s.sql]
+		if p == nil && times[s.sql] > 1 {
+			var err error
+			if p, err = t.tx.PrepareContext(ctx, s.sql); err != nil {
+				return nil, err
+			}
+			prepared[s.sql] = p
+		}
+		var r sql.Result
+		var err error
+		if p != nil {
+			r, err = p.ExecContext(ctx, s.args...)
+		} else {
+			r, err = t.tx.ExecContext(ctx, s.sql, s.args...)
+		}
 		if err != nil {
 			return nil, err
 		}

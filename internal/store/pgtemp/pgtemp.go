@@ -28,10 +28,10 @@ var ErrMissing = errors.New("pgtemp: no PostgreSQL on this machine: apt-get inst
 
 // Server is one cluster. It is not safe for concurrent use.
 type Server struct {
-	bin  string
-	dir  string
-	as   *syscall.SysProcAttr // nil: as the own user
-	dbs  int
+	bin string
+	dir string
+	as  *syscall.SysProcAttr // nil: as the own user
+	dbs int
 }
 
 // Start makes a cluster and runs its server.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -97,14 +98,25 @@ func lifecycle(t *testing.T, s store.Store) {
 			t.Fatalf("item %d is %q", i, items[i])
 		}
 	}
-	for i, who := range []string{"bob", "carol"} {
-		must(t, s.Apply(ctx, &store.Change{Request: r.ID, Revision: int64(1 + i), At: epoch.Add(time.Minute),
-			Endorsement: &store.Endorsement{ID: sha256.Sum256([]byte(who)), Envelope: []byte(who), Endorser: who, Verdict: statement.Endorse, Arrived: epoch}}))
-	}
-	must(t, s.Apply(ctx, &store.Change{Request: r.ID, Revision: 3, State: store.Executed, At: epoch,
-		Receipt: &store.Receipt{Number: 7, Request: r.ID, Outcome: statement.Executed, Time: epoch, Envelope: []byte("receipt")}, Result: []byte("result")}))
 	r, err = s.Request(ctx, r.ID)
 	must(t, err)
+	step := func(c *store.Change) {
+		t.Helper()
+		c.Request, c.Revision = r.ID, r.Revision
+		must(t, s.Apply(ctx, c))
+		after := r.After(c)
+		r, err = s.Request(ctx, r.ID)
+		must(t, err)
+		if !reflect.DeepEqual(after, r) {
+			t.Fatalf("After says\n%+v, and the database\n%+v", after, r)
+		}
+	}
+	for _, who := range []string{"bob", "carol"} {
+		step(&store.Change{At: epoch.Add(time.Minute + 1234567), Code: "waits", Detail: "a\x00b",
+			Endorsement: &store.Endorsement{ID: sha256.Sum256([]byte(who)), Envelope: []byte(who), Endorser: who, Verdict: statement.Endorse, Arrived: epoch.Add(1)}})
+	}
+	step(&store.Change{State: store.Executed, At: epoch,
+		Receipt: &store.Receipt{Number: 7, Request: r.ID, Outcome: statement.Executed, Time: epoch, Envelope: []byte("receipt")}, Result: []byte("result")})
 	if r.State != store.Executed || r.Receipt != 7 || r.Revision != 4 || len(r.Endorsements) != 2 || r.Endorsements[0].Endorser != "bob" || r.Endorsements[1].Endorser != "carol" {
 		t.Fatalf("got %+v", r)
 	}
