@@ -41,7 +41,7 @@ func comment(w *writer) error {
 func (a *API) eventRoutes() {
 	route(a, op{method: http.MethodGet, path: "/requests/{id}/events", id: "request-events", tag: "requests", access: only(scopeRead), answer: wire.Events,
 		sum: "A request's changes as server-sent events", doc: "Events \"view\" with the request as data and its revision as id, the present state first, until it is final."},
-		func(ctx context.Context, in *idParam) (*stream, error) {
+		func(ctx context.Context, in *IDParam) (*stream, error) {
 			r, err := a.get(ctx, in.ID)
 			if err != nil {
 				return nil, err

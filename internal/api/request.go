@@ -18,8 +18,8 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-// idParam is a request's ID, or the beginning of it.
-type idParam struct {
+// IDParam is a request's ID, or the beginning of it. It is exported for reflection.
+type IDParam struct {
 	ID string `path:"id" minLength:"4" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"ID of a request, or the beginning of it"`
 }
 
@@ -105,7 +105,7 @@ func (a *API) requestRoutes() {
 		})
 
 	type showIn struct {
-		idParam
+		IDParam
 		Wait     string `query:"wait" maxLength:"16" doc:"answer at once when the revision is another one than \"revision\", else as soon as it is, at the latest after this time: 30s; at most 60s"`
 		Revision int64  `query:"revision" minimum:"0" doc:"the one that the caller has"`
 		Explain  bool   `query:"explain" doc:"add the decision: who counts for what, what is missing"`
@@ -135,7 +135,7 @@ func (a *API) requestRoutes() {
 		})
 
 	type filesIn struct {
-		idParam
+		IDParam
 		From  int `query:"from" minimum:"0" maximum:"100000"`
 		Limit int `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
 	}
@@ -156,7 +156,7 @@ func (a *API) requestRoutes() {
 
 	route(a, op{method: http.MethodGet, path: "/requests/{id}/items", id: "items", tag: "requests", access: only(scopeRead), answer: wire.CBORSequence,
 		sum: "The encoded items of a request", doc: "A CBOR sequence (RFC 8742) of byte strings, in the order of the tree; their root is the request's."},
-		func(ctx context.Context, in *idParam) (*stream, error) {
+		func(ctx context.Context, in *IDParam) (*stream, error) {
 			items, err := a.items(ctx, in.ID)
 			if err != nil {
 				return nil, err
@@ -174,7 +174,7 @@ func (a *API) requestRoutes() {
 
 	type envelopesOut struct{ Body wire.Envelopes }
 	route(a, op{method: http.MethodGet, path: "/requests/{id}/envelopes", id: "envelopes", tag: "requests", access: only(scopeRead), sum: "The signed statements of a request, as they were signed"},
-		func(ctx context.Context, in *idParam) (*envelopesOut, error) {
+		func(ctx context.Context, in *IDParam) (*envelopesOut, error) {
 			r, err := a.get(ctx, in.ID)
 			if err != nil {
 				return nil, err
@@ -187,7 +187,7 @@ func (a *API) requestRoutes() {
 		})
 
 	type cancelIn struct {
-		idParam
+		IDParam
 		Body wire.Cancelling
 	}
 	route(a, op{method: http.MethodPost, path: "/requests/{id}/cancel", id: "cancel", tag: "requests", access: only(scopeRequest),

@@ -14,7 +14,7 @@ func (a *API) resultRoutes() {
 	type resultOut struct{ Body server.Result }
 	route(a, op{method: http.MethodGet, path: "/requests/{id}/result", id: "result", tag: "results", access: only(scopeRead),
 		sum: "What a requester needs to finish his files", doc: "As often as it is asked. 409 while the request is not executed."},
-		func(ctx context.Context, in *idParam) (*resultOut, error) {
+		func(ctx context.Context, in *IDParam) (*resultOut, error) {
 			r, err := a.get(ctx, in.ID)
 			if err != nil {
 				return nil, err
@@ -27,7 +27,7 @@ func (a *API) resultRoutes() {
 		})
 
 	type evidenceIn struct {
-		idParam
+		IDParam
 		Index int `query:"index" minimum:"-1" maximum:"100000" default:"-1" doc:"one file"`
 		From  int `query:"from" minimum:"0" maximum:"100000" doc:"several files, the first of them"`
 		To    int `query:"to" minimum:"0" maximum:"100000" doc:"and the one after the last"`

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *API) uploadRoutes() {
-	type fileParam struct {
+	type FileParam struct {
 		ID    string `path:"id" minLength:"4" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"ID of a request, or the beginning of it"`
 		Index int    `path:"index" minimum:"0" maximum:"100000" doc:"of the file"`
 	}
@@ -20,7 +20,7 @@ func (a *API) uploadRoutes() {
 	}
 	const path = "/requests/{id}/files/{index}/content"
 	route(a, op{method: http.MethodHead, path: path, id: "upload-offset", tag: "uploads", access: only(scopeRequest, scopeInspect), sum: "How much of an artifact has arrived"},
-		func(ctx context.Context, in *fileParam) (*offsetOut, error) {
+		func(ctx context.Context, in *FileParam) (*offsetOut, error) {
 			r, err := a.get(ctx, in.ID)
 			if err != nil {
 				return nil, err
@@ -33,7 +33,7 @@ func (a *API) uploadRoutes() {
 		})
 
 	type patchIn struct {
-		fileParam
+		FileParam
 		Offset int64 `header:"Upload-Offset" required:"true" minimum:"0" doc:"where the chunk begins: the end of what has arrived"`
 	}
 	route(a, op{method: http.MethodPatch, path: path, id: "upload", tag: "uploads", access: only(scopeRequest), body: a.cfg.Limits.Chunk, content: wire.Chunk, status: 204,
@@ -55,7 +55,7 @@ func (a *API) uploadRoutes() {
 		})
 
 	type readIn struct {
-		fileParam
+		FileParam
 		Range string `header:"Range" maxLength:"100"`
 	}
 	route(a, op{method: http.MethodGet, path: path, id: "content", tag: "uploads", access: only(scopeInspect), answer: wire.Octets,
