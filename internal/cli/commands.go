@@ -8,6 +8,8 @@ func (a *App) commands() []*cobra.Command {
 		a.demoCommand(),
 		a.devCommand(),
 		a.serverCommand(),
+		a.inspectorCommand(),
+		a.workerCommand(),
 		a.charterCommand(),
 		a.tlsCommand(),
 		a.initCommand(),

@@ -72,10 +72,18 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { o.server.Run(work) })
+	var inspected error
+	if c.Inspector != nil {
+		wg.Go(func() {
+			if inspected = o.inspect(work, log); inspected != nil {
+				log.Error("the inspector has ended", "error", inspected)
+			}
+		})
+	}
 	err = api.Serve(ctx, h, api.Listen{Address: c.Listen, TLS: c.TLS}, ready)
 	stop()
 	wg.Wait()
-	return err
+	return errors.Join(err, inspected)
 }
 
 func (a *App) devCommand() *cobra.Command {
@@ -161,6 +169,7 @@ func (a *App) foundDev(ctx context.Context, p place, listen string) error {
 	draft := p.path("server.yaml.draft")
 	sc := p.server(t.Root, listen)
 	sc.Admins = []string{"alice"}
+	sc.Inspector = &config.Inspector{Name: "inspector", Key: filepath.Join("people", "inspector")}
 	if err := config.Write(draft, sc); err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func (k *Local) Observe(ctx context.Context, receipt []byte) error {
 	if err := k.working(); err != nil {
 		return err
 	}
-	r, id, err := VerifyReceipt(k.receipts.pub, receipt)
+	r, id, err := k.ownReceipt(receipt)
 	if err != nil {
 		return err
 	}

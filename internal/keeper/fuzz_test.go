@@ -30,7 +30,7 @@ func FuzzExecute(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r, _, err := VerifyReceipt(w.k.receipts.pub, out.Receipt)
+		r, _, err := w.k.ownReceipt(out.Receipt)
 		if err != nil || r.Outcome != statement.Refused {
 			t.Fatalf("%+v, %v", r, err)
 		}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/charter"
-	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
 	"github.com/greatseal-io/greatseal/key"
@@ -37,12 +36,11 @@ const maxBackwards = 60 * time.Second
 
 // Local is a keeper in this process: the only thing that holds providers.
 type Local struct {
-	c         Config
-	formats   map[string]format.Format
-	receipts  ownKey
-	log       ownKey
-	receiptID credential.ID
-	cache     *quorum.Cache
+	c        Config
+	formats  map[string]format.Format
+	receipts ownKey
+	log      ownKey
+	cache    *quorum.Cache
 
 	// law orders executions: those that only use the law in force (charter,
 	// states and certificates of keys) share it, those that change it hold it
@@ -139,11 +137,6 @@ func Open(ctx context.Context, c Config) (*Local, error) {
 	if k.log, err = own(ctx, &c, c.LogKey, false); err != nil {
 		return nil, err
 	}
-	cred, err := credential.NewX509(k.receipts.pub)
-	if err != nil {
-		return nil, fmt.Errorf("keeper: %w", err)
-	}
-	k.receiptID = cred.ID()
 	var lastReceipt []byte
 	k.ledger, err = ledger.OpenFile(ledgerPath(c.Dir), ledger.Options{
 		Logger: c.Logger, Hook: c.Hook,
@@ -170,7 +163,7 @@ func (k *Local) opened(lastReceipt []byte) error {
 	}
 	if lastReceipt != nil {
 		// Each receipt names the one before: the last signature covers them all.
-		if _, _, err := VerifyReceipt(k.receipts.pub, lastReceipt); err != nil {
+		if _, _, err := k.ownReceipt(lastReceipt); err != nil {
 			return fmt.Errorf("keeper: last receipt of the ledger: %w", err)
 		}
 	}

@@ -468,7 +468,7 @@ func (w *world) do(o *Order) (*statement.Receipt, *Outcome) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	r, _, err := VerifyReceipt(w.k.receipts.pub, out.Receipt)
+	r, _, err := w.k.ownReceipt(out.Receipt)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -542,7 +542,7 @@ func checkSound(tb testing.TB, k *Local) {
 			break
 		}
 		for _, o := range outs {
-			r, id, err := VerifyReceipt(k.receipts.pub, o.Receipt)
+			r, id, err := k.ownReceipt(o.Receipt)
 			if err != nil {
 				tb.Fatal(err)
 			}

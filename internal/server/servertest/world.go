@@ -29,6 +29,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/key"
 	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -183,7 +184,7 @@ func New(tb testing.TB, change ...func(*charter.Charter)) *World {
 		req := w.Request("bob", statement.Command{Name: statement.KeyGenerate, Generate: &statement.GenerateArgs{Key: k, Subject: "CN=" + k + ",O=Example Ltd", SelfSignedDays: 90}})
 		out, err := w.Keeper.Execute(ctx, &keeper.Order{Evidence: quorum.Evidence{Request: req, Endorsements: [][]byte{w.Endorse("carol", req)}}})
 		w.must(err)
-		rc, _, err := keeper.VerifyReceipt(st.ReceiptKey, out.Receipt)
+		rc, _, err := receipt.Verify(st.ReceiptKey, out.Receipt)
 		w.must(err)
 		if rc.Outcome != statement.Executed {
 			tb.Fatalf("key %s: %s", k, rc.Detail)
