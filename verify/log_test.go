@@ -547,3 +547,34 @@ func TestLogSource(t *testing.T) {
 		t.Errorf("an empty log: %v %+v", err, r)
 	}
 }
+
+// TestLogWindow: a number that does not come is a gap once MaxAhead others wait,
+// and one that comes after that is too late.
+func TestLogWindow(t *testing.T) {
+	d := verifytest.New(t)
+	r := d.Sign("apps", "dave", item(d, 1))
+	_, ref := d.Chain.Head()
+	next := func() []byte {
+		rc := d.Blank(r, ref)
+		rc.Outcome, rc.Code = statement.Refused, "quorum-pending"
+		d.Number(rc)
+		b := d.SignReceipt(rc)
+		d.Chained(b)
+		return b
+	}
+	d.Enter(audit.KindReceipt, r.ID, next())
+	late := next()
+	for range verify.MaxAhead {
+		d.Enter(audit.KindReceipt, r.ID, next())
+	}
+	in := mustLog(t, d, verify.LogOptions{})
+	if len(in.Problems) != 1 || in.Problems[0].Code != verify.ProblemReceiptGap || in.Receipts.Last != verify.MaxAhead+2 {
+		t.Errorf("at the end: %v", in.Problems)
+	}
+	d.Enter(audit.KindReceipt, r.ID, next())
+	d.Enter(audit.KindReceipt, r.ID, late)
+	out := mustLog(t, d, verify.LogOptions{})
+	if len(out.Problems) != 2 || out.Problems[0].Code != verify.ProblemReceiptGap || out.Problems[1].Code != verify.ProblemReceiptTwice {
+		t.Errorf("too late: %v", out.Problems)
+	}
+}
