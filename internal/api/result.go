@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json/v2"
 	"net/http"
 
 	"github.com/greatseal-io/greatseal/internal/api/wire"
@@ -50,7 +49,7 @@ func (a *API) resultRoutes() {
 			}
 			return a.stream(ctx, ct, func(w *writer) error {
 				return a.cfg.Server.EachEvidence(ctx, r.ID, from, to, func(e *verify.Evidence) error {
-					b, err := json.Marshal(e, json.Deterministic(true))
+					b, err := e.Encode()
 					if err != nil {
 						return err
 					}

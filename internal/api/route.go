@@ -164,13 +164,15 @@ func humaConfig(version string) huma.Config {
 			return json.Unmarshal(b, v, json.RejectUnknownMembers(true))
 		},
 	}
-	return huma.Config{
+	c := huma.Config{
 		OpenAPI:                      document(version),
 		Formats:                      map[string]huma.Format{wire.JSON: format, "json": format},
 		DefaultFormat:                wire.JSON,
 		Transformers:                 []huma.Transformer{plain},
 		RejectUnknownQueryParameters: true,
 	}
+	c.AllowAdditionalPropertiesByDefault = true // an answer may get more members; what comes in is checked when it is read
+	return c
 }
 
 // waitOf reads a "wait" parameter: seconds with unit, at most a minute.

@@ -119,6 +119,21 @@ func (f *Folder) Path(name string) (string, error) {
 	return p, nil
 }
 
+// Names lists the blobs.
+func (f *Folder) Names() ([]string, error) {
+	list, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, fmt.Errorf("blob: %w", err)
+	}
+	var out []string
+	for _, e := range list {
+		if _, err := f.path(e.Name()); err == nil && e.Type().IsRegular() {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}
+
 // Delete removes a blob; one that is not there is no error.
 func (f *Folder) Delete(name string) error {
 	p, err := f.path(name)

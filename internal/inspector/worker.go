@@ -25,7 +25,7 @@ type Job struct {
 
 // Limits of one worker; zero members mean the defaults.
 type Limits struct {
-	Memory uint64        `cbor:"1,keyasint"` // bytes of address space; 8 GiB; negative is not possible, NoMemoryLimit is
+	Memory uint64        `cbor:"1,keyasint"` // bytes of address space, or NoMemoryLimit; 8 GiB
 	CPU    time.Duration `cbor:"2,keyasint"` // processor time; 10 min
 	Time   time.Duration `cbor:"3,keyasint"` // clock time; 20 min
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/internal/keeper"
@@ -11,6 +12,20 @@ import (
 
 // batch is how many entries one transaction of the sequencer integrates.
 const batch = 4096
+
+// rest is the pause after each checkpoint: under load entries are integrated, and
+// checkpoints signed, for many requests at a time. Whoever wants proof waits
+// that much longer at the most.
+const rest = 50 * time.Millisecond
+
+func (s *Server) integrateAndRest(ctx context.Context) error {
+	err := s.integrate(ctx)
+	select {
+	case <-ctx.Done():
+	case <-time.After(rest):
+	}
+	return err
+}
 
 // integrate gives waiting log entries their place and has the keeper sign the
 // new head. The head is committed before it is shown to the keeper: a head that
@@ -43,6 +58,12 @@ func (s *Server) integrate(ctx context.Context) error {
 			return fmt.Errorf("server: the keeper's checkpoint: %w", err)
 		}
 		old := last.Size()
+		if old > h.Tree.Size { // perhaps another replica has gone on since the head was read
+			if h, err = s.cfg.Store.Head(ctx); err != nil {
+				return err
+			}
+			ext.Size, ext.Root = h.Tree.Size, h.Tree.Root[:]
+		}
 		if old > h.Tree.Size {
 			return fmt.Errorf("server: the keeper has signed a log of %d entries, this database has %d: it was set back; restore it", old, h.Tree.Size)
 		}

@@ -189,11 +189,12 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	loop("log", time.Second, s.sequence, s.integrate)
+	loop("log", time.Second, s.sequence, s.integrateAndRest)
 	loop("left behind", 3*time.Second, nil, s.resume)
 	loop("expiry", 5*time.Second, nil, s.expire)
 	loop("jobs", time.Second, s.jobs, s.runJobs)
 	loop("charter", 10*time.Second, nil, s.followCharter)
+	loop("uploads", 30*time.Second, nil, s.sweep)
 	wg.Wait()
 	s.closing.Store(true)
 	s.work.Wait()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/greatseal-io/greatseal/internal/blob"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -53,8 +54,8 @@ func (s *Server) Upload(ctx context.Context, id statement.ID, index int, offset 
 	if errors.Is(err, blob.ErrOffset) {
 		return n, problem(409, "offset", "ask for the offset and go on from there", "%d bytes have arrived: the chunk begins at %d", n, offset)
 	}
-	if err != nil && n < size {
-		return n, problem(400, "upload-broken", "send the rest", "%v", err)
+	if err != nil {
+		return n, problem(400, "upload-broken", "ask for the offset and go on from there", "%v", err)
 	}
 	if err := s.cfg.Store.PutUpload(ctx, store.Upload{Request: id, Index: index, Size: size, Received: n, Done: n == size}); err != nil {
 		return n, err
@@ -80,4 +81,42 @@ func (s *Server) Uploaded(ctx context.Context, id statement.ID, index int) (stri
 		return "", problem(409, "upload-incomplete", "", "%d of %d bytes have arrived", n, size)
 	}
 	return s.cfg.Blobs.Path(name)
+}
+
+// sweep removes the artifacts of requests that are no longer open.
+func (s *Server) sweep(ctx context.Context) error {
+	if s.cfg.Blobs == nil {
+		return nil
+	}
+	names, err := s.cfg.Blobs.Names()
+	if err != nil {
+		return err
+	}
+	open := map[statement.ID]bool{}
+	for _, name := range names {
+		prefix, _, _ := strings.Cut(name, ".")
+		id, err := statement.ParseID(prefix)
+		if err != nil {
+			continue // not one of ours
+		}
+		keep, known := open[id]
+		if !known {
+			r, err := s.cfg.Store.Request(ctx, id)
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+			case err != nil:
+				return err
+			default:
+				keep = r.State.Open()
+			}
+			open[id] = keep
+		}
+		if keep {
+			continue
+		}
+		if err := s.cfg.Blobs.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

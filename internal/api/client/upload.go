@@ -48,21 +48,23 @@ func (c *Client) Upload(ctx context.Context, id string, index int, r io.ReaderAt
 		return fmt.Errorf("client: upload: the file has %d bytes, its plan says %d: it has changed", size, want)
 	}
 	buf := make([]byte, min(chunk, size))
-	for fails := 0; offset < size; {
+	// One call more than is needed does no harm: an upload is complete when the
+	// server has answered at its end, and an empty file has an end too.
+	for fails, ended := 0, false; !ended; {
 		progress(offset)
 		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-offset)], offset)
-		if n == 0 {
+		if n == 0 && offset < size {
 			return fmt.Errorf("client: upload: reading at %d: %w", offset, err)
 		}
-		resp, err := c.send(ctx, call{method: http.MethodPatch, path: contentPath(id, index), body: buf[:n], content: wire.Chunk,
+		resp, err := c.send(ctx, call{method: http.MethodPatch, path: contentPath(id, index), body: buf[:n:n], content: wire.Chunk,
 			header: http.Header{wire.UploadOffset: {strconv.FormatInt(offset, 10)}}})
 		if err == nil {
 			resp.Body.Close()
 			next, perr := strconv.ParseInt(resp.Header.Get(wire.UploadOffset), 10, 64)
-			if perr != nil || next <= offset || next > size {
+			if perr != nil || next != offset+int64(n) {
 				return errors.New("client: upload: the server does not say how much it has")
 			}
-			offset, fails = next, 0
+			offset, fails, ended = next, 0, next == size
 			continue
 		}
 		// Part of it may have arrived: ask, and go on from there.
