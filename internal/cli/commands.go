@@ -8,6 +8,24 @@ func (a *App) commands() []*cobra.Command {
 		a.demoCommand(),
 		a.devCommand(),
 		a.serverCommand(),
+		a.signCommand(),
+		a.collectCommand("sign"),
+		a.evidenceCommand(),
+		a.verifyCommand(),
+		a.inspectCommand(),
+		a.formatsCommand(),
+		a.timestampCommand(),
+		a.inboxCommand(),
+		a.requestCommand(),
+		a.endorseCommand(),
+		a.disapproveCommand(),
+		a.keyCommand(),
+		a.logCommand(),
+		a.loginCommand(),
+		a.logoutCommand(),
+		a.statusCommand(),
+		a.tokenCommand(),
+		a.manCommand(),
 		a.inspectorCommand(),
 		a.workerCommand(),
 		a.charterCommand(),
@@ -19,6 +37,6 @@ func (a *App) commands() []*cobra.Command {
 
 func (a *App) charterCommand() *cobra.Command {
 	c := &cobra.Command{Use: "charter", GroupID: "rule", Short: "who may do what, and who must agree"}
-	c.AddCommand(a.charterCheck(), a.charterID(), a.charterDiff(), a.charterSign(), a.charterFound())
+	c.AddCommand(a.charterCheck(), a.charterID(), a.charterShow(), a.charterDiff(), a.charterPropose(), a.charterReplay(), a.charterSign(), a.charterFound())
 	return c
 }

@@ -1,0 +1,419 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/internal/api/client"
+	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+func (a *App) charterShow() *cobra.Command {
+	var number uint64
+	var asYAML bool
+	c := &cobra.Command{
+		Use:   "show [POLICY|PERSON|GROUP|KEY]",
+		Short: "show the charter in force, or an earlier one",
+		Long: `Fetches the charter chain, checks it from the pinned root, and shows the charter in
+force, or what it says about one name. --yaml prints the document to edit and
+propose.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fail(exitUsage, c.CommandPath()+" --help", "want one name, or none")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := a.connect()
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			chain, err := l.charters(cmd.Context())
+			if err != nil {
+				return err
+			}
+			doc, ref := chain.Head()
+			if number != 0 {
+				if doc, ref, err = chain.Version(number); err != nil {
+					return fail(exitFailed, fmt.Sprintf("--version 1 to %d", version(chain)), "there is no version %d", number)
+				}
+			}
+			if len(args) == 1 {
+				return a.showName(doc, args[0])
+			}
+			if asYAML {
+				b, err := doc.YAML()
+				if err != nil {
+					return err
+				}
+				_, err = a.Out.Write(b)
+				return err
+			}
+			type result struct {
+				Version uint64           `json:"version"`
+				ID      statement.ID     `json:"id"`
+				Root    statement.ID     `json:"root"`
+				Latest  uint64           `json:"latest"`
+				Charter *charter.Charter `json:"charter"`
+			}
+			return a.print(result{ref.Version, ref.ID, chain.Root(), version(chain), doc}, func(w io.Writer) { printWholeCharter(w, doc, ref, chain.Root()) })
+		},
+	}
+	c.Flags().Uint64Var(&number, "version", 0, "version (default: the one in force)")
+	c.Flags().BoolVar(&asYAML, "yaml", false, "print the document as it is edited")
+	return c
+}
+
+func printWholeCharter(w io.Writer, c *charter.Charter, ref statement.CharterRef, root statement.ID) {
+	fmt.Fprintf(w, "charter %d of %s\n", ref.Version, printable(c.Deployment))
+	field(w, "id", ref.ID.String())
+	field(w, "root", root.String())
+	field(w, "since", when(c.Created))
+	for _, n := range sortedNames(c.Groups) {
+		field(w, "group", n+": "+strings.Join(c.Groups[n].Members, ", "))
+	}
+	for _, n := range sortedNames(c.Keys) {
+		field(w, "key", fmt.Sprintf("%s: %s, %s", n, c.Keys[n].Algorithm, c.Keys[n].URI))
+	}
+	for _, n := range sortedNames(c.Policies) {
+		p := c.Policies[n]
+		field(w, "policy", fmt.Sprintf("%s: signs %s with %s, asked by %s, needs %s", n, strings.Join(p.Formats, ", "), p.Key, strings.Join(p.Rule.Requesters, ", "), needs(p.Rule)))
+	}
+	for _, n := range sortedNames(c.Commands) {
+		r := c.Commands[statement.CommandName(n)]
+		field(w, "command", fmt.Sprintf("%s: asked by %s, needs %s", n, strings.Join(r.Requesters, ", "), needs(r)))
+	}
+}
+
+func needs(r charter.Rule) string {
+	s := "nobody else"
+	if r.Quorum != nil {
+		s = r.Quorum.String()
+	}
+	if len(r.Veto) > 0 {
+		s += "; veto of " + strings.Join(r.Veto, ", ")
+	}
+	return s
+}
+
+func sortedNames[K ~string, V any](m map[K]V) []string {
+	var out []string
+	for n := range m {
+		out = append(out, string(n))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// showName shows everything of one name.
+func (a *App) showName(c *charter.Charter, name string) error {
+	type result struct {
+		Policy   *charter.Policy  `json:"policy,omitzero"`
+		Person   *charter.Person  `json:"person,omitzero"`
+		Machine  *charter.Machine `json:"machine,omitzero"`
+		Group    *charter.Group   `json:"group,omitzero"`
+		Key      *charter.Key     `json:"key,omitzero"`
+		Command  *charter.Rule    `json:"command,omitzero"`
+		MemberOf []string         `json:"memberOf,omitzero"`
+	}
+	var r result
+	if x, ok := c.Policies[name]; ok {
+		r.Policy = &x
+	}
+	if x, ok := c.People[name]; ok {
+		r.Person = &x
+	}
+	if x, ok := c.Machines[name]; ok {
+		r.Machine = &x
+	}
+	if x, ok := c.Groups[name]; ok {
+		r.Group = &x
+	}
+	if x, ok := c.Keys[name]; ok {
+		r.Key = &x
+	}
+	if x, ok := c.Commands[statement.CommandName(name)]; ok {
+		r.Command = &x
+	}
+	for _, g := range sortedNames(c.Groups) {
+		if slices.Contains(c.Groups[g].Members, name) {
+			r.MemberOf = append(r.MemberOf, g)
+		}
+	}
+	if r.Policy == nil && r.Person == nil && r.Machine == nil && r.Group == nil && r.Key == nil && r.Command == nil {
+		have := slices.Concat(sortedNames(c.Policies), names(c), sortedNames(c.Groups), sortedNames(c.Keys), sortedNames(c.Commands))
+		return fail(exitFailed, orText(suggest(name, have), "greatseal charter show"), "the charter has nothing called %q", name)
+	}
+	return a.print(r, func(w io.Writer) {
+		fmt.Fprintln(w, printable(name))
+		if p := r.Policy; p != nil {
+			field(w, "policy", orText(p.Description, "signs "+strings.Join(p.Formats, ", ")))
+			field(w, "key", p.Key)
+			field(w, "formats", strings.Join(p.Formats, ", "))
+			if len(p.Purposes) > 0 {
+				field(w, "purposes", strings.Join(p.Purposes, ", "))
+			}
+			if len(p.Names) > 0 {
+				field(w, "names", strings.Join(p.Names, ", "))
+			}
+			for _, n := range sortedNames(p.Params) {
+				field(w, "option", n+" = "+p.Params[n])
+			}
+			if p.Window != nil {
+				field(w, "window", p.Window.String())
+			}
+			if p.Upload {
+				field(w, "upload", "the files are uploaded and read by an inspector")
+			}
+			if len(p.Timestamp) > 0 {
+				field(w, "timestamp", strings.Join(p.Timestamp, ", "))
+			}
+			printRule(w, p.Rule)
+		}
+		if r.Command != nil {
+			printRule(w, *r.Command)
+		}
+		if k := r.Key; k != nil {
+			field(w, "key", fmt.Sprintf("%s, %s, %s", k.URI, k.Algorithm, k.SignatureScheme()))
+		}
+		if r.Group != nil {
+			field(w, "members", strings.Join(r.Group.Members, ", "))
+		}
+		if p := r.Person; p != nil {
+			field(w, "person", strings.TrimSpace(p.Name+" "+p.Email))
+			printCredentials(w, p.Credentials)
+		}
+		if m := r.Machine; m != nil {
+			field(w, "machine", orText(m.Owner, "nobody")+" owns it")
+			printCredentials(w, m.Credentials)
+		}
+		if len(r.MemberOf) > 0 {
+			field(w, "member of", strings.Join(r.MemberOf, ", "))
+		}
+	})
+}
+
+func printRule(w io.Writer, r charter.Rule) {
+	field(w, "asked by", strings.Join(r.Requesters, ", "))
+	field(w, "needs", needs(r))
+	field(w, "waits", r.Lifetime().String()+" at the most")
+}
+
+func printCredentials(w io.Writer, list []charter.Credential) {
+	for _, c := range list {
+		if p, err := c.Parse(); err == nil {
+			hw := ""
+			if p.Hardware() {
+				hw = ", in hardware"
+			}
+			field(w, "credential", p.Describe()+hw)
+		}
+	}
+}
+
+func (a *App) charterPropose() *cobra.Command {
+	k := &asking{}
+	c := &cobra.Command{
+		Use:   "propose CHARTER.yaml",
+		Short: "ask for a new charter",
+		Long: `Shows what the new charter changes and asks for it; it comes into force when the
+quorum of charter.replace has endorsed it. Edit what "greatseal charter show --yaml"
+prints: version, previous and created are filled in. "greatseal charter replay" says
+beforehand what would have been decided otherwise.`,
+		Args: exactly("CHARTER.yaml"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			l, err := a.enter(ctx)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			next, d, err := l.proposal(ctx, args[0], true)
+			if err != nil {
+				return err
+			}
+			if !a.json {
+				printDiff(a.Err, d)
+			}
+			payload, err := charter.Encode(next)
+			if err != nil {
+				return fail(exitRefused, "greatseal charter check "+args[0], "%v", err)
+			}
+			v, rc, err := l.ask(ctx, statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}}, k)
+			if err != nil {
+				return err
+			}
+			type result struct {
+				Request string               `json:"request"`
+				State   store.State          `json:"state"`
+				Awaits  []string             `json:"awaits,omitzero"`
+				Charter statement.CharterRef `json:"charter"` // proposed
+				Changes []charter.Change     `json:"changes"`
+			}
+			r := result{v.ID, v.State, v.Awaits, next.Ref(payload), d}
+			return a.print(r, func(w io.Writer) {
+				if rc == nil {
+					fmt.Fprintf(w, "request %s waits for %s\n", short(v.ID), waitsFor(v))
+					return
+				}
+				fmt.Fprintf(w, "charter %d is in force\n%s\n", rc.Next.Version, rc.Next.ID)
+			})
+		},
+	}
+	k.flags(c)
+	return c
+}
+
+// proposal reads the next charter and makes it follow the one in force.
+func (l *link) proposal(ctx context.Context, path string, must bool) (*charter.Charter, []charter.Change, error) {
+	doc, _, _, err := readCharter(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	chain, err := l.charters(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	head, ref := chain.Head()
+	if doc.Version != ref.Version && doc.Version != ref.Version+1 {
+		return nil, nil, fail(exitFailed, "greatseal charter show --yaml prints the one in force", "%s was made from version %d: in force is %d", path, doc.Version, ref.Version)
+	}
+	if doc.Version == ref.Version || doc.Previous.IsZero() {
+		doc.Version, doc.Previous, doc.Created = ref.Version+1, ref.ID, statement.Seconds(l.app.Now())
+	}
+	d := charter.Diff(head, doc)
+	if must && !slices.ContainsFunc(d, func(c charter.Change) bool { return c.Path != "version" && c.Path != "previous" && c.Path != "created" }) {
+		return nil, nil, fail(exitFailed, "", "%s changes nothing", path)
+	}
+	return doc, d, nil
+}
+
+// replayed is one request that the new charter would have decided otherwise.
+type replayed struct {
+	Request   string       `json:"request"`
+	What      string       `json:"what"`
+	Requester string       `json:"requester"`
+	Was       store.State  `json:"was"`
+	Would     quorum.State `json:"would"`
+	Why       string       `json:"why,omitzero"`
+}
+
+func (a *App) charterReplay() *cobra.Command {
+	var since string
+	c := &cobra.Command{
+		Use:   "replay CHARTER.yaml",
+		Short: "say what a new charter would have decided otherwise",
+		Long: `Judges past requests, with the endorsements that they got, under a charter that is
+only proposed, and lists those that would have ended otherwise.`,
+		Args: exactly("CHARTER.yaml"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			from, err := a.moment("since", since, true)
+			if err != nil {
+				return err
+			}
+			l, err := a.enter(ctx)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			next, _, err := l.proposal(ctx, args[0], false)
+			if err != nil {
+				return err
+			}
+			seen, out, err := l.replay(ctx, next, from)
+			if err != nil {
+				return err
+			}
+			type result struct {
+				Judged int        `json:"judged"`
+				Other  []replayed `json:"otherwise"`
+			}
+			return a.print(result{seen, out}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s judged, %d would have ended otherwise\n", count(seen, "request"), len(out))
+				if len(out) == 0 {
+					return
+				}
+				t := &table{head: []string{"REQUEST", "WHAT", "REQUESTER", "WAS", "WOULD BE", "WHY"}}
+				for _, r := range out {
+					t.row(short(r.Request), r.What, r.Requester, r.Was, r.Would, r.Why)
+				}
+				t.write(w)
+			})
+		},
+	}
+	c.Flags().StringVar(&since, "since", "", "requests made since: 2026-01-31, or 720h (default: all)")
+	return c
+}
+
+func (l *link) replay(ctx context.Context, next *charter.Charter, since time.Time) (int, []replayed, error) {
+	chain, err := l.charters(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	m := l.app.meter("judging", -1, false)
+	defer m.end()
+	f := client.Filter{Since: since, Limit: 200}
+	seen, out := 0, []replayed{}
+	for {
+		page, err := l.Requests(ctx, f)
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, v := range page.Requests {
+			if v.State.Open() || v.Command.Charter != nil {
+				continue // a charter follows one other charter: under this one it cannot
+			}
+			r, err := l.judgeAgain(ctx, chain, next, &v)
+			if err != nil {
+				return 0, nil, err
+			}
+			seen++
+			m.add(1)
+			if r != nil {
+				out = append(out, *r)
+			}
+		}
+		if f.Before = page.Next; page.Next == "" {
+			return seen, out, nil
+		}
+	}
+}
+
+func (l *link) judgeAgain(ctx context.Context, chain *quorum.Chain, next *charter.Charter, v *server.View) (*replayed, error) {
+	env, err := l.Envelopes(ctx, v.ID)
+	if err != nil {
+		return nil, err
+	}
+	ev := quorum.Evidence{Request: env.Request}
+	for _, e := range env.Endorsements {
+		ev.Endorsements = append(ev.Endorsements, e)
+	}
+	at := v.Updated
+	if !at.Before(v.Expires) {
+		at = v.Expires.Add(-time.Second)
+	}
+	d, err := chain.Replay(next, ev, statement.Seconds(at), quorum.Options{})
+	if err != nil {
+		return nil, fail(exitRefused, "greatseal charter check", "%v", err)
+	}
+	same := map[store.State][]quorum.State{
+		store.Executed: {quorum.Granted}, store.Disapproved: {quorum.Disapproved}, store.Expired: {quorum.Pending, quorum.Refused},
+		store.Cancelled: {quorum.Pending, quorum.Refused, quorum.Disapproved}, store.Failed: {quorum.Refused, quorum.Pending},
+	}
+	if slices.Contains(same[v.State], d.State) {
+		return nil, nil
+	}
+	return &replayed{v.ID, what(v.Command), v.Requester, v.State, d.State, orText(d.Missing, d.Reason)}, nil
+}
