@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -141,20 +142,18 @@ func applyGroup(ctx context.Context, t tx, group []*pendingChange, outcome []err
 			}
 		}
 	}
-	var rest []stmt
+	var rest inserts
 	for i, p := range group {
 		if outcome[i] == nil {
-			ss, err := belongings(p.c)
-			if err != nil {
+			if err := rest.belongings(p.c); err != nil {
 				return err
 			}
-			rest = append(rest, ss...)
 		}
 	}
-	if len(rest) == 0 {
+	if len(rest.order) == 0 {
 		return nil
 	}
-	_, err := t.run(ctx, rest)
+	_, err := t.run(ctx, rest.stmts())
 	return err
 }
 
@@ -176,9 +175,85 @@ func updateRequest(c *Change) stmt {
 		[]any{c.Request[:], c.Revision, string(c.State), c.Code, text(c.Detail), ms(c.At), number}}
 }
 
-// belongings are the rows that come with a change.
-func belongings(c *Change) ([]stmt, error) {
+// inserts are rows to insert, table by table.
+type inserts struct {
+	order []string // statements, as they first appeared
+	by    map[string]*insert
+}
+
+// insert is one statement without its values, and the rows that it inserts.
+type insert struct {
+	into, suffix string
+	most         int // rows of one statement
+	args         [][]any
+}
+
+// add adds one row to what into inserts; suffix follows the values.
+func (r *inserts) add(into, suffix string, most int, args ...any) {
+	if r.by == nil {
+		r.by = map[string]*insert{}
+	}
+	key := fmt.Sprint(most, into, suffix)
+	if r.by[key] == nil {
+		r.by[key] = &insert{into: into, suffix: suffix, most: most}
+		r.order = append(r.order, key)
+	}
+	r.by[key].args = append(r.by[key].args, args)
+}
+
+// small and large are how many rows go into one statement.
+const (
+	small = 64
+	large = 1 // of rows that may have megabytes
+)
+
+func (r *inserts) stmts() []stmt {
 	var out []stmt
+	for _, key := range r.order {
+		in := r.by[key]
+		columns := len(in.args[0])
+		out = append(out, several(in.args, in.most, func(n int) string {
+			values := make([]string, n)
+			for i := range values {
+				values[i] = "(" + marks(i*columns, columns) + ")"
+			}
+			return in.into + " VALUES " + strings.Join(values, ", ") + in.suffix
+		})...)
+	}
+	return out
+}
+
+// marks is the n placeholders after the first skip.
+func marks(skip, n int) string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("$%d", skip+i+1)
+	}
+	return strings.Join(out, ", ")
+}
+
+// several spreads rows over statements of few sizes, so that there are few texts
+// to parse and to keep prepared. text makes the statement for n rows.
+func several(args [][]any, most int, text func(n int) string) []stmt {
+	var out []stmt
+	for n := most; n >= 1; n /= 4 {
+		if len(args) < n {
+			continue
+		}
+		sql := text(n)
+		for len(args) >= n {
+			s := stmt{sql: sql}
+			for _, a := range args[:n] {
+				s.args = append(s.args, a...)
+			}
+			out, args = append(out, s), args[n:]
+		}
+	}
+	return out
+}
+
+// belongings adds the rows that come with a change.
+func (r *inserts) belongings(c *Change) error {
 	id := c.Request
 	if c.New != nil {
 		id = c.New.ID
@@ -186,43 +261,42 @@ func belongings(c *Change) ([]stmt, error) {
 	for at := 0; at < len(c.Items); at += chunkSize {
 		data, err := cbor.Marshal(c.Items[at:min(at+chunkSize, len(c.Items))])
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, stmt{`INSERT INTO items (request, chunk, data) VALUES ($1, $2, $3)`, []any{id[:], int64(at / chunkSize), data}})
+		r.add(`INSERT INTO items (request, chunk, data)`, "", large, id[:], int64(at/chunkSize), data)
 	}
 	for _, f := range c.Files {
-		out = append(out, stmt{`INSERT INTO files (request, idx, name, format, digest, content, size, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			[]any{id[:], int64(f.Index), text(f.Name), f.Format, f.Digest, f.Content, f.Size, text(f.Version)}})
+		r.add(`INSERT INTO files (request, idx, name, format, digest, content, size, version)`, "", small,
+			id[:], int64(f.Index), text(f.Name), f.Format, f.Digest, f.Content, f.Size, text(f.Version))
 	}
+	const ignore = " ON CONFLICT DO NOTHING"
 	if e := c.Endorsement; e != nil {
-		out = append(out, stmt{`INSERT INTO endorsements (request, seq, id, envelope, endorser, verdict, arrived) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-			[]any{id[:], c.Revision + 1, e.ID[:], e.Envelope, e.Endorser, string(e.Verdict), ms(e.Arrived)}})
+		r.add(`INSERT INTO endorsements (request, seq, id, envelope, endorser, verdict, arrived)`, ignore, small,
+			id[:], c.Revision+1, e.ID[:], e.Envelope, e.Endorser, string(e.Verdict), ms(e.Arrived))
 	}
-	if r := c.Receipt; r != nil {
-		out = append(out, stmt{`INSERT INTO receipts (number, request, outcome, time, envelope) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
-			[]any{int64(r.Number), r.Request[:], string(r.Outcome), ms(r.Time), r.Envelope}})
+	if rc := c.Receipt; rc != nil {
+		r.add(`INSERT INTO receipts (number, request, outcome, time, envelope)`, ignore, small,
+			int64(rc.Number), rc.Request[:], string(rc.Outcome), ms(rc.Time), rc.Envelope)
 	}
 	if c.Result != nil {
-		out = append(out, stmt{`INSERT INTO results (request, data) VALUES ($1, $2) ON CONFLICT DO NOTHING`, []any{id[:], c.Result}})
+		most := small
+		if len(c.Result) > 64<<10 {
+			most = large
+		}
+		r.add(`INSERT INTO results (request, data)`, ignore, most, id[:], c.Result)
 	}
 	for _, e := range c.Entries {
 		if e.Body != nil {
-			out = append(out, stmt{`INSERT INTO log_bodies (sum, data) VALUES ($1, $2) ON CONFLICT DO NOTHING`, []any{e.BodySum[:], e.Body}})
+			r.add(`INSERT INTO log_bodies (sum, data)`, ignore, large, e.BodySum[:], e.Body)
 		}
-		out = append(out, stmt{`INSERT INTO log_waiting (kind, request, time, data) VALUES ($1, $2, $3, $4)`,
-			[]any{string(e.Kind), e.Request[:], ms(e.Time), e.Data}})
+		r.add(`INSERT INTO log_waiting (kind, request, time, data)`, "", small, string(e.Kind), e.Request[:], ms(e.Time), e.Data)
 	}
 	for _, j := range c.Jobs {
-		out = append(out, insertJob(j))
+		p := j.Payload
+		if p == nil {
+			p = []byte{}
+		}
+		r.add(`INSERT INTO jobs (kind, ref, payload, run_at, attempts, error)`, ignore, small, j.Kind, j.Ref, p, ms(j.RunAt), int64(0), "")
 	}
-	return out, nil
-}
-
-func insertJob(j Job) stmt {
-	p := j.Payload
-	if p == nil {
-		p = []byte{}
-	}
-	return stmt{`INSERT INTO jobs (kind, ref, payload, run_at, attempts, error) VALUES ($1, $2, $3, $4, 0, '') ON CONFLICT DO NOTHING`,
-		[]any{j.Kind, j.Ref, p, ms(j.RunAt)}}
+	return nil
 }

@@ -50,12 +50,15 @@ func (s *SQL) Sequence(ctx context.Context, limit int) (int, error) {
 		if err != nil {
 			return err
 		}
-		var ss []stmt
+		var placed inserts
+		var gone [][]any
 		for i, w := range list {
-			ss = append(ss, stmt{`INSERT INTO log_entries (idx, kind, request, time) VALUES ($1, $2, $3, $4)`,
-				[]any{head.Tree.Size + int64(i), w.kind, w.request, w.time}},
-				stmt{`DELETE FROM log_waiting WHERE id = $1`, []any{w.id}})
+			placed.add(`INSERT INTO log_entries (idx, kind, request, time)`, "", small, head.Tree.Size+int64(i), w.kind, w.request, w.time)
+			gone = append(gone, []any{w.id})
 		}
+		ss := append(placed.stmts(), several(gone, small, func(n int) string {
+			return `DELETE FROM log_waiting WHERE id IN (` + marks(0, n) + `)`
+		})...)
 		for _, tile := range b.Tiles {
 			ss = append(ss, putTile(tile.Tile.L, tile.Tile.N, tile.Tile.W, tile.Data))
 		}
