@@ -76,35 +76,44 @@ func (a *authority) Next() *charter.Charter { return a.next }
 // in order, and that each satisfies the policy: formats, names, parameters. The
 // error is a [*Refusal].
 func (a *authority) Covers(items [][]byte) error {
+	_, err := a.Covered(items)
+	return err
+}
+
+// Covered is Covers, and returns the plans of the items, so that whoever goes on
+// with them need not decode them again.
+func (a *authority) Covered(items [][]byte) ([]*format.Plan, error) {
 	if a.req == nil || a.req.Command.Sign == nil || a.policy == nil {
-		return refuse(ItemsMismatch, "not a grant to sign")
+		return nil, refuse(ItemsMismatch, "not a grant to sign")
 	}
 	s, p := a.req.Command.Sign, a.policy
 	if len(items) != s.Count {
-		return refuse(ItemsMismatch, "%d items: the request is about %d", len(items), s.Count)
+		return nil, refuse(ItemsMismatch, "%d items: the request is about %d", len(items), s.Count)
 	}
 	root, err := format.ItemsRoot(items)
 	if err != nil || root.String() != s.Items {
-		return refuse(ItemsMismatch, "not the items that were endorsed")
+		return nil, refuse(ItemsMismatch, "not the items that were endorsed")
 	}
+	plans := make([]*format.Plan, len(items))
 	seen := map[string]bool{}
 	for i, b := range items {
 		it, plan, err := format.DecodeItem(b)
 		if err != nil {
-			return refuse(Malformed, "item %d: %v", i, err)
+			return nil, refuse(Malformed, "item %d: %v", i, err)
 		}
 		if r := a.item(p, it, plan); r != nil {
 			r.Detail = fmt.Sprintf("item %d, %.200q: %s", i, it.Name, r.Detail)
-			return r
+			return nil, r
 		}
 		seen[plan.Format] = true
+		plans[i] = plan
 	}
 	for _, f := range s.Formats {
 		if !seen[f] {
-			return refuse(FormatNotAllowed, "the request announces %s, and no item is", f)
+			return nil, refuse(FormatNotAllowed, "the request announces %s, and no item is", f)
 		}
 	}
-	return nil
+	return plans, nil
 }
 
 func (a *authority) item(p *charter.Policy, it *format.Item, plan *format.Plan) *Refusal {

@@ -46,7 +46,8 @@ func (x *execution) sign() (*Outcome, error) {
 	if err := usable(args.Key, ck, st); err != nil {
 		return nil, err
 	}
-	if err := x.grant.Covers(x.order.Items); err != nil {
+	plans, err := x.grant.Covered(x.order.Items)
+	if err != nil {
 		var r *quorum.Refusal
 		if errors.As(err, &r) {
 			return nil, &refusal{string(r.Code), r.Detail}
@@ -65,7 +66,7 @@ func (x *execution) sign() (*Outcome, error) {
 
 	jobs := make([]job, len(x.order.Items))
 	err = x.parallel(len(jobs), func(i int) error {
-		j, err := x.prepare(x.order.Items[i], id)
+		j, err := x.prepare(plans[i], id)
 		if err != nil {
 			return item(i, err)
 		}
@@ -132,17 +133,14 @@ func item(i int, err error) error {
 	return fmt.Errorf("keeper: item %d: %w", i, err)
 }
 
-// prepare decodes an item and assembles what its first round signs.
-func (x *execution) prepare(b []byte, id format.Identity) (*job, error) {
-	_, plan, err := format.DecodeItem(b)
-	if err != nil {
-		return nil, refuse(Code(quorum.Malformed), "%v", err)
-	}
+// prepare assembles what the first round of an item signs.
+func (x *execution) prepare(plan *format.Plan, id format.Identity) (*job, error) {
 	f := x.formats[plan.Format]
 	if f == nil {
 		return nil, refuse(FormatUnknown, "%.80q", plan.Format)
 	}
 	j := &job{format: f, plan: plan}
+	var err error
 	if j.first, err = x.assemble(j, id); err != nil {
 		return nil, err
 	}
