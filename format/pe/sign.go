@@ -20,14 +20,16 @@ import (
 // Assemble returns the one message of an Authenticode signature: its signed
 // attributes. The time is not in them; a timestamp tells it.
 func (Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done [][]byte) ([]format.ToBeSigned, error) {
-	m, err := assemble(p, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(done) > 1:
+	switch len(done) {
+	case 0:
+	case 1:
+		return nil, nil // what that round signed was checked when it was assembled
+	default:
 		return nil, fmt.Errorf("pe: %d signatures are done: there is one round", len(done))
-	case len(done) == 1:
-		return nil, nil
+	}
+	m, err := assemble(p, id)
+	if err != nil {
+		return nil, err
 	}
 	return []format.ToBeSigned{{Scheme: id.Scheme, Message: m.message}}, nil
 }
