@@ -25,7 +25,7 @@
 //     the item among the items that were endorsed, what the format signs.
 //  5. File fails closed: the format's own verifier passes the file, and one of the
 //     signatures in it is that of the document, over the content of the plan.
-//  6. Log needs memory for the requests, some 150 bytes each, and a bounded number
+//  6. Log needs memory for the requests, some 250 bytes each, and a bounded number
 //     of bodies; never for the log. It stops at [MaxProblems].
 //  7. The package has no clock and no network, and reads no files but the
 //     Artifact and the log that it is given.
