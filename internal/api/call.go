@@ -2,12 +2,10 @@ package api
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 )
 
@@ -77,9 +75,6 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	_ = b.ctl.SetReadDeadline(b.begun.Add(b.grace + time.Duration(b.n/slowest)*time.Second))
 	n, err := b.ReadCloser.Read(p)
 	b.n += int64(n)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return n, newProblem(408, "too-slow", "send it again over a faster line", "the body came too slowly")
-	}
 	return n, err
 }
 

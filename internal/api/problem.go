@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 
@@ -36,7 +37,7 @@ func (p *problem) GetStatus() int { return p.Status }
 
 // GetHeaders implements huma.HeadersError.
 func (p *problem) GetHeaders() http.Header {
-	h := http.Header{}
+	h := http.Header{wire.ReasonCode: {p.Code}}
 	if p.retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retry))
 	}
@@ -85,6 +86,8 @@ func (a *API) problemOf(ctx context.Context, err error) *problem {
 		return newProblem(413, "too-large", "", "the body has more than %d bytes", tooLarge.Limit)
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return newProblem(499, "cancelled", "", "the caller has gone")
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil:
+		return newProblem(408, "too-slow", "send it again over a faster line", "the body came too slowly")
 	case errors.Is(err, context.DeadlineExceeded):
 		return &problem{Status: 503, Code: "timeout", Detail: "it took too long", Hint: "try again; nothing was lost", retry: 2}
 	case errors.Is(err, keeper.ErrUnavailable), errors.Is(err, keeper.ErrClosed):

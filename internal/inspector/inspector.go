@@ -281,3 +281,10 @@ func clean(s string) string {
 	}
 	return s
 }
+
+// IsFinding reports whether err says something about an artifact, and not about
+// the inspection.
+func IsFinding(err error) bool {
+	var f *finding
+	return errors.As(err, &f)
+}

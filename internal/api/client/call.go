@@ -179,6 +179,9 @@ func (c *Client) roundTrip(req *http.Request, content, accept string, limit int6
 // problemOf reads an error, also one that a proxy in between made.
 func problemOf(resp *http.Response) error {
 	p := &Problem{wire.Problem{Status: resp.StatusCode, Title: resp.Status, Code: "http-" + strconv.Itoa(resp.StatusCode)}}
+	if c := resp.Header.Get(wire.ReasonCode); c != "" {
+		p.Code = printable(c)
+	}
 	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); mt == wire.ProblemJSON {
 		b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 		var got wire.Problem

@@ -49,6 +49,15 @@ type Client struct {
 	token string
 }
 
+// NewWith is New with another transport, for callers that bring their own.
+func NewWith(c Config, t http.RoundTripper) (*Client, error) {
+	cl, err := New(c)
+	if err == nil {
+		cl.http.Transport = t
+	}
+	return cl, err
+}
+
 // New makes a client; it connects on the first call.
 func New(c Config) (*Client, error) {
 	d := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}

@@ -36,8 +36,10 @@ const (
 	Metrics        = "text/plain; version=0.0.4; charset=utf-8"
 )
 
-// The headers of uploads, and that of a repeated submission.
+// The headers of uploads, that of a repeated submission, and that of problems: an
+// answer to HEAD has no body to carry its code.
 const (
+	ReasonCode     = "Reason-Code"
 	UploadOffset   = "Upload-Offset"
 	UploadLength   = "Upload-Length"
 	IdempotencyKey = "Idempotency-Key"
