@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -98,7 +99,7 @@ func found(ctx context.Context, c *config.KeeperServer, log *slog.Logger, args [
 		return err
 	}
 	defer h.Close()
-	if err := h.Found(ctx, envelope); err != nil {
+	if err := h.Found(ctx, bytes.TrimSpace(envelope)); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "founded: charter %s is in force\n", c.Root)
