@@ -136,6 +136,23 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+func TestLog(t *testing.T) {
+	for _, n := range []int64{10, 11, 12, 13, 14, 500} {
+		rep, err := Log(t.Context(), LogOptions{Entries: n})
+		if err != nil {
+			t.Fatalf("%d entries: %v", n, err)
+		}
+		m := document(t, rep)
+		positive(t, m, "entries", "verify_evidence_s", "evidence_bytes", "log_verify_s", "log_verify_us_per_entry", "inclusion_proof_bytes")
+		if rep.Entries != n {
+			t.Errorf("%d entries: want %d", rep.Entries, n)
+		}
+	}
+	if _, err := Log(t.Context(), LogOptions{Entries: 9}); err == nil {
+		t.Error("a log of 9 entries was made")
+	}
+}
+
 // The programs that are made up are programs, and no two of them are alike.
 func TestImages(t *testing.T) {
 	seen := map[string]bool{}

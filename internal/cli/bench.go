@@ -21,7 +21,7 @@ func (a *App) benchCommand() *cobra.Command {
 		Long: `Measures on this machine, in a temporary folder and against nothing that is in
 use. docs/bench.md says what is measured, and shows a table.`,
 	}
-	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild())
+	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild(), a.benchLog())
 	return c
 }
 
@@ -133,4 +133,30 @@ func (a *App) benchPlanChild() *cobra.Command {
 		Use: benchChild + " FILE", Hidden: true, Args: exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error { return bench.PlanChild(cmd.Context(), args[0], a.Out) },
 	}
+}
+
+func (a *App) benchLog() *cobra.Command {
+	o := bench.LogOptions{}
+	c := &cobra.Command{
+		Use:   "log",
+		Short: "time to verify a large log and one piece of evidence",
+		Long: `Makes a log in memory: requests, three endorsements of each, and receipts, every
+one with its real signature (about 2 GiB for a million entries). Then it verifies
+one evidence document out of the middle, and the whole log as "greatseal log
+verify" does: the tree, every signature, every quorum, every receipt.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Progress = a.benchProgress()
+			rep, err := bench.Log(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return a.print(rep, func(w io.Writer) {
+				fmt.Fprintf(w, "%d entries, made in %.1f s\nverify --evidence  %.2f ms (%d bytes; the proof of inclusion is %d of them)\nlog verify         %.2f s, %.1f µs an entry\n",
+					rep.Entries, rep.Build, rep.Evidence*1000, rep.EvidenceLen, rep.Proof, rep.Log, rep.PerEntry)
+			})
+		},
+	}
+	c.Flags().Int64Var(&o.Entries, "entries", 1_000_000, "entries of the log")
+	return c
 }
