@@ -151,12 +151,25 @@ func public(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return fmt.Errorf("notify: address: %w", err)
 	}
-	a := ap.Addr().Unmap()
-	shared := netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || shared.Contains(a) {
+	a := ap.Addr().WithZone("").Unmap()
+	special := slices.ContainsFunc(specialPrefixes(), func(p netip.Prefix) bool { return p.Contains(a) })
+	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || special {
 		return errors.New("notify: the address lies in the own network: allow_private permits that")
 	}
 	return nil
+}
+
+// specialPrefixes are the networks of the IANA special-purpose registries (RFC
+// 6890) that lead inside, or by translation may do so.
+func specialPrefixes() []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2002::/16", "fec0::/10",
+	} {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
 }
 
 // Send delivers body once. The error says what the receiver answered; a receiver

@@ -79,9 +79,17 @@ func (s *Server) EachEvidence(ctx context.Context, id statement.ID, from, to int
 	if err != nil {
 		return err
 	}
+	var bare []byte // a key without certificates is named by itself
+	if len(out.Chain) == 0 {
+		k, err := s.Key(ctx, rc.Signed.Key)
+		if err != nil {
+			return err
+		}
+		bare = k.PublicKey
+	}
 	for i := from; i < to; i++ {
 		e := &verify.Evidence{Version: verify.EvidenceVersion, Chain: chain, Request: r.Envelope, Receipt: out.Receipt, Log: *log,
-			File: verify.EvidenceFile{Item: items[i], Signatures: out.Signatures[i], Certificates: out.Chain}}
+			File: verify.EvidenceFile{Item: items[i], Signatures: out.Signatures[i], Certificates: out.Chain, PublicKey: bare}}
 		for _, x := range r.Endorsements {
 			e.Endorsements = append(e.Endorsements, x.Envelope)
 		}

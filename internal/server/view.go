@@ -165,18 +165,32 @@ func (s *Server) awaits(r *store.Request) []string {
 	for _, e := range r.Endorsements {
 		voted[owner(head, e.Endorser)] = true
 	}
+	d, _ := s.Chain().Judge(evidenceOf(r), s.now(), quorum.Options{Cache: s.cache})
 	var out []string
-	for _, leaf := range rule.Quorum.Leaves() {
-		names := []string{leaf.Member}
-		if leaf.Group != "" {
-			names = head.Members(leaf.Group)
+	// What is filled already waits for nobody.
+	var walk func(n *charter.Node, b *quorum.Branch)
+	walk = func(n *charter.Node, b *quorum.Branch) {
+		if b != nil && b.Satisfied {
+			return
 		}
-		for _, n := range names {
-			if !voted[owner(head, n)] && !slices.Contains(out, n) {
-				out = append(out, n)
+		for i := range n.Of {
+			var c *quorum.Branch
+			if b != nil {
+				c = b.Of[i]
+			}
+			walk(&n.Of[i], c)
+		}
+		names := head.Members(n.Group)
+		if n.Member != "" {
+			names = []string{n.Member}
+		}
+		for _, m := range names {
+			if !voted[owner(head, m)] && !slices.Contains(out, m) {
+				out = append(out, m)
 			}
 		}
 	}
+	walk(rule.Quorum, d.Tree)
 	slices.Sort(out)
 	return out
 }
