@@ -25,6 +25,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"time"
@@ -134,9 +135,9 @@ type SignatureInfo struct {
 	Index     int               `json:"index"`
 	Label     string            `json:"label,omitzero"` // "primary", "nested 1"
 	Scheme    sigalg.Scheme     `json:"scheme"`
-	Digest    string            `json:"digest"`             // name of the content hash: "sha256"
-	Content   []byte            `json:"content,format:hex"` // digest of the content, as computed from the file (Verify) or as stated (Inspect)
-	Value     []byte            `json:"value,format:hex"`   // the signature value
+	Digest    string            `json:"digest"`  // name of the content hash: "sha256"
+	Content   Hex               `json:"content"` // digest of the content, as computed from the file (Verify) or as stated (Inspect)
+	Value     Hex               `json:"value"`   // the signature value
 	Signer    *x509.Certificate `json:"-"`
 	Subject   string            `json:"subject,omitzero"`
 	Issuer    string            `json:"issuer,omitzero"`
@@ -202,4 +203,16 @@ func (p Params) Check(f Format) (Params, error) {
 		}
 	}
 	return out, nil
+}
+
+// Hex is bytes that JSON shows in hexadecimal.
+type Hex []byte
+
+// MarshalText is lower-case hexadecimal.
+func (h Hex) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (h *Hex) UnmarshalText(b []byte) (err error) {
+	*h, err = hex.AppendDecode(nil, b)
+	return err
 }

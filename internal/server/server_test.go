@@ -345,8 +345,8 @@ func TestExpiry(t *testing.T) {
 		t.Fatal("an expired request takes an endorsement")
 	}
 	w.Until(s, w.ID(env), store.Expired)
-	if got := logKinds(t, st, w.ID(env), 2); !slices.Contains(got, audit.KindExpire) {
-		t.Errorf("log: %v", got)
+	// The endorsement may have been refused, and logged, before the request was closed.
+	for n := 2; !slices.Contains(logKinds(t, st, w.ID(env), n), audit.KindExpire); n++ {
 	}
 }
 
