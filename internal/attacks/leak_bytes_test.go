@@ -412,8 +412,16 @@ func TestLeakApproverSeesAHash(t *testing.T) {
 	if v, err = w.server.View(w.ctx, r, false); err != nil || !slices.Equal(v.Recomputed, []string{"scanner"}) {
 		t.Errorf("recomputed by %v, %v", v.Recomputed, err)
 	}
-	// A requester who lies about a fact makes another plan, which his own bytes refute.
+	// A requester who lies about a fact is found out: by the structure beside it,
+	// where the fact follows from that, and by whoever makes the plan from the file.
 	lie := *plan
+	lie.Facts = slices.Clone(plan.Facts)
+	lie.Facts[0].Value = "DLL"
+	item, err = author.Item(&lie, "setup.exe", nil)
+	check(t, err)
+	if _, _, err := w.server.Submit(w.ctx, w.ask("alice", "release", [][]byte{item}), [][]byte{item}); server.AsProblem(err).Code != "plan-refused" {
+		t.Errorf("a fact that is not so: %v", err)
+	}
 	lie.Facts = append(slices.Clone(plan.Facts), format.Fact{Name: "ProductName", Value: "Somebody else's product"})
 	if b, err = lie.Encode(); err != nil || bytes.Equal(a, b) {
 		t.Error("a lie is not seen in the plan")

@@ -561,6 +561,9 @@ func (w *world) everyone(request []byte) [][]byte {
 // published waits until the log's head is signed and holds all entries.
 func (w *world) published() *store.Head {
 	w.Helper()
+	// Another replica that starts fetches at once what is missing.
+	_, err := server.New(w.ctx, w.config())
+	check(w, err)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		var waiting, kept int
 		check(w, w.db.QueryRow("SELECT count(*) FROM log_waiting").Scan(&waiting))
