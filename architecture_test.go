@@ -101,7 +101,9 @@ func imports(t *testing.T) map[string][]string {
 			return err
 		}
 		pkg := filepath.ToSlash(filepath.Dir(path))
-		out[pkg] = out[pkg]
+		if out[pkg] == nil {
+			out[pkg] = []string{}
+		}
 		for _, i := range f.Imports {
 			p, err := strconv.Unquote(i.Path.Value)
 			if err != nil {

@@ -36,7 +36,6 @@ type mem struct {
 
 func file(b []byte) mem      { return mem{bytes.NewReader(b), "file.exe"} }
 func (m mem) Name() string   { return m.name }
-func (m mem) bytes() []byte  { b := make([]byte, m.Size()); _, _ = m.ReadAt(b, 0); return b }
 func le(n int, v int) []byte { b := binary.LittleEndian.AppendUint64(nil, uint64(v)); return b[:n] }
 
 // recipe is an image to make by hand.

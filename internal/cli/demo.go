@@ -255,14 +255,14 @@ func (d *demo) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, _, err := d.server.Submit(ctx, env, items)
-	if err != nil {
+	if _, _, err := d.server.Submit(ctx, env, items); err != nil {
 		return err
 	}
 	d.result.Request = id.String()
 	d.say("   request   %s by alice", id.String()[:12])
 	for _, who := range []string{"bob", "carol", "scanner"} {
-		if r, err = d.endorse(ctx, env, who, statement.Endorse); err != nil {
+		r, err := d.endorse(ctx, env, who, statement.Endorse)
+		if err != nil {
 			return err
 		}
 		v, err := d.server.View(ctx, r, true)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,8 @@ func (h hostile) Plan(ctx context.Context, a format.Artifact, p format.Params) (
 	case "sleep":
 		time.Sleep(time.Hour)
 	case "spin":
-		for {
+		for n := 0; ; n++ {
+			runtime.KeepAlive(n)
 		}
 	case "memory":
 		var keep [][]byte
@@ -49,6 +51,7 @@ func (h hostile) Plan(ctx context.Context, a format.Artifact, p format.Params) (
 				c[i] = 1
 			}
 			keep = append(keep, c)
+			runtime.KeepAlive(keep)
 		}
 	case "error":
 		return nil, errors.New("bad\x1b[31m file\n\u202e")

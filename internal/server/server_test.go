@@ -189,7 +189,7 @@ func TestDisapproval(t *testing.T) {
 	s, _ := w.Server(st)
 	items := w.Files("app", 1)
 	env := w.Sign("alice", "release", items)
-	r, _, err := s.Submit(t.Context(), env, items)
+	_, _, err := s.Submit(t.Context(), env, items)
 	must(t, err)
 	_, err = s.Endorse(t.Context(), w.Endorse("bob", env))
 	must(t, err)
@@ -335,13 +335,13 @@ func TestExpiry(t *testing.T) {
 	items := w.Files("app", 1)
 	s, stop := w.Server(st)
 	env := w.Sign("alice", "release", items)
-	r, _, err := s.Submit(t.Context(), env, items)
+	_, _, err := s.Submit(t.Context(), env, items)
 	must(t, err)
 	stop()
 	w.Pass(25 * time.Hour)
 	// Nobody has closed it yet, and still it is too late.
 	s, _ = w.Server(st)
-	if r, err = s.Endorse(t.Context(), w.Endorse("bob", env)); err == nil && r.State == store.Endorsed {
+	if r, err := s.Endorse(t.Context(), w.Endorse("bob", env)); err == nil && r.State == store.Endorsed {
 		t.Fatal("an expired request takes an endorsement")
 	}
 	w.Until(s, w.ID(env), store.Expired)
@@ -392,9 +392,9 @@ func TestKeeperOutage(t *testing.T) {
 			before := w.Keys.Used()
 			k.set(true, after)
 			env := w.Sign("alice", "single", items)
-			r, _, err := s.Submit(t.Context(), env, items)
+			_, _, err := s.Submit(t.Context(), env, items)
 			must(t, err)
-			r, err = s.Endorse(t.Context(), w.Endorse("bob", env))
+			r, err := s.Endorse(t.Context(), w.Endorse("bob", env))
 			must(t, err)
 			if r.State != store.Endorsed {
 				t.Fatalf("with its quorum and no keeper: %s", r.State)

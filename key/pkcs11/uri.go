@@ -86,7 +86,7 @@ func parseURI(s string) (u URI, query string, err error) {
 	}
 	rest, ok := strings.CutPrefix(s, "pkcs11:")
 	if !ok {
-		return URI{}, "", fmt.Errorf("%w: does not begin with pkcs11:", ErrURI)
+		return URI{}, "", fmt.Errorf("%w: does not begin with \"pkcs11:\"", ErrURI)
 	}
 	path, query, hasQuery := strings.Cut(rest, "?")
 	if hasQuery && query == "" {
