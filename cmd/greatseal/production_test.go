@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/all"
+	"github.com/greatseal-io/greatseal/format/pe"
+	"github.com/greatseal-io/greatseal/internal/store/pgtest"
+	"github.com/greatseal-io/greatseal/internal/trial"
+	"github.com/greatseal-io/greatseal/statement"
+	"github.com/greatseal-io/greatseal/verify"
+)
+
+const founding = "../../docs/operate/found.md"
+
+// TestProduction founds a deployment as docs/operate/found.md says, block by block:
+// keys in a PKCS #11 token, a keeper and a server of their own with mutual TLS
+// between them, PostgreSQL, and three people with ssh-agents. Then it does what the
+// page does not: another authority's timestamps, every byte flipped, and what is
+// refused.
+func TestProduction(t *testing.T) {
+	for _, tool := range [][2]string{{"softhsm2-util", "softhsm2"}, {"ssh-agent", "openssh-client"}, {"openssl", "openssl"}, {"osslsigncode", "osslsigncode"}} {
+		if _, err := exec.LookPath(tool[0]); err != nil {
+			t.Fatalf("%v: apt-get install %s", err, tool[1])
+		}
+	}
+	w := newWorld(t)
+	pg := pgtest.Start(t)
+	tsa := newAuthority(t, w.dir)
+	keeper, server := w.port(), w.port()
+	w.replace = append(w.replace, "0.0.0.0:7787", "0.0.0.0:"+keeper, "keeper.example.com:7787", "localhost:"+keeper,
+		"0.0.0.0:7788", "0.0.0.0:"+server, "sign.example.com:7788", "localhost:"+server,
+		"--host keeper.example.com", "--host localhost", "--host sign.example.com", "--host localhost",
+		"/run/postgresql", pg.Socket, "http://timestamp.example.com/", tsa.url)
+	w.env = append(w.env, "PGHOST="+pg.Socket, "PGUSER=greatseal") // the superuser of the test cluster
+	w.mkdir(w.home("postgres"))
+
+	// Alice's build, Bob's build of the same commit, and a larger program.
+	small := trial.Program()
+	for _, who := range []string{"alice", "bob"} {
+		w.mkdir(w.home(who))
+		w.write(filepath.Join(w.home(who), "app.exe"), small)
+	}
+	if _, err := trial.BuildProgram(t.Context(), filepath.Join(w.home("alice"), "tool.exe")); err != nil {
+		t.Fatal(err)
+	}
+
+	w.follow(founding, map[string]string{"greatseal-keeper": "localhost:" + keeper, "greatseal-server": "localhost:" + server})
+
+	w.keysAreInToken()
+	w.foreignTimestamp(tsa)
+	w.refusals()
+
+	w.services["greatseal-server"].stop(t)
+	w.services["greatseal-keeper"].stop(t)
+	pg.Down()
+	defer pg.Up() // what started it stops it
+	w.offline(small)
+	t.Run("flips", w.flips)
+}
+
+func (w *world) write(path string, b []byte) {
+	w.t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// keysAreInToken looks where the keys are: two pairs in the token, none in the
+// keystore.
+func (w *world) keysAreInToken() {
+	if list := w.run("keeper", "SOFTHSM2_CONF=/etc/greatseal/softhsm2.conf softhsm2-util --show-slots\n"); !strings.Contains(list, "greatseal") {
+		w.t.Errorf("no token:\n%s", list)
+	}
+	objects, err := filepath.Glob(filepath.Join(w.host("keeper"), "lib-keeper", "softhsm", "*", "*.object"))
+	objects = slices.DeleteFunc(objects, func(p string) bool { return filepath.Base(p) == "token.object" })
+	if err != nil || len(objects) != 4 { // two private keys and their public halves
+		w.t.Errorf("the token holds %d objects, want 4", len(objects))
+	}
+	keystore := read(w.t, filepath.Join(w.host("keeper"), "lib-keeper", "keystore"))
+	if bytes.Contains(keystore, []byte("keeper-receipts")) || bytes.Contains(keystore, []byte("PRIVATE KEY")) {
+		w.t.Error("the keystore is not encrypted")
+	}
+	for who, kind := range map[string]string{"alice": "ssh-ed25519", "bob": "ecdsa-sha2-nistp256", "carol": "ssh-rsa"} {
+		if got := w.run(who, "ssh-add -L\n"); !strings.HasPrefix(got, kind) || w.shells[who].agent == "" {
+			w.t.Errorf("%s's agent holds %q, want %s", who, got, kind)
+		}
+	}
+}
+
+const endorse = `greatseal endorse "$(greatseal inbox | awk 'END {print $1}')" --yes` + "\n"
+
+// foreignTimestamp signs under the policy that asks openssl's authority, and again
+// while that one is away: then the deployment's own answers.
+func (w *world) foreignTimestamp(tsa *authority) {
+	sign := func(file, ca string) {
+		w.run("alice", "greatseal sign "+file+" --policy public --no-wait\n")
+		w.run("bob", endorse)
+		w.run("carol", endorse)
+		w.run("alice", `greatseal collect --wait "$(greatseal request list --name `+file+` | awk 'END {print $1}')" `+file+"\n")
+		w.run("alice", "greatseal verify "+file+` --root "$(cat /srv/exchange/root)" --ca /srv/exchange/code-ca.crt --tsa-ca `+ca+"\n"+
+			"osslsigncode verify -CAfile /srv/exchange/code-ca.crt -TSA-CAfile "+ca+" -in "+file+"\n")
+	}
+	w.run("alice", "cp tool.exe unsigned.exe; cp tool.exe later.exe; printf 0 >> later.exe\n")
+	sign("tool.exe", tsa.root)
+	if tsa.answers.Load() != 1 {
+		w.t.Errorf("the authority answered %d times", tsa.answers.Load())
+	}
+	tsa.away.Store(true)
+	sign("later.exe", "/srv/exchange/code-ca.crt")
+	if tsa.answers.Load() != 1 || tsa.refused.Load() == 0 {
+		w.t.Errorf("the authority that is away answered %d times and refused %d", tsa.answers.Load(), tsa.refused.Load())
+	}
+}
+
+// refusals are what must not work in a deployment as the page founds it.
+func (w *world) refusals() {
+	const connect = "openssl s_client -tls1_3 -ign_eof -CAfile ~/.config/greatseal/ca.crt -connect "
+	w.refused("alice", connect+"sign.example.com:7788 2>&1", 1, "alert certificate required")
+	w.refused("alice", connect+"keeper.example.com:7787 -cert ~/.config/greatseal/tls.crt -key ~/.config/greatseal/tls.key 2>&1", 1, "alert bad certificate")
+	w.run("alice", "cp unsigned.exe again.exe; printf x >> again.exe\n")
+	w.run("alice", "greatseal sign again.exe --policy windows --no-wait\n")
+	mine := `"$(greatseal request list --requester alice --state pending | awk 'END {print $1}')"`
+	w.refused("alice", "greatseal endorse "+mine+" --yes", 3, "requester")
+	w.refused("bob", "greatseal endorse "+mine+" --file app.exe --yes", 3, "app.exe")
+	w.refused("alice", "greatseal collect "+mine+" again.exe", 4, "waits")
+	w.run("carol", `greatseal disapprove "$(greatseal inbox | awk 'END {print $1}')" --comment "no such release" --yes`+"\n")
+	w.refused("alice", `greatseal collect "$(greatseal request list --state disapproved | awk 'END {print $1}')" again.exe`, 3, "disapproved")
+	w.refused("alice", "greatseal sign again.exe --policy nightly", 3, "nightly")
+	w.refused("alice", "greatseal sign again.exe --policy windows --no-wait --as bob", 1, "not a credential of bob")
+	w.refused("alice", "GREATSEAL_ROOT="+strings.Repeat("ab", 32)+" greatseal charter show", 5, "pinned")
+}
+
+// offline verifies with nothing but files: server, keeper and database are down.
+func (w *world) offline(unsigned []byte) {
+	const judge = `greatseal verify /srv/exchange/app.exe --root "$(cat /srv/exchange/root)"`
+	out := w.run("dave", judge+" --ca /srv/exchange/code-ca.crt --tsa-ca /srv/exchange/code-ca.crt --json\n")
+	for _, want := range []string{`"alice"`, `"bob"`, `"carol"`, `"windows"`} {
+		if !strings.Contains(out, want) {
+			w.t.Errorf("the verification does not name %s:\n%s", want, out)
+		}
+	}
+	w.refused("dave", judge+" --ca "+filepath.Join(w.dir, "handover/alice/ca.crt"), 5, "")
+	w.refused("dave", strings.Replace(judge, "$(cat /srv/exchange/root)", strings.Repeat("ab", 32), 1)+" --ca /srv/exchange/code-ca.crt", 5, "")
+	if bytes.Equal(read(w.t, filepath.Join(w.dir, "exchange", "app.exe")), unsigned) {
+		w.t.Error("the file was not changed")
+	}
+}
+
+// flips changes every byte of the signed file, one after the other; no change is
+// accepted.
+func (w *world) flips(t *testing.T) {
+	dir := filepath.Join(w.dir, "exchange")
+	signed := read(t, filepath.Join(dir, "app.exe"))
+	e, err := verify.DecodeEvidence(read(t, filepath.Join(dir, "app.exe.evidence.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := statement.ParseID(strings.TrimSpace(string(read(t, filepath.Join(dir, "root")))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(read(t, filepath.Join(dir, "code-ca.crt"))) {
+		t.Fatal("no certificate")
+	}
+	trust := format.Trust{Roots: pool, TimestampRoots: pool, Now: time.Now()}
+	formats := all.Formats()
+	accepted := func(b []byte) bool {
+		// What the format refuses, verify.File refuses: the cheaper one first.
+		if _, err := (pe.Format{}).Verify(t.Context(), format.BytesArtifact("app.exe", b), trust); err != nil {
+			return false
+		}
+		_, err := verify.File(t.Context(), format.BytesArtifact("app.exe", b), nil, e, root, trust, formats, verify.Options{})
+		return err == nil
+	}
+	if !accepted(signed) {
+		t.Fatal("the file itself is refused")
+	}
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for k := range workers {
+		wg.Go(func() {
+			b := bytes.Clone(signed)
+			for i := k; i < len(b); i += workers {
+				for _, x := range []byte{1, 2, 4, 8, 16, 32, 64, 128, 0xff} {
+					b[i] ^= x
+					if accepted(b) {
+						t.Errorf("byte %d of %d is free: xor %#02x is accepted", i, len(b), x)
+					}
+					b[i] ^= x
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, n := range []int{0, 1, len(signed) / 2, len(signed) - 8, len(signed) - 1} {
+		if accepted(signed[:n]) {
+			t.Errorf("the first %d bytes are accepted", n)
+		}
+	}
+	if accepted(append(bytes.Clone(signed), make([]byte, 8)...)) {
+		t.Error("eight more bytes are accepted")
+	}
+}
+
+// authority is "openssl ts" behind HTTP on this machine: somebody else's
+// timestamp authority.
+type authority struct {
+	url, root string
+	away      atomic.Bool // it refuses
+
+	answers, refused atomic.Int64
+}
+
+func newAuthority(t *testing.T, dir string) *authority {
+	t.Helper()
+	dir = filepath.Join(dir, "tsa")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config, err := filepath.Abs("testdata/production/tsa.cnf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	openssl := func(ctx context.Context, args ...string) error {
+		c := exec.CommandContext(ctx, "openssl", args...)
+		c.Dir = dir
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("openssl %v: %v\n%s", args, err, out)
+		}
+		return err
+	}
+	for _, args := range [][]string{
+		{"req", "-x509", "-config", config, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Foreign authority", "-extensions", "ca", "-days", "30"},
+		{"req", "-config", config, "-newkey", "rsa:3072", "-nodes", "-keyout", "tsa.key", "-out", "tsa.csr", "-subj", "/CN=Foreign timestamps"},
+		{"x509", "-req", "-in", "tsa.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tsa.pem", "-extfile", config, "-extensions", "leaf", "-days", "30"},
+	} {
+		if openssl(t.Context(), args...) != nil {
+			t.FailNow()
+		}
+	}
+	a := &authority{root: filepath.Join(dir, "ca.pem")}
+	if err := os.WriteFile(filepath.Join(dir, "serial"), []byte("01\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var one sync.Mutex // the file of serial numbers
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		one.Lock()
+		defer one.Unlock()
+		if a.away.Load() {
+			a.refused.Add(1)
+			http.Error(rw, "closed today", http.StatusForbidden)
+			return
+		}
+		q, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "q"), q, 0o600)
+		}
+		if err == nil {
+			err = openssl(context.WithoutCancel(r.Context()), "ts", "-reply", "-config", config, "-queryfile", "q", "-inkey", "tsa.key", "-signer", "tsa.pem", "-chain", "ca.pem", "-out", "a")
+		}
+		reply, rerr := os.ReadFile(filepath.Join(dir, "a"))
+		if err != nil || rerr != nil {
+			http.Error(rw, "no", 500)
+			return
+		}
+		a.answers.Add(1)
+		rw.Header().Set("Content-Type", "application/timestamp-reply")
+		rw.Write(reply)
+	}))
+	t.Cleanup(s.Close)
+	a.url = s.URL + "/"
+	return a
+}
