@@ -140,7 +140,7 @@ func (l *link) fetch(ctx context.Context, given string) (*judged, error) {
 	j.decision, _ = chain.Judge(ev, l.app.Now(), quorum.Options{})
 	for i, vote := range j.decision.Votes {
 		if vote.Counted || vote.Standing {
-			if who := recomputedBy(ev.Endorsements[i]); who != "" {
+			if who := recomputedBy(ev.Endorsements[i], len(j.items)); who != "" {
 				j.recomputed = append(j.recomputed, who)
 			}
 		}
@@ -148,15 +148,16 @@ func (l *link) fetch(ctx context.Context, given string) (*judged, error) {
 	return j, nil
 }
 
-// recomputedBy is the endorser, if his endorsement says that he made the plans
+// recomputedBy is the endorser, if his endorsement says that he made all n plans
 // from bytes of his own.
-func recomputedBy(envelope []byte) string {
+func recomputedBy(envelope []byte, n int) string {
 	env, err := statement.DecodeEnvelope(envelope)
 	if err != nil {
 		return ""
 	}
 	e, err := statement.Decode[statement.Endorsement](env.Payload)
-	if err != nil || e.Verdict != statement.Endorse || !slices.ContainsFunc(e.Findings, func(c statement.Claim) bool { return c.Name == server.FindingRecomputed }) {
+	all := statement.Claim{Name: server.FindingRecomputed, Value: fmt.Sprintf("%d of %[1]d", n)}
+	if err != nil || e.Verdict != statement.Endorse || !slices.Contains(e.Findings, all) {
 		return ""
 	}
 	return e.Endorser
@@ -248,6 +249,10 @@ func becomes(v *server.View) string {
 	return s
 }
 
+// findingSome is the finding of an endorser who made some of the plans anew;
+// server.FindingRecomputed is about all of them.
+const findingSome = "some-plans-recomputed"
+
 // recompute makes the plans of the user's own files and wants each to be one of
 // the request's, byte for byte.
 func (a *App) recompute(ctx context.Context, k *endorsing, j *judged) error {
@@ -281,7 +286,11 @@ func (a *App) recompute(ctx context.Context, k *endorsing, j *judged) error {
 		taken[it.index] = true
 	}
 	bar.end()
-	j.findings[server.FindingRecomputed] = fmt.Sprintf("%d of %d", len(taken), len(j.items))
+	name := server.FindingRecomputed
+	if len(taken) < len(j.items) {
+		name = findingSome
+	}
+	j.findings[name] = fmt.Sprintf("%d of %d", len(taken), len(j.items))
 	a.note("%d of %d plans are the same, byte for byte, made from your own files", len(taken), len(j.items))
 	return nil
 }

@@ -207,6 +207,9 @@ func planOne(ctx context.Context, in input, c *choice, head *charter.Charter, m 
 	case !slices.Contains(c.p.Formats, ft.Name()):
 		return nil, fail(exitRefused, "greatseal charter show "+c.policy, "policy %s does not sign the format %s, it signs %s", c.policy, ft.Name(), strings.Join(c.p.Formats, ", "))
 	}
+	if names := c.p.Names; len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { ok, err := path.Match(n, in.name); return ok && err == nil }) {
+		return nil, fail(exitRefused, "greatseal charter show "+c.policy, "policy %s signs files called %s: not %s", c.policy, strings.Join(names, " or "), in.name)
+	}
 	params, err := c.options(ft)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ func (a *App) statusCommand() *cobra.Command {
 		Short:   "say how the server, the keeper and the log are, and whom you are taken for",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.connect()
+			l, err := a.enter(cmd.Context())
 			if err != nil {
 				return err
 			}
