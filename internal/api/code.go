@@ -69,6 +69,7 @@ func Codes() []Code {
 		{"stopping", 503, "The server is stopping."},
 		{"timeout", 503, "It took too long."},
 		{"too-large", 413, "The body is too large."},
+		{"too-many-endorsements", 409, "The endorser has said the same too often; the last one counts."},
 		{"too-many-items", 403, "More files than the policy allows."},
 		{"too-many-requests", 429, "Too many calls; Retry-After says when to come again."},
 		{"too-many-tokens", 409, "The principal has too many tokens."},

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/credential"
@@ -45,7 +44,10 @@ func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, 
 		ev.Endorsements = append(ev.Endorsements, envelope)
 		d, _ := s.Chain().Judge(ev, now, quorum.Options{Cache: s.cache})
 		if why := unfit(d); why != "" {
-			return nil, s.reject(ctx, env, r.ID, envelope, why, now)
+			return nil, s.reject(ctx, env, &e, envelope, why, now)
+		}
+		if n := said(r, &e); n >= maxSaid {
+			return nil, problem(409, "too-many-endorsements", "the last one counts", "%s has said %s to request %s %d times", e.Endorser, e.Verdict, r.ID.String()[:12], n)
 		}
 		c := &store.Change{
 			Request: r.ID, Revision: r.Revision, At: now, Code: string(d.Code), Detail: d.Reason,
@@ -101,21 +103,6 @@ func unfit(d *quorum.Decision) string {
 		return v.Why
 	}
 	return ""
-}
-
-// reject logs an endorsement that was refused, once, and says why.
-func (s *Server) reject(ctx context.Context, env *statement.Envelope, id statement.ID, envelope []byte, why string, now time.Time) error {
-	s.Metrics.Rejected.Add(1)
-	p := problem(403, "endorsement-refused", "greatseal request show "+id.String()[:12]+" says whose endorsement is missing", "the endorsement does not count: %s", why)
-	c := &store.Change{At: now}
-	if err := s.enter(c, audit.KindRejection, id, envelope, now); err != nil {
-		return err
-	}
-	if err := s.cfg.Store.Apply(ctx, c); err != nil {
-		return errors.Join(p, err)
-	}
-	kick(s.sequence)
-	return p
 }
 
 // Cancel withdraws an open request. The requester signs the withdrawal: the

@@ -94,6 +94,8 @@ type Server struct {
 	sequence chan struct{} // kicks the sequencer
 	jobs     chan struct{} // kicks the job loop
 
+	rejected rejections
+
 	Metrics Metrics
 }
 

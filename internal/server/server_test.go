@@ -193,7 +193,7 @@ func TestDisapproval(t *testing.T) {
 	must(t, err)
 	_, err = s.Endorse(t.Context(), w.Endorse("bob", env))
 	must(t, err)
-	r, err = s.Endorse(t.Context(), w.Say(statement.Disapprove, "dave", env, func(e *statement.Endorsement) { e.Comment = "wrong branch" }))
+	r, err := s.Endorse(t.Context(), w.Say(statement.Disapprove, "dave", env, func(e *statement.Endorsement) { e.Comment = "wrong branch" }))
 	must(t, err)
 	if r.State != store.Disapproved || r.Code != string(quorum.Vetoed) {
 		t.Fatalf("after a veto: %s %s %s", r.State, r.Code, r.Detail)
