@@ -77,8 +77,8 @@ const retryAfter = 15 * time.Second // a request whose inspection could not be m
 
 // Run inspects until ctx ends.
 func Run(ctx context.Context, src Source, c Config) error {
-	if src == nil || c.Name == "" || c.Signer == nil || c.Clock == nil || len(c.Worker.Command) == 0 {
-		return errors.New("inspector: a source, a name, a signer, a clock and a worker's command are wanted")
+	if src == nil || c.Name == "" || c.Deployment == "" || c.Signer == nil || c.Clock == nil || len(c.Worker.Command) == 0 {
+		return errors.New("inspector: a source, a name, a deployment, a signer, a clock and a worker's command are wanted")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
