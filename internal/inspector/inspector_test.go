@@ -309,9 +309,9 @@ func TestDisapproves(t *testing.T) {
 		"error":         {"harm.", "error"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			id, _ := x.submit(t, [][]byte{x.Item("a.bin", []byte(c.planned)), x.Item("b\x1b.bin", []byte(what))})
+			id, _ := x.submit(t, [][]byte{x.Item("a.bin", []byte(c.planned)), x.Item("b\x1b.bin", []byte("fine: "+what))})
 			x.upload(t, id, 0, []byte(c.uploaded))
-			x.upload(t, id, 1, []byte(what))
+			x.upload(t, id, 1, []byte("fine: "+what))
 			r := x.verdict(t, id)
 			if r.State != store.Disapproved || r.Endorsements[0].Verdict != statement.Disapprove {
 				t.Fatalf("%s: %s", r.State, r.Endorsements[0].Envelope)
