@@ -1,0 +1,606 @@
+package attacks
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/all"
+	"github.com/greatseal-io/greatseal/internal/author"
+	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/keeper/wire"
+	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/stamp"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/internal/store/pgtest"
+	"github.com/greatseal-io/greatseal/key"
+	"github.com/greatseal-io/greatseal/statement"
+	"github.com/greatseal-io/greatseal/verify"
+)
+
+// harmless are the columns of which an edit can go unnoticed, and why it does no
+// harm beyond what the server shows or when it works. Every other edit of any
+// column is noticed by somebody who need not trust the server: by a client that
+// checks what it is given, by whoever reads the log, or by the server when it
+// starts; and none of any column makes the keeper sign.
+var harmless = map[string]string{
+	"requests.id":       "a request that is lost under its name is not executed; its requester misses it",
+	"requests.envelope": "of a request that is over and signed nothing: the log has it as it was",
+	"requests.revision": "orders changes; no more",
+	"requests.command":  "for searching and for messages: what is judged, shown and executed is the envelope's",
+	"requests.digest":   "a repeated submission finds the open request by it, or makes a second one, which needs its own quorum",
+	"requests.policy":   "as command; a wrong one can lose timestamps, which the client misses",
+	"requests.key":      "as command",
+	"requests.requester": "as command; who withdraws signs for it with a credential of whom the row names, " +
+		"and the log names who it was",
+	"requests.count":   "for display and search",
+	"requests.upload":  "whether uploads are taken; whether they are needed is the quorum's",
+	"requests.state":   "what is shown, and what is tried: the keeper judges for itself",
+	"requests.code":    "for display",
+	"requests.detail":  "for display",
+	"requests.created": "for searching",
+	"requests.updated": "when an execution is tried again",
+	"requests.expires": "when the server gives up: the keeper goes by the envelope",
+	"requests.receipt": "for display and search: results carry their receipt",
+
+	"items.request": "of a request that is still open: without its items it is not executed",
+	"items.chunk":   "order of chunks; one is always the first",
+	"items.data":    "of a request that is still open: endorsers' tools and the keeper compare the root, and refuse",
+
+	"files.request": "for searching", "files.idx": "for searching; an upload of another size than the plan's is not endorsed by the inspector",
+	"files.name": "for searching", "files.format": "for searching", "files.digest": "for searching",
+	"files.content": "for searching", "files.size": "as idx", "files.version": "for searching",
+
+	"endorsements.request":  "an endorsement counts for the request that it names, wherever it stands; without it a request waits",
+	"endorsements.seq":      "order, of a request that is open: the keeper counts the same in any",
+	"endorsements.id":       "an endorsement that arrives twice is found by it; twice it counts once",
+	"endorsements.envelope": "of a request that is not executed: one that does not verify does not count",
+	"endorsements.endorser": "for display and search",
+	"endorsements.verdict":  "for display",
+	"endorsements.arrived":  "for display",
+
+	"receipts.number":   "one that is missing is fetched from the keeper again; the last is shown to it",
+	"receipts.request":  "for searching",
+	"receipts.outcome":  "for searching",
+	"receipts.time":     "for searching",
+	"receipts.envelope": "results and the log have it as it was",
+
+	"results.request": "of a command that gave nothing to collect, the keeper's answer is in the log",
+	"results.data":    "of a command that gave nothing to collect, the keeper's answer is in the log",
+
+	"timestamps.idx":   "a timestamp that is missing, or another signature's, is not in the file",
+	"timestamps.token": "a token that does not verify is refused by whoever attaches or verifies it",
+
+	"log_waiting.id":      "the order in which the log takes what has just arrived",
+	"log_waiting.kind":    "for searching", // the entry itself says what it is
+	"log_waiting.request": "for searching",
+	"log_waiting.time":    "for searching",
+	"log_waiting.data":    "what is not yet in the log can be kept out of it by whoever has the server; receipts cannot, for their numbers would have a gap",
+
+	"log_entries.idx": "for searching: proofs are made of the tiles", "log_entries.kind": "as idx",
+	"log_entries.request": "as idx", "log_entries.time": "as idx",
+	"log_tiles.w":     "a tile that is said to be shorter or wider is missing or malformed for its readers",
+	"log_head.size":   "the tree as the sequencer goes on; what was signed is in the note",
+	"log_head.root":   "as size: the next head does not follow, and the keeper refuses it",
+	"log_head.signed": "when the next head is asked for",
+
+	"jobs.id": "names a job", "jobs.kind": "what is done next: messages and timestamps", "jobs.ref": "as kind", "jobs.payload": "a message, which commits nobody",
+	"jobs.run_at": "when", "jobs.attempts": "how often", "jobs.error": "for display",
+
+	"uploads.request": "progress of an upload; the inspector compares the bytes", "uploads.idx": "as request",
+	"uploads.size": "as request", "uploads.received": "as request", "uploads.done": "as request",
+
+	"tokens.hash": "who may read and hand in; nobody endorses or requests by it", "tokens.id": "as hash", "tokens.principal": "as hash",
+	"tokens.scopes": "as hash", "tokens.created": "as hash", "tokens.expires": "as hash",
+}
+
+// prepared is a deployment with a row in every table, and what was true of it.
+type prepared struct {
+	w        *world
+	ledger   []byte
+	receipts uint64
+	executed statement.ID
+	items    [][]byte
+	contents []string
+	open     []statement.ID
+	old      string // checkpoint
+}
+
+func prepare(t *testing.T, dsn string) *prepared {
+	t.Helper()
+	w := newWorld(t, options{dsn: dsn, stamps: true})
+	w.broken = true
+	p := &prepared{w: w, contents: []string{"first", "second"}}
+	p.items = w.items(p.contents...)
+	env := w.sign(p.items)
+	p.executed = idOf(t, env)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		res, err := w.server.Collect(w.ctx, p.executed)
+		check(t, err)
+		if len(res.Timestamps) == len(p.items) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no timestamps")
+		}
+	}
+	pending := w.ask("alice", "release", w.items("pending"))
+	w.submit(pending, w.items("pending"))
+	w.endorse(pending, "bob")
+	// An endorsement that is too long for the log stands beside it.
+	req, id := decode[statement.Request](t, pending)
+	long := map[string]string{}
+	for i := range 20 {
+		long[fmt.Sprintf("finding-%d", i)] = strings.Repeat("x", 4000)
+	}
+	b, err := w.people.People["scanner"].Endorsement(w.ctx, &req, id, statement.Endorse, "", 0, long)
+	check(t, err)
+	_, err = w.server.Endorse(w.ctx, b)
+	check(t, err)
+	vetoed := w.ask("alice", "release", w.items("vetoed"))
+	w.submit(vetoed, w.items("vetoed"))
+	_, err = w.server.Endorse(w.ctx, w.verdict("carol", vetoed, statement.Disapprove, "no"))
+	check(t, err)
+	// Endorsed by everybody, and not before tomorrow.
+	later, _, err := w.people.People["alice"].Request(w.ctx, w.people.Charter, w.ref, w.signCommand("release", w.items("later")), author.RequestOptions{NotBefore: w.now().Add(24 * time.Hour)})
+	check(t, err)
+	w.submit(later, w.items("later"))
+	if r := w.endorse(later, "bob", "carol", "scanner"); r.State != store.Endorsed {
+		t.Fatal(r.State)
+	}
+	p.open = []statement.ID{idOf(t, pending), idOf(t, vetoed), idOf(t, later)}
+	check(t, w.store.PutUpload(w.ctx, store.Upload{Request: id, Index: 0, Size: 5, Received: 2}))
+	w.plant("alice", []string{"read"})
+	w.published()
+	report := w.judgeLog(verify.LogOptions{})
+	if !report.OK() {
+		t.Fatal(report.Problems)
+	}
+	p.old = report.Checkpoint
+	// Something that waits for the log, with nobody there to sequence it.
+	w.halt()
+	st, err := store.Open(w.ctx, w.o.dsn)
+	check(t, err)
+	c := w.config()
+	c.Store = st
+	s, err := server.New(w.ctx, c)
+	check(t, err)
+	_, _, err = s.Submit(w.ctx, w.ask("alice", "release", w.items("waiting")), w.items("waiting"))
+	check(t, err)
+	check(t, st.Close())
+	p.receipts = w.status().Receipts
+	w.closeKeeper()
+	p.ledger, err = os.ReadFile(filepath.Join(w.dir, "keeper", "ledger"))
+	check(t, err)
+	return p
+}
+
+// edit is one change by hand.
+type edit struct {
+	table, column string
+	what          string
+	sql           string
+	args          []any
+}
+
+func (e edit) String() string { return e.table + "." + e.column + ": " + e.what }
+
+// variant judges a copy of the deployment in which e was done, and says who
+// noticed. The error is that of a broken promise.
+func (p *prepared) variant(dsn string, e edit) (noticed []string, err error) {
+	ctx, cancel := context.WithTimeout(p.w.ctx, time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "variant")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "ledger"), p.ledger, 0o600); err != nil {
+		return nil, err
+	}
+	keys := &counted{Provider: p.w.soft.Provider, uses: map[key.URI]int{}}
+	kc := p.w.keeperConfig(p.w.people.Root)
+	kc.Dir, kc.Providers = dir, map[string]key.Provider{"soft": keys}
+	local, err := keeper.Open(ctx, kc)
+	if err != nil {
+		return nil, err
+	}
+	defer local.Close()
+	k := wire.InProcess(local)
+	st, err := store.Open(ctx, dsn)
+	if err != nil {
+		return []string{"the store: " + err.Error()}, nil
+	}
+	defer st.Close()
+	notice := func(who string, err error) { noticed = append(noticed, who+": "+err.Error()) }
+
+	// A stranger reads the log, as it is served.
+	r, err := verify.Log(ctx, source(st, p.w.people.Found), p.w.people.Root, verify.LogOptions{OldHead: []byte(p.old)})
+	if err != nil {
+		notice("the log's reader", err)
+	} else if !r.OK() {
+		notice("the log's reader", errors.New(r.Problems[0].String()))
+	}
+	c := server.Config{Store: st, Keeper: k, Formats: all.Formats(), Pin: p.w.people.Root, Stamper: &stamp.Stamper{Keeper: k}, Clock: p.w.now, Logger: slog.New(slog.DiscardHandler)}
+	s, err := server.New(ctx, c)
+	if err != nil {
+		notice("the server", err)
+	} else {
+		// The server knows nothing of it and does its work; the client collects.
+		if err := p.client(ctx, s); err != nil {
+			notice("the client", err)
+		}
+		for _, id := range append(slices.Clone(p.open), p.executed) {
+			_ = s.Execute(ctx, id)
+		}
+		run, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+		s.Run(run)
+		stop()
+		if r, err := st.Request(ctx, p.open[0]); err == nil {
+			if _, err := s.View(ctx, r, true); err != nil {
+				notice("an endorser", err)
+			}
+		}
+	}
+	// The promise: nothing was signed, no other command executed.
+	if n := keys.used("soft:release") + keys.used("soft:other"); n != 0 {
+		return noticed, fmt.Errorf("keys were used %d times", n)
+	}
+	status, err := local.Status(ctx)
+	if err != nil {
+		return noticed, err
+	}
+	outs, err := local.Receipts(ctx, p.receipts+1, 100)
+	if err != nil {
+		return noticed, err
+	}
+	for _, o := range outs {
+		env, err := statement.DecodeEnvelope(o.Receipt)
+		if err != nil {
+			return noticed, err
+		}
+		rc, err := statement.Decode[statement.Receipt](env.Payload)
+		if err != nil || rc.Outcome != statement.Refused {
+			return noticed, fmt.Errorf("receipt %d of %d: %s, %w", rc.Number, status.Receipts, rc.Outcome, err)
+		}
+	}
+	return noticed, nil
+}
+
+// client is the requester of the executed request, who wants his files finished.
+func (p *prepared) client(ctx context.Context, s *server.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	res, err := s.Collect(ctx, p.executed)
+	if err != nil {
+		return err
+	}
+	if len(res.Timestamps) != len(p.items) {
+		return errors.New("timestamps are missing")
+	}
+	for i, content := range p.contents {
+		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		ev, err := s.Evidence(short, p.executed, i)
+		cancel()
+		if err != nil {
+			return err
+		}
+		v, err := finish(p.w, res, ev, i, p.items[i], content)
+		if err != nil {
+			return err
+		}
+		if v.Approval().RequestID() != p.executed || !bytes.Equal(v.Report().Signatures[v.Signature()].Content, planOf(p.items[i]).Content) {
+			return errors.New("UNSOUND: accepted for another request or content")
+		}
+	}
+	return nil
+}
+
+func planOf(item []byte) *format.Plan {
+	_, p, err := format.DecodeItem(item)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// column is one column of one table, with its type as Go has it.
+type column struct{ table, name string }
+
+// columns reads the schema.
+func columns(t *testing.T, db *sql.DB, postgres bool) map[string][]string {
+	t.Helper()
+	q := `SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`
+	if postgres {
+		q = `SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'`
+	}
+	rows, err := db.Query(q)
+	check(t, err)
+	defer rows.Close()
+	out := map[string][]string{}
+	for rows.Next() {
+		var c column
+		check(t, rows.Scan(&c.table, &c.name))
+		if c.table != "goose_db_version" { // which migrations ran: a wrong one keeps the server from starting
+			out[c.table] = append(out[c.table], c.name)
+		}
+	}
+	check(t, rows.Err())
+	return out
+}
+
+// edits are the changes of every column of every row: each value is altered in a
+// way of its kind, and exchanged for that of another row.
+func edits(t *testing.T, db *sql.DB, postgres bool) []edit {
+	t.Helper()
+	var out []edit
+	tables := columns(t, db, postgres)
+	if len(tables) < 15 {
+		t.Fatalf("%d tables were found", len(tables))
+	}
+	for _, table := range slices.Sorted(maps.Keys(tables)) {
+		keys := primary(table)
+		rows, err := db.Query("SELECT * FROM " + table)
+		check(t, err)
+		names, err := rows.Columns()
+		check(t, err)
+		var data [][]any
+		for rows.Next() {
+			vals := make([]any, len(names))
+			for i := range vals {
+				vals[i] = new(any)
+			}
+			check(t, rows.Scan(vals...))
+			for i := range vals {
+				vals[i] = *vals[i].(*any)
+			}
+			data = append(data, vals)
+		}
+		check(t, rows.Err())
+		rows.Close()
+		if len(data) == 0 {
+			t.Fatalf("table %s has no row: the prepared deployment lacks something", table)
+		}
+		if table == "log_entries" && len(data) > 6 {
+			data = slices.Concat(data[:3], data[len(data)-3:]) // one is like the other
+		}
+		for r, row := range data {
+			where, args := " WHERE ", []any{}
+			for i, k := range keys {
+				if i > 0 {
+					where += " AND "
+				}
+				args = append(args, row[slices.Index(names, k)])
+				where += fmt.Sprintf("%s = $%d", k, len(args))
+			}
+			set := func(col, what string, v any) {
+				out = append(out, edit{table, col, fmt.Sprintf("row %d, %s", r, what),
+					fmt.Sprintf("UPDATE %s SET %s = $%d%s", table, col, len(args)+1, where), append(slices.Clone(args), v)})
+			}
+			for i, col := range names {
+				switch v := row[i].(type) {
+				case []byte:
+					if len(v) > 0 {
+						b := bytes.Clone(v)
+						b[len(b)/2] ^= 1
+						set(col, "one bit", b)
+					}
+					set(col, "emptied", []byte{})
+				case string:
+					set(col, "another word", v+"x")
+				case int64:
+					set(col, "one more", v+1)
+				default:
+					t.Fatalf("%s.%s is a %T", table, col, v)
+				}
+				if other := data[(r+1)%len(data)][i]; fmt.Sprint(other) != fmt.Sprint(row[i]) {
+					set(col, "another row's", other)
+				}
+				if table == "requests" && col == "state" {
+					for _, s := range store.States() {
+						set(col, string(s), string(s))
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// primary is the primary key of a table.
+func primary(table string) []string {
+	switch table {
+	case "requests", "log_waiting", "jobs":
+		return []string{"id"}
+	case "items":
+		return []string{"request", "chunk"}
+	case "files", "timestamps", "uploads":
+		return []string{"request", "idx"}
+	case "endorsements":
+		return []string{"request", "seq"}
+	case "receipts":
+		return []string{"number"}
+	case "results":
+		return []string{"request"}
+	case "log_entries":
+		return []string{"idx"}
+	case "log_tiles":
+		return []string{"level", "n"}
+	case "log_bodies":
+		return []string{"sum"}
+	case "log_head":
+		return []string{"one"}
+	case "tokens":
+		return []string{"hash"}
+	}
+	return []string{"a table that this test does not know: add it"}
+}
+
+// verdicts collects what the variants showed, and holds it against harmless.
+type verdicts struct {
+	mu                 sync.Mutex
+	noticed, unnoticed map[string]int
+}
+
+func (v *verdicts) add(t *testing.T, e edit, noticed []string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	name := e.table + "." + e.column
+	if err != nil {
+		t.Errorf("%s: %v", e, err)
+	}
+	for _, n := range noticed {
+		if strings.Contains(n, "UNSOUND") {
+			t.Errorf("%s: %s", e, n)
+		}
+	}
+	if len(noticed) > 0 {
+		v.noticed[name]++
+		return
+	}
+	v.unnoticed[name]++
+	if harmless[name] == "" {
+		t.Errorf("%s: nobody notices", e)
+	}
+}
+
+// An attacker edits the database by hand, one value at a time, whichever it is.
+func TestAttackDatabaseColumns(t *testing.T) {
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		p := prepare(t, "")
+		path, _ := cutSQLite(p.w.o.dsn)
+		_, err := p.w.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+		check(t, err)
+		list := edits(t, p.w.db, false)
+		check(t, p.w.db.Close())
+		image, err := os.ReadFile(path)
+		check(t, err)
+		folder := t.TempDir()
+		if d, err := os.MkdirTemp("/dev/shm", "variants"); err == nil { // memory is quicker, where there is some
+			t.Cleanup(func() { os.RemoveAll(d) })
+			folder = d
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			t.Log(err)
+		}
+		v := &verdicts{noticed: map[string]int{}, unnoticed: map[string]int{}}
+		if n, err := p.baseline(folder, image); len(n) > 0 || err != nil {
+			t.Fatalf("nothing was edited, and noticed is %v, %v", n, err)
+		}
+		work := make(chan int)
+		var wg sync.WaitGroup
+		for range runtime.GOMAXPROCS(0) {
+			wg.Go(func() {
+				for i := range work {
+					n, err := p.onSQLite(filepath.Join(folder, fmt.Sprint(i)), image, list[i])
+					v.add(t, list[i], n, err)
+				}
+			})
+		}
+		for i := range list {
+			work <- i
+		}
+		close(work)
+		wg.Wait()
+		t.Logf("%d edits of %d columns", len(list), len(harmless))
+		for name, why := range harmless {
+			if v.unnoticed[name] == 0 {
+				t.Errorf("%s is listed as harmless (%s), and %d edits of it were all noticed: take it out", name, why, v.noticed[name])
+			}
+		}
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		pg := pgtest.Start(t)
+		base := pg.Database()
+		p := prepare(t, base)
+		list := edits(t, p.w.db, true)
+		check(t, p.w.db.Close())
+		// The server is the same: one edit of each column shows that the other
+		// database hides none.
+		seen := map[string]bool{}
+		v := &verdicts{noticed: map[string]int{}, unnoticed: map[string]int{}}
+		u, err := url.Parse(base)
+		check(t, err)
+		name := strings.TrimPrefix(u.Path, "/")
+		u.Path = "/postgres"
+		admin := openDB(t, u.String())
+		for i, e := range list {
+			if seen[e.table+"."+e.column] {
+				continue
+			}
+			seen[e.table+"."+e.column] = true
+			copied := fmt.Sprintf("copy%d", i)
+			_, err := admin.Exec(fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", copied, name))
+			check(t, err)
+			c := *u
+			c.Path = "/" + copied
+			n, err := p.onPostgres(c.String(), e)
+			v.add(t, e, n, err)
+			_, err = admin.Exec("DROP DATABASE " + copied)
+			check(t, err)
+		}
+		if len(seen) < 80 {
+			t.Errorf("%d columns", len(seen))
+		}
+	})
+}
+
+func (p *prepared) baseline(folder string, image []byte) ([]string, error) {
+	return p.onSQLite(filepath.Join(folder, "baseline"), image, edit{sql: "SELECT 1"})
+}
+
+func (p *prepared) onSQLite(path string, image []byte, e edit) ([]string, error) {
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, s := range []string{"", "-wal", "-shm"} {
+			os.Remove(path + s)
+		}
+	}()
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		return nil, err
+	}
+	return p.edited(db, "sqlite:"+path, e)
+}
+
+func (p *prepared) onPostgres(dsn string, e edit) ([]string, error) {
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		return nil, err
+	}
+	return p.edited(db, dsn, e)
+}
+
+func (p *prepared) edited(db *sql.DB, dsn string, e edit) ([]string, error) {
+	r, err := db.Exec(e.sql, e.args...)
+	db.Close()
+	if err != nil {
+		if strings.Contains(err.Error(), "constraint") || strings.Contains(err.Error(), "428C9") {
+			return []string{"the database: " + err.Error()}, nil // another row's key, or one that it makes itself
+		}
+		return nil, err
+	}
+	if n, err := r.RowsAffected(); err == nil && n != 1 && e.table != "" {
+		return nil, fmt.Errorf("%d rows were edited", n)
+	}
+	return p.variant(dsn, e)
+}
