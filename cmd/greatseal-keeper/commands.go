@@ -17,7 +17,9 @@ import (
 
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/keeper/host"
+	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
 	"github.com/greatseal-io/greatseal/internal/keeper/wire"
 	"github.com/greatseal-io/greatseal/key"
 	"github.com/greatseal-io/greatseal/key/pkcs11"
@@ -60,22 +62,34 @@ func initialize(ctx context.Context, c *config.KeeperServer, log *slog.Logger, a
 	return status(ctx, c, log, nil, out)
 }
 
-// status prints the keeper's own keys, as a charter names them, and how it is.
+// status prints the keeper's own keys, as a charter names them, and how it is. A
+// keeper that runs is asked over its socket.
 func status(ctx context.Context, c *config.KeeperServer, log *slog.Logger, args []string, out io.Writer) error {
 	if err := noArguments(args); err != nil {
 		return err
 	}
+	var k keeper.Keeper
 	h, err := host.Open(ctx, c.KeeperIn, c.Root, options(log))
-	if err != nil {
+	switch {
+	case err == nil:
+		k = h
+	case c.Socket != "" && (errors.Is(err, key.ErrUnavailable) || errors.Is(err, ledger.ErrLocked)):
+		if k, err = wire.Dial(ctx, wire.Config{Network: "unix", Address: c.Socket}); err != nil {
+			return err
+		}
+	default:
 		return err
 	}
-	defer h.Close()
-	st, err := h.Status(ctx)
+	defer k.Close()
+	st, err := k.Status(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "keeper:\n  receipts: %s\n  logKey: %s\n", base64.StdEncoding.EncodeToString(st.ReceiptKey), base64.StdEncoding.EncodeToString(st.LogKey))
 	fmt.Fprintf(out, "# charter version %d, %d receipts\n", st.Charter.Version, st.Receipts)
+	if st.Stopped != "" {
+		fmt.Fprintf(out, "# stopped: %s\n", st.Stopped)
+	}
 	for _, k := range st.Keys {
 		fmt.Fprintf(out, "# key %s: %s %s\n", k.Name, k.State, k.Health)
 	}
