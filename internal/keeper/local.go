@@ -34,6 +34,9 @@ const (
 // maxBackwards is how far the clock may stand before the ledger's last record.
 const maxBackwards = 60 * time.Second
 
+// patience is how long a status waits for all providers together.
+const patience = 2 * time.Second
+
 // Local is a keeper in this process: the only thing that holds providers.
 type Local struct {
 	c        Config
@@ -92,8 +95,11 @@ func (k *Local) takeLaw() {
 	k.preempt.Add(1)
 	k.quit.Load().cancel()
 	k.law.Lock()
-	k.quit.Store(newInterrupt())
-	k.preempt.Add(-1)
+	q := newInterrupt()
+	k.quit.Store(q)
+	if k.preempt.Add(-1) > 0 {
+		q.cancel() // whoever waits for the law may have cancelled the one before
+	}
 }
 
 // tail is the last receipt.
@@ -366,7 +372,10 @@ func (k *Local) Status(ctx context.Context) (*Status, error) {
 	if err != nil || c == nil {
 		return s, err
 	}
-	// Providers are asked without the law: one that hangs holds up nobody else.
+	// Providers are asked without the law, and not waited for: one that hangs holds
+	// up nobody else.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	health := map[string]string{}
 	for name, ck := range c.Keys {
 		st := k.state(name)

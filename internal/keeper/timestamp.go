@@ -34,11 +34,29 @@ type stamps struct {
 // Timestamp implements [Keeper]. What the request is at fault for is answered with
 // a rejection, which is no error.
 func (k *Local) Timestamp(ctx context.Context, request []byte) ([]byte, error) {
+	for {
+		der, err := k.stamp(ctx, request)
+		if err != errPreempted {
+			return der, err
+		}
+	}
+}
+
+// stamp is one attempt under the law in force; it ends with that law, so that a
+// device that hangs does not keep its key from being suspended.
+func (k *Local) stamp(ctx context.Context, request []byte) ([]byte, error) {
 	k.law.RLock()
 	defer k.law.RUnlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if err := k.working(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	quit := k.quit.Load().ctx
+	defer context.AfterFunc(quit, cancel)()
 	k.mu.Lock()
 	chain := k.chain
 	k.mu.Unlock()
@@ -64,6 +82,9 @@ func (k *Local) Timestamp(ctx context.Context, request []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrTimestamp, err)
 	}
 	kk, err := k.key(ctx, name, ck, st)
+	if err != nil && quit.Err() != nil {
+		return nil, errPreempted
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -83,6 +104,9 @@ func (k *Local) Timestamp(ctx context.Context, request []byte) ([]byte, error) {
 	message := p.ToBeSigned()
 	scheme := ck.SignatureScheme()
 	sig, err := kk.Sign(ctx, scheme, scheme.Input(message))
+	if err != nil && quit.Err() != nil {
+		return nil, errPreempted
+	}
 	if err != nil {
 		k.mu.Lock()
 		delete(k.open, name)
