@@ -30,7 +30,8 @@ type world struct {
 	replace  []string          // what stands in the documents, and what stands for it here
 	shells   map[string]*shell // by person or host
 	services map[string]*service
-	output   bytes.Buffer // of every block, for what goes wrong
+	address  map[string]string // of services
+	output   bytes.Buffer      // of every block, for what goes wrong
 }
 
 func newWorld(t *testing.T) *world {
@@ -51,7 +52,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.env = []string{"PATH=" + w.bin + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL=C", "TMPDIR=" + dir,
 		"SSH_ASKPASS=" + askpass, "SSH_ASKPASS_REQUIRE=force"}
-	for _, d := range []string{"exchange", "handover"} {
+	for _, d := range []string{"exchange", "handover", "backup"} {
 		w.mkdir(filepath.Join(dir, d))
 		w.replace = append(w.replace, "/srv/"+d, filepath.Join(dir, d))
 	}
@@ -358,7 +359,7 @@ func steps(t *testing.T, path string) []step {
 var systemctl = regexp.MustCompile(`(?m)^systemctl (enable --now|start|stop) ([a-z-]+)\n`)
 
 // follow types a document.
-func (w *world) follow(path string, address map[string]string) {
+func (w *world) follow(path string) {
 	w.t.Helper()
 	for _, s := range steps(w.t, path) {
 		for _, name := range s.names {
@@ -376,7 +377,7 @@ func (w *world) follow(path string, address map[string]string) {
 				if rest[at[2]:at[3]] == "stop" {
 					w.services[unit].stop(w.t)
 				} else {
-					w.start(name, unit, address[unit])
+					w.start(name, unit, w.address[unit])
 				}
 				rest = rest[at[1]:]
 			}

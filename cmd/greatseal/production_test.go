@@ -27,13 +27,13 @@ import (
 	"github.com/greatseal-io/greatseal/verify"
 )
 
-const founding = "../../docs/operate/found.md"
+const operate = "../../docs/operate/"
 
 // TestProduction founds a deployment as docs/operate/found.md says, block by block:
 // keys in a PKCS #11 token, a keeper and a server of their own with mutual TLS
-// between them, PostgreSQL, and three people with ssh-agents. Then it does what the
-// page does not: another authority's timestamps, every byte flipped, and what is
-// refused.
+// between them, PostgreSQL, and three people with ssh-agents. It goes on with the
+// pages about officers, incidents and backups, and does what no page does: another
+// authority's timestamps, every byte flipped, a ledger set back, and what is refused.
 func TestProduction(t *testing.T) {
 	for _, tool := range [][2]string{{"softhsm2-util", "softhsm2"}, {"ssh-agent", "openssh-client"}, {"openssl", "openssl"}, {"osslsigncode", "osslsigncode"}} {
 		if _, err := exec.LookPath(tool[0]); err != nil {
@@ -61,11 +61,16 @@ func TestProduction(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	w.follow(founding, map[string]string{"greatseal-keeper": "localhost:" + keeper, "greatseal-server": "localhost:" + server})
+	w.address = map[string]string{"greatseal-keeper": "localhost:" + keeper, "greatseal-server": "localhost:" + server}
+	w.follow(operate + "found.md")
 
 	w.keysAreInToken()
 	w.foreignTimestamp(tsa)
 	w.refusals()
+	w.officers()
+	w.follow(operate + "incidents.md")
+	w.follow(operate + "backup.md")
+	w.setBack()
 
 	w.services["greatseal-server"].stop(t)
 	w.services["greatseal-keeper"].stop(t)
@@ -154,6 +159,64 @@ func (w *world) refusals() {
 	w.refused("alice", "greatseal sign again.exe --policy nightly", 3, "nightly")
 	w.refused("alice", "greatseal sign again.exe --policy windows --no-wait --as bob", 1, "not a credential of bob")
 	w.refused("alice", "GREATSEAL_ROOT="+strings.Repeat("ab", 32)+" greatseal charter show", 5, "pinned")
+}
+
+// officers does what stands in the page, and what an officer types in his editor.
+func (w *world) officers() {
+	w.run("alice", `cat > ../editor <<'EOF'
+#!/bin/sh
+set -e
+next=$(ls edit-* | head -n 1)
+sed -i -f "$next" "$1"
+rm "$next"
+EOF
+chmod +x ../editor
+export EDITOR=$PWD/../editor
+cat > edit-1 <<'EOF'
+/^  bob:/,/^  carol:/ s|^    credentials:|&\n      - ssh: BOB2|
+/^  carol:/,/^groups:/ s|^    credentials:|&\n      - ssh: CAROL2|
+EOF
+cat > edit-2 <<'EOF'
+/^  carol:/,/^groups:/ s|^      - ssh: ssh-rsa .*|      - ssh: CAROL3|
+EOF
+`)
+	// The keys exist when the editor is opened, and not before.
+	w.run("alice", `sed -i 's|^sed .*|sed -e "s,BOB2,$(cat /srv/exchange/bob-2.pub)," -e "s,CAROL2,$(cat /srv/exchange/carol-2.pub)," -e "s,CAROL3,$(cat /srv/exchange/carol-3.pub 2>/dev/null)," "$next" > filled; sed -i -f filled "$1"|' ../editor`+"\n")
+	w.follow(operate + "officers.md")
+	shown := w.run("alice", "greatseal charter show --yaml\n")
+	carol := shown[strings.Index(shown, "\n  carol:"):strings.Index(shown, "\ngroups:")]
+	if !strings.Contains(shown, "version: 3") || strings.Contains(carol, "ssh-rsa") || strings.Count(carol, "ssh-ed25519") != 2 {
+		w.t.Errorf("the charter is not what was decided:\n%s", shown)
+	}
+	// The lost key endorses nothing any more.
+	w.run("carol", "ssh-add ~/.ssh/greatseal\n")
+	w.refused("carol", "greatseal key suspend release --identity ~/.ssh/greatseal.pub", 1, "not a credential of carol")
+}
+
+// setBack puts the ledger of the backup in place after something was signed: the
+// keeper notices, stops, and goes on with the newer one.
+func (w *world) setBack() {
+	w.run("carol", "greatseal key suspend release --reason 'after the backup'\n")
+	w.services["greatseal-server"].stop(w.t)
+	w.services["greatseal-keeper"].stop(w.t)
+	w.run("keeper", `mv /var/lib/greatseal-keeper /var/lib/greatseal-keeper.newest
+mkdir -m 700 /var/lib/greatseal-keeper
+tar -C /var/lib/greatseal-keeper -xzf /srv/backup/keeper.tar.gz
+`)
+	w.start("keeper", "greatseal-keeper", w.address["greatseal-keeper"])
+	w.run("server", "export CREDENTIALS_DIRECTORY=/etc/greatseal/credentials\n")
+	w.refused("server", "greatseal server --config /etc/greatseal/server.yaml", 1, "it has been rolled back")
+	w.services["greatseal-keeper"].stop(w.t)
+	// It stays stopped, also when it is started again.
+	w.start("keeper", "greatseal-keeper", w.address["greatseal-keeper"])
+	w.refused("server", "greatseal server --config /etc/greatseal/server.yaml", 1, "it has been rolled back")
+	w.services["greatseal-keeper"].stop(w.t)
+	w.run("keeper", "mv /var/lib/greatseal-keeper /var/lib/greatseal-keeper.stopped; mv /var/lib/greatseal-keeper.newest /var/lib/greatseal-keeper\n")
+	w.start("keeper", "greatseal-keeper", w.address["greatseal-keeper"])
+	w.start("server", "greatseal-server", w.address["greatseal-server"])
+	if out := w.run("alice", "greatseal key list\ngreatseal log verify\n"); !strings.Contains(out, "suspended") {
+		w.t.Errorf("what was done after the backup is lost:\n%s", out)
+	}
 }
 
 // offline verifies with nothing but files: server, keeper and database are down.
