@@ -24,10 +24,16 @@ type ChainOptions struct {
 
 var oidBasicKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 15}
 
+// maxRSA is the size of the largest RSA key, in bits, that an intermediate is tried
+// with: the largest that package sigalg takes. The work of a verification grows
+// with its square, and whoever embeds a certificate chooses it.
+const maxRSA = 16384
+
 // VerifyChain builds the chains from leaf over intermediates, which come from
 // anywhere, to a root. Chains with a certificate below the root that is signed
-// with MD5 or SHA-1 or has an RSA key under 2048 bits do not count. The error
-// wraps ErrChain. Revocation is not looked at.
+// with MD5 or SHA-1 or has an RSA key under 2048 bits do not count, and RSA keys
+// over 16384 bits are not tried. The error wraps ErrChain. Revocation is not
+// looked at.
 func VerifyChain(leaf *x509.Certificate, intermediates []*x509.Certificate, o ChainOptions) ([][]*x509.Certificate, error) {
 	if leaf == nil {
 		return nil, fmt.Errorf("%w: no leaf", ErrChain)
@@ -47,9 +53,13 @@ func VerifyChain(leaf *x509.Certificate, intermediates []*x509.Certificate, o Ch
 		if i == MaxCertificates {
 			return nil, fmt.Errorf("%w: more than %d intermediate certificates", ErrLimit, MaxCertificates)
 		}
-		if c != nil {
-			pool.AddCert(c)
+		if c == nil {
+			continue
 		}
+		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSA {
+			continue
+		}
+		pool.AddCert(c)
 	}
 	chains, err := leaf.Verify(x509.VerifyOptions{
 		Roots: o.Roots, Intermediates: pool, CurrentTime: o.At, KeyUsages: []x509.ExtKeyUsage{o.Usage},
