@@ -31,7 +31,7 @@ internal/keeper/host
 internal/keeper/wire
 internal/keeper
 internal/keeper/ledger
-internal/notify internal/blob internal/config internal/store/...
+internal/notify internal/blob internal/config internal/store/... internal/depstest
 verify/...
 format/all format/file format/formattest
 format/pe format/cmsfile format/attest
