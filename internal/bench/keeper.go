@@ -244,7 +244,7 @@ func (o *KeeperOptions) row(ctx context.Context, d *deployment, raw rawKey, poli
 		return err
 	}
 	// Learn the rate from a slice that is long enough to show it.
-	warm := max(2, int(perSecond(n, took)*o.slice.Seconds()/8)/row.Files)
+	warm := max(1, int(perSecond(n, took)*o.slice.Seconds()/8)/row.Files)
 	warm = min(warm, 256)
 	list, err := d.prepare(ctx, policy, warm, row.Files)
 	if err != nil {
@@ -274,7 +274,7 @@ func (o *KeeperOptions) row(ctx context.Context, d *deployment, raw rawKey, poli
 			row.Key, row.Algorithm, row.Store, row.Files, i+1, o.slices, perSecond(rawN, rawTime), perSecond(governedN, governedTime))
 	}
 	half := time.Duration(2 * float64(time.Second) / rate)
-	count := min(max(3, int(o.slice/half)), 2000)
+	count := min(max(1, int(o.slice/half)), 2000)
 	if list, err = d.prepare(ctx, policy, count, row.Files); err != nil {
 		return err
 	}

@@ -218,9 +218,11 @@ func (d *deployment) latencies(ctx context.Context, list []ready, every time.Dur
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for i, r := range list {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if i > 0 {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
 		}
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, patience)

@@ -56,8 +56,9 @@ Governed: requests are submitted beforehand and endorsed by two of the three
 whom the policy asks. The clock runs from sending the last endorsements, a bounded
 number of them at a time, until every signature and receipt is durable and every
 log entry is in the tree under a signed checkpoint. Server and database run on the
-same cores as the key; HTTP and TLS are not in it. A token's raw rate is its best
-with 1, 2, 4 and 8 sessions, through the process of its module.
+same cores as the key; HTTP and TLS are not in it. A token is used through the
+process of its module, with whichever of 1, 2, 4 and 8 sessions signs fastest with
+the first algorithm; the keeper gets the same number.
 
 p50 and p99 are from the last endorsement to the signature, at half of the governed
 rate.`,
