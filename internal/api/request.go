@@ -70,15 +70,18 @@ func (a *API) requestRoutes() {
 		Content   string    `query:"content" maxLength:"128" pattern:"^([0-9a-f]{2})*$" doc:"digest of a file's content, hexadecimal"`
 		Since     time.Time `query:"since"`
 		Until     time.Time `query:"until"`
-		Before    time.Time `query:"before" doc:"page on: \"next\" of the page before"`
+		Before    string    `query:"before" maxLength:"128" doc:"page on: \"next\" of the page before; or a time, for what was created before it"`
 		Limit     int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	}
 	type pageOut struct{ Body wire.Page }
 	route(a, op{method: http.MethodGet, path: "/requests", id: "requests", tag: "requests", access: only(scopeRead), sum: "List requests, newest first", doc: "Without their decisions."},
 		func(ctx context.Context, in *listIn) (*pageOut, error) {
 			f := store.Filter{Command: statement.CommandName(in.Command), Policy: in.Policy, Key: in.Key, Requester: in.Requester, Endorser: in.Endorser,
-				Name: in.Name, Since: in.Since, Until: in.Until, Before: in.Before, Limit: in.Limit}
+				Name: in.Name, Since: in.Since, Until: in.Until, Limit: in.Limit}
 			var err error
+			if f.Before, f.BeforeID, err = parseNext(in.Before); err != nil {
+				return nil, newProblem(422, "malformed", "", "before: want \"next\" of the page before, or a time like 2006-01-02T15:04:05Z")
+			}
 			if f.Content, err = hex.DecodeString(in.Content); err != nil {
 				return nil, newProblem(422, "malformed", "", "content: want hexadecimal digits")
 			}
@@ -99,7 +102,7 @@ func (a *API) requestRoutes() {
 				return nil, err
 			}
 			if len(list) == in.Limit {
-				page.Next = list[len(list)-1].Created.UTC().Format(time.RFC3339)
+				page.Next = next(list[len(list)-1])
 			}
 			return &pageOut{*page}, nil
 		})
@@ -282,4 +285,22 @@ func (a *API) endorsementRoutes() {
 
 func (a *API) inbox(ctx context.Context) ([]*store.Request, error) {
 	return a.cfg.Server.Inbox(ctx, callOf(ctx).who.Name)
+}
+
+// next is where the page after r begins: its time and, many requests having one
+// time, its ID.
+func next(r *store.Request) string {
+	return r.Created.UTC().Format(time.RFC3339Nano) + "_" + r.ID.String()
+}
+
+// parseNext reads what next writes, or a time alone; "" is the first page.
+func parseNext(s string) (before time.Time, id statement.ID, err error) {
+	if s == "" {
+		return before, id, nil
+	}
+	at, rest, found := strings.Cut(s, "_")
+	if before, err = time.Parse(time.RFC3339Nano, at); err == nil && found {
+		id, err = statement.ParseID(rest)
+	}
+	return before, id, err
 }

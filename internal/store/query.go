@@ -152,8 +152,12 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 	if !f.Until.IsZero() {
 		and("r.created < ?", ms(f.Until))
 	}
-	if !f.Before.IsZero() {
+	switch {
+	case f.Before.IsZero():
+	case f.BeforeID.IsZero():
 		and("r.created < ?", ms(f.Before))
+	default:
+		and("(r.created < ? OR r.created = ? AND r.id > ?)", ms(f.Before), ms(f.Before), f.BeforeID[:])
 	}
 	limit := f.Limit
 	if limit <= 0 {

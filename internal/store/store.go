@@ -187,7 +187,10 @@ type Filter struct {
 	Since     time.Time
 	Until     time.Time
 	Before    time.Time // page on: created before
-	Limit     int       // default 100, at most 1000
+	// BeforeID is the last request of the page before, created at Before: many are
+	// created at one time. Zero: nothing created at Before.
+	BeforeID statement.ID
+	Limit    int // default 100, at most 1000
 }
 
 // Head is the log's state: the tree as sequenced, and the last checkpoint, which

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"OneOpenRequestPerCommand", oneOpen},
 		{"ConcurrentStepsOneWins", concurrentSteps},
 		{"Search", search},
+		{"PagesAreComplete", pages},
 		{"HostileText", hostileText},
 		{"SequenceEachEntryOnce", sequence},
 		{"Jobs", jobs},
@@ -290,6 +291,36 @@ func search(t *testing.T, s store.Store) {
 	newest, err := s.Requests(ctx, store.Filter{Limit: 1})
 	if err != nil || newest[0].ID.String() != id("app4") {
 		t.Errorf("newest first: %v, %v", newest, err)
+	}
+}
+
+// Requests that were created at one time are not lost between pages.
+func pages(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	const n = 25
+	for i := range n {
+		c := NewRequest(fmt.Sprint("app", i), 1)
+		c.New.Created = epoch.Add(time.Duration(i/10) * time.Minute)
+		must(t, s.Apply(ctx, c))
+	}
+	seen := map[statement.ID]bool{}
+	f := store.Filter{Limit: 4}
+	for range n {
+		list, err := s.Requests(ctx, f)
+		must(t, err)
+		for _, r := range list {
+			if seen[r.ID] {
+				t.Fatalf("request %s stands on two pages", r.ID)
+			}
+			seen[r.ID] = true
+			f.Before, f.BeforeID = r.Created, r.ID
+		}
+		if len(list) < f.Limit {
+			break
+		}
+	}
+	if len(seen) != n {
+		t.Fatalf("%d of %d requests stand on the pages", len(seen), n)
 	}
 }
 
