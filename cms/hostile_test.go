@@ -1,6 +1,7 @@
 package cms_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -43,5 +44,26 @@ func TestChainTriesNoHugeKey(t *testing.T) {
 	wantErr(t, cms.ErrChain, err)
 	if strings.Contains(err.Error(), "candidate authority") {
 		t.Fatalf("the huge key was used: %v", err)
+	}
+}
+
+// The list of digest algorithms is signed by nobody: whatever stands in it and
+// is no signer's digest could be anything, put there by anybody.
+func TestNothingHidesAmongDigests(t *testing.T) {
+	root := cmstest.NewRoot(t)
+	id := root.Issue(t, "a", sigalg.P256)
+	for name, digests := range map[string][]byte{
+		"parameters":         seq(t, md5ID[2:], tagged(t, 4, []byte("anything at all"))),
+		"parameters of ours": seq(t, sha256ID[2:], tagged(t, 4, []byte("anything at all"))),
+		"nobody's digest":    sha512ID,
+		"another identifier": seq(t, []byte{6, 9, 42, 3, 'h', 'i', 'd', 'd', 'e', 'n', '!'}),
+		"twice":              sha256ID,
+		"twice, with NULL":   seq(t, sha256ID[2:], []byte{5, 0}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, set := range [][]byte{append(bytes.Clone(sha256ID), digests...), append(bytes.Clone(digests), sha256ID...)} {
+				wantErr(t, cms.ErrAlgorithm, checkAll(forge(t, id, func(f *forged) { f.digests = set }), root.Pool()))
+			}
+		})
 	}
 }

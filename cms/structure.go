@@ -4,6 +4,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -306,6 +307,39 @@ func (t *structure) hasDigest(a algorithm) bool {
 		}
 	}
 	return false
+}
+
+// checkDigests wants the digest algorithms to be those of the signers, each once.
+// Nobody signs the list: what else stood in it could be anything.
+func (t *structure) checkDigests() error {
+	var listed []algorithm
+	for _, d := range t.digests {
+		s := cryptobyte.String(d)
+		a, _ := readAlgorithm(&s, cbasn1.SEQUENCE)
+		if slices.ContainsFunc(listed, a.same) {
+			return fmt.Errorf("%w: digest algorithm %v is listed twice", ErrAlgorithm, a.oid)
+		}
+		listed = append(listed, a)
+	}
+	used := 0
+	for i := range t.signers {
+		s := cryptobyte.String(t.signers[i].digest)
+		a, _ := readAlgorithm(&s, cbasn1.SEQUENCE)
+		if !t.hasDigest(a) {
+			return fmt.Errorf("%w: signer %d's digest is not among the digest algorithms", ErrAlgorithm, i)
+		}
+		if !slices.ContainsFunc(t.signers[:i], func(o signerStructure) bool {
+			x := cryptobyte.String(o.digest)
+			b, _ := readAlgorithm(&x, cbasn1.SEQUENCE)
+			return a.same(b)
+		}) {
+			used++
+		}
+	}
+	if used != len(listed) {
+		return fmt.Errorf("%w: a digest algorithm is listed that no signer uses", ErrAlgorithm)
+	}
+	return nil
 }
 
 func (t *structure) encode() ([]byte, error) {

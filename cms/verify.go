@@ -78,8 +78,8 @@ func (s *ParsedSigner) prepare(cert *x509.Certificate) (crypto.PublicKey, error)
 	if !s.Scheme.Valid() || !digestFits(s.Scheme, s.Digest) {
 		return nil, fmt.Errorf("%w: signature algorithm %v with digest %v", ErrAlgorithm, s.algorithm.oid, s.Digest)
 	}
-	if !s.parent.structure.hasDigest(s.digest) {
-		return nil, fmt.Errorf("%w: the signer's digest is not among the digest algorithms", ErrAlgorithm)
+	if err := s.parent.structure.checkDigests(); err != nil {
+		return nil, err
 	}
 	return PublicKey(cert)
 }
