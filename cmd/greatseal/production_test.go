@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -68,6 +70,8 @@ func TestProduction(t *testing.T) {
 	w.foreignTimestamp(tsa)
 	w.refusals()
 	w.officers()
+	w.follow(operate + "monitoring.md")
+	w.metrics()
 	w.follow(operate + "incidents.md")
 	w.follow(operate + "backup.md")
 	w.setBack()
@@ -191,6 +195,65 @@ EOF
 	// The lost key endorses nothing any more.
 	w.run("carol", "ssh-add ~/.ssh/greatseal\n")
 	w.refused("carol", "greatseal key suspend release --identity ~/.ssh/greatseal.pub", 1, "not a credential of carol")
+}
+
+var metricName = regexp.MustCompile(`\bgreatseal_[a-z_]+`)
+
+// metrics scrapes the server as the page says: every metric that is named there is
+// there, and the certificate alone opens nothing.
+func (w *world) metrics() {
+	dir := filepath.Join(w.dir, "handover", "prometheus")
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(read(w.t, filepath.Join(w.dir, "handover", "alice", "ca.crt")))
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool}}}
+	defer c.CloseIdleConnections()
+	token := strings.TrimSpace(string(read(w.t, filepath.Join(dir, "token"))))
+	get := func(path, token string) (int, string) {
+		q, err := http.NewRequestWithContext(w.t.Context(), "GET", "https://"+w.address["greatseal-server"]+path, nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if token != "" {
+			q.Header.Set("Authorization", "Bearer "+token)
+		}
+		q.Header.Set("Via", "1.1 elsewhere") // not from this machine
+		r, err := c.Do(q)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return r.StatusCode, string(b)
+	}
+	if code, _ := get("/readyz", ""); code != 200 {
+		w.t.Errorf("readyz is %d", code)
+	}
+	if code, _ := get("/metrics", ""); code != 401 {
+		w.t.Errorf("without a token metrics are %d", code)
+	}
+	if code, _ := get("/v1/requests", token); code != 403 {
+		w.t.Errorf("with the token of metrics, requests are %d", code)
+	}
+	code, body := get("/metrics", token)
+	if code != 200 {
+		w.t.Fatalf("metrics are %d: %s", code, body)
+	}
+	names := metricName.FindAllString(string(read(w.t, operate+"monitoring.md")), -1)
+	if len(names) < 10 {
+		w.t.Fatalf("the page names %d metrics", len(names))
+	}
+	for _, n := range names {
+		if !strings.Contains(body, "\n"+n) {
+			w.t.Errorf("there is no metric %s", n)
+		}
+	}
 }
 
 // setBack puts the ledger of the backup in place after something was signed: the
