@@ -72,6 +72,7 @@ func TestProduction(t *testing.T) {
 	w.officers()
 	w.follow(operate + "monitoring.md")
 	w.metrics()
+	w.clients()
 	w.follow(operate + "incidents.md")
 	w.follow(operate + "backup.md")
 	w.setBack()
@@ -165,27 +166,34 @@ func (w *world) refusals() {
 	w.refused("alice", "GREATSEAL_ROOT="+strings.Repeat("ab", 32)+" greatseal charter show", 5, "pinned")
 }
 
-// officers does what stands in the page, and what an officer types in his editor.
-func (w *world) officers() {
-	w.run("alice", `cat > ../editor <<'EOF'
+// editor gives Alice an editor that types what the pages tell her to: the next
+// file of testdata/production/edit-*.sed, with @NAME@ the key that NAME has sent.
+func (w *world) editor() {
+	edits, err := filepath.Glob("testdata/production/edit-*.sed")
+	if err != nil || len(edits) == 0 {
+		w.t.Fatalf("there are no edits: %v", err)
+	}
+	for _, e := range edits {
+		w.write(filepath.Join(w.home("alice"), filepath.Base(e)), read(w.t, e))
+	}
+	w.run("alice", `cat > editor <<'EOF'
 #!/bin/sh
 set -e
-next=$(ls edit-* | head -n 1)
-sed -i -f "$next" "$1"
-rm "$next"
+next=$(ls edit-*.sed | head -n 1)
+for key in /srv/exchange/*.pub; do
+  sed -i "s|@$(basename $key .pub)@|$(cat $key)|" $next
+done
+sed -i -f $next "$1"
+rm $next
 EOF
-chmod +x ../editor
-export EDITOR=$PWD/../editor
-cat > edit-1 <<'EOF'
-/^  bob:/,/^  carol:/ s|^    credentials:|&\n      - ssh: BOB2|
-/^  carol:/,/^groups:/ s|^    credentials:|&\n      - ssh: CAROL2|
-EOF
-cat > edit-2 <<'EOF'
-/^  carol:/,/^groups:/ s|^      - ssh: ssh-rsa .*|      - ssh: CAROL3|
-EOF
+chmod +x editor
+export EDITOR=$PWD/editor
 `)
-	// The keys exist when the editor is opened, and not before.
-	w.run("alice", `sed -i 's|^sed .*|sed -e "s,BOB2,$(cat /srv/exchange/bob-2.pub)," -e "s,CAROL2,$(cat /srv/exchange/carol-2.pub)," -e "s,CAROL3,$(cat /srv/exchange/carol-3.pub 2>/dev/null)," "$next" > filled; sed -i -f filled "$1"|' ../editor`+"\n")
+}
+
+// officers does what stands in the page.
+func (w *world) officers() {
+	w.editor()
 	w.follow(operate + "officers.md")
 	shown := w.run("alice", "greatseal charter show --yaml\n")
 	carol := shown[strings.Index(shown, "\n  carol:"):strings.Index(shown, "\ngroups:")]
@@ -195,6 +203,25 @@ EOF
 	// The lost key endorses nothing any more.
 	w.run("carol", "ssh-add ~/.ssh/greatseal\n")
 	w.refused("carol", "greatseal key suspend release --identity ~/.ssh/greatseal.pub", 1, "not a credential of carol")
+}
+
+// clients sets up a build machine, which signs alone what a policy lets it and
+// nothing else.
+func (w *world) clients() {
+	w.mkdir(w.home("ci"))
+	for _, name := range []string{"nightly-7.exe", "release.exe", "other.exe"} {
+		w.write(filepath.Join(w.home("ci"), name), append(trial.Program(), name...))
+	}
+	w.follow(operate + "clients.md")
+	w.run("ci", `greatseal verify nightly-7.exe --root "$(cat /srv/exchange/root)" --ca /srv/exchange/code-ca.crt`+"\n")
+	w.refused("ci", "greatseal sign other.exe --policy nightly", 3, "nightly-*")
+	w.refused("ci", "greatseal sign release.exe --policy windows --timeout 1s", 4, "waits")
+	w.refused("ci", `greatseal endorse "$(greatseal request list --state pending | awk 'END {print $1}')" --yes`, 3, "")
+	// A token is not a signature: with Alice's name and no key of hers there is none.
+	w.refused("ci", "greatseal sign other.exe --policy windows --no-wait --as alice", 1, "none of the keys")
+	w.run("bob", endorse)
+	w.run("carol", endorse)
+	w.run("ci", `greatseal sign release.exe --policy windows`+"\n") // collects
 }
 
 var metricName = regexp.MustCompile(`\bgreatseal_[a-z_]+`)

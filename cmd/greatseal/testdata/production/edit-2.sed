@@ -1,0 +1,1 @@
+/^  carol:/,/^groups:/ s|^      - ssh: ssh-rsa .*|      - ssh: @carol-3@|
