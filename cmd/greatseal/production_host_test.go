@@ -298,6 +298,25 @@ func (w *world) start(name, unit, address string) {
 	}
 }
 
+// says waits until a service has written something.
+func (w *world) says(unit, text string) {
+	w.t.Helper()
+	s := w.services[unit]
+	for {
+		b, err := os.ReadFile(s.log)
+		if err == nil && bytes.Contains(b, []byte(text)) {
+			return
+		}
+		select {
+		case <-s.done:
+			w.t.Fatalf("%s ended and has not said %q", unit, text)
+		case <-w.t.Context().Done():
+			w.t.Fatalf("%s does not say %q", unit, text)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // stop ends a service as systemd does; one that does not end by itself fails.
 func (s *service) stop(t *testing.T) {
 	s.once.Do(func() {

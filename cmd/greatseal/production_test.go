@@ -76,6 +76,7 @@ func TestProduction(t *testing.T) {
 	w.follow(operate + "incidents.md")
 	w.follow(operate + "backup.md")
 	w.setBack()
+	w.databaseSetBack()
 
 	w.services["greatseal-server"].stop(t)
 	w.services["greatseal-keeper"].stop(t)
@@ -306,6 +307,24 @@ tar -C /var/lib/greatseal-keeper -xzf /srv/backup/keeper.tar.gz
 	w.start("server", "greatseal-server", w.address["greatseal-server"])
 	if out := w.run("alice", "greatseal key list\ngreatseal log verify\n"); !strings.Contains(out, "suspended") {
 		w.t.Errorf("what was done after the backup is lost:\n%s", out)
+	}
+}
+
+// databaseSetBack restores the database of the backup beside the newest ledger: the
+// server fetches what it lacks, and the keeper signs no shorter log.
+func (w *world) databaseSetBack() {
+	restore := func(dump string) {
+		w.services["greatseal-server"].stop(w.t)
+		w.run("postgres", "dropdb greatseal\ncreatedb --owner greatseal-server greatseal\npg_restore --dbname greatseal "+dump+"\n")
+		w.start("server", "greatseal-server", w.address["greatseal-server"])
+	}
+	w.run("postgres", "pg_dump --format=custom --file /srv/backup/newest.dump greatseal\n")
+	restore("/srv/backup/greatseal.dump")
+	w.says("greatseal-server", "a receipt that was missing here was fetched from the keeper")
+	w.says("greatseal-server", "it was set back; restore it")
+	restore("/srv/backup/newest.dump")
+	if out := w.run("alice", "greatseal log verify --full\n"); !strings.Contains(out, "everything that was executed was authorised") {
+		w.t.Errorf("after the newest database is back:\n%s", out)
 	}
 }
 
