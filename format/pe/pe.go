@@ -34,7 +34,10 @@
 // package sigalg does not accept. The length field of a table's entry is read with
 // its padding and without; that is the only freedom that is left.
 //
-// A caller may not conclude from a verified report that a driver loads or that
+// A caller may not conclude from a plan that its facts are so: machine, version,
+// names and earlier signers stand in no signature, nor does the size. They are the
+// plan maker's word, unless the plan is made anew from the bytes and is the same.
+// He may not conclude from a verified report that a driver loads or that
 // firmware accepts the image: what those trust is their own. An image digest
 // does not cover the certificate table, and two files that differ in it alone
 // have the same digest.

@@ -128,7 +128,7 @@ func checkParams(p format.Params) error {
 // understood; what is replaced may be anything.
 func existingFacts(table []byte, keep bool) ([]format.Fact, error) {
 	if len(table) == 0 {
-		return []format.Fact{{Name: "signatures", Value: "0"}}, nil
+		return []format.Fact{{Name: factSignatures, Value: "0"}}, nil
 	}
 	entries, err := parseTable(table)
 	var sigs []signature
@@ -139,11 +139,11 @@ func existingFacts(table []byte, keep bool) ([]format.Fact, error) {
 	case err != nil && keep:
 		return nil, fmt.Errorf("%w (existing signatures can be replaced instead: option existing=replace)", err)
 	case err != nil:
-		return []format.Fact{{Name: "signatures", Value: "not readable"}}, nil
+		return []format.Fact{{Name: factSignatures, Value: unreadable}}, nil
 	}
-	out := []format.Fact{{Name: "signatures", Value: strconv.Itoa(len(sigs))}}
+	out := []format.Fact{{Name: factSignatures, Value: strconv.Itoa(len(sigs))}}
 	for _, s := range sigs {
-		out = append(out, format.Fact{Name: "signer", Value: s.signerText()})
+		out = append(out, format.Fact{Name: factSigner, Value: s.signerText()})
 	}
 	return out, nil
 }
@@ -213,9 +213,9 @@ func decodeBody(p *format.Plan) (*body, format.Params, error) {
 	case b.TableSize > 0 && (b.End%8 != 0 || b.TableSize%8 != 0 || b.TableSize > maxTable):
 		return bad("certificate table of %d bytes at %d", b.TableSize, b.End)
 	}
-	// What people were told that they sign is what the body says.
-	if kind := kindFacts(b.Magic, b.Machine, b.Subsystem, b.DLL); len(p.Facts) < len(kind) || !slices.Equal(p.Facts[:len(kind)], kind) {
-		return bad("the first facts are not about an image like this")
+	// What people were told does not contradict what the body says.
+	if why := b.checkFacts(p.Facts, params); why != "" {
+		return bad("%s", why)
 	}
 	if err := b.checkPages(params["page-hashes"] == "true"); err != nil {
 		return nil, nil, err

@@ -345,6 +345,61 @@ func TestAssembleIsStrict(t *testing.T) {
 	}
 }
 
+// Facts about a version stand in no signature: Assemble cannot tell whether they
+// are so, but it refuses those that contradict the body, that no Plan makes, and
+// that would command a terminal.
+func TestFactsThatNoPlanMakes(t *testing.T) {
+	k := newPKI(t).ids["p256"]
+	unsigned := withVersion("ProductName", "Setup", "FileVersion", "1.2").make()
+	once := k.seal(t, unsigned, nil, nil)
+	fact := func(name, value string) format.Fact { return format.Fact{Name: name, Value: value} }
+	for _, params := range []format.Params{nil, {"existing": "replace"}} {
+		for _, b := range [][]byte{unsigned, once, k.seal(t, once, nil, nil)} {
+			if _, err := (Format{}).Assemble(plan(t, b, params), k.id, time.Time{}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	last := func(p *format.Plan) *format.Fact { return &p.Facts[len(p.Facts)-1] }
+	for _, c := range []struct {
+		name  string
+		image []byte
+		edit  func(*format.Plan)
+	}{
+		{"a kind once more", unsigned, func(p *format.Plan) { p.Facts = append(p.Facts, p.Facts[0]) }},
+		{"another name", unsigned, func(p *format.Plan) { p.Facts = append(p.Facts, fact("scanned", "clean")) }},
+		{"another name between", unsigned, func(p *format.Plan) { p.Facts = slices.Insert(p.Facts, 3, fact("recomputed", "yes")) }},
+		{"a version twice", unsigned, func(p *format.Plan) { p.Facts = slices.Insert(p.Facts, 4, p.Facts[3]) }},
+		{"another order", unsigned, func(p *format.Plan) { p.Facts[3], p.Facts[4] = p.Facts[4], p.Facts[3] }},
+		{"an empty version", unsigned, func(p *format.Plan) { p.Facts[3].Value = "" }},
+		{"an escape sequence", unsigned, func(p *format.Plan) { p.Facts[3].Value = "Setup\x1b[2J" }},
+		{"a line", unsigned, func(p *format.Plan) { p.Facts[3].Value = "Setup\nfound scanned = clean" }},
+		{"another direction", unsigned, func(p *format.Plan) { p.Facts[3].Value = "Setup\u202e" }},
+		{"a long version", unsigned, func(p *format.Plan) { p.Facts[3].Value = strings.Repeat("1", maxVersionText+1) }},
+		{"no word on signatures", unsigned, func(p *format.Plan) { p.Facts = p.Facts[:len(p.Facts)-1] }},
+		{"a signature where there is no table", unsigned, func(p *format.Plan) {
+			last(p).Value = "1"
+			p.Facts = append(p.Facts, fact("signer", "primary: CN=Somebody"))
+		}},
+		{"an unreadable table where there is none", unsigned, func(p *format.Plan) { last(p).Value = "not readable" }},
+		{"a signer where there is no table", unsigned, func(p *format.Plan) { p.Facts = append(p.Facts, fact("signer", "primary: CN=Somebody")) }},
+		{"no signature where there is a table", once, func(p *format.Plan) { p.Facts = p.Facts[:len(p.Facts)-1]; last(p).Value = "0" }},
+		{"more signatures than signers", once, func(p *format.Plan) { p.Facts[len(p.Facts)-2].Value = "2" }},
+		{"more signers than signatures", once, func(p *format.Plan) { p.Facts = append(p.Facts, *last(p)) }},
+		{"a number in another form", once, func(p *format.Plan) { p.Facts[len(p.Facts)-2].Value = "+1" }},
+		{"an unreadable table that is kept", once, func(p *format.Plan) { p.Facts = p.Facts[:len(p.Facts)-1]; last(p).Value = "not readable" }},
+		{"a signer with an escape sequence", once, func(p *format.Plan) { last(p).Value += "\x1b[2J" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := plan(t, c.image, nil)
+			c.edit(p)
+			if _, err := (Format{}).Assemble(p, k.id, time.Time{}, nil); !errors.Is(err, ErrPlan) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 // Attach refuses files that are not the planned one, and signatures that do not fit.
 func TestAttachIsStrict(t *testing.T) {
 	p := newPKI(t)

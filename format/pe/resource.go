@@ -32,14 +32,7 @@ func (im *image) versionFacts(a format.Artifact) []format.Fact {
 		return nil
 	}
 	var out []format.Fact
-	for _, n := range [...]struct{ key, fact string }{
-		{"ProductName", "product-name"},
-		{"ProductVersion", "product-version"},
-		{"FileVersion", "file-version"},
-		{"FileDescription", "file-description"},
-		{"CompanyName", "company-name"},
-		{"OriginalFilename", "original-filename"},
-	} {
+	for _, n := range versionNames {
 		if v := strs[n.key]; v != "" {
 			out = append(out, format.Fact{Name: n.fact, Value: v})
 		}
