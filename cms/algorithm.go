@@ -62,7 +62,7 @@ func (a algorithm) same(b algorithm) bool {
 func readAlgorithm(s *cryptobyte.String, tag cbasn1.Tag) (algorithm, bool) {
 	var seq cryptobyte.String
 	var a algorithm
-	if !s.ReadASN1(&seq, tag) || !seq.ReadASN1ObjectIdentifier(&a.oid) {
+	if !s.ReadASN1(&seq, tag) || !ReadOID(&seq, &a.oid) {
 		return a, false
 	}
 	if seq.Empty() {

@@ -69,7 +69,7 @@ func parseAttribute(der []byte) (Attribute, error) {
 	var seq, set cryptobyte.String
 	var a Attribute
 	if !s.ReadASN1(&seq, cbasn1.SEQUENCE) || !s.Empty() ||
-		!seq.ReadASN1ObjectIdentifier(&a.Type) ||
+		!ReadOID(&seq, &a.Type) ||
 		!seq.ReadASN1(&set, cbasn1.SET) || !seq.Empty() {
 		return a, syntax("attribute")
 	}
@@ -130,7 +130,7 @@ func looksSigned(content []byte) bool {
 	for !set.Empty() {
 		var attr cryptobyte.String
 		var oid asn1.ObjectIdentifier
-		if !set.ReadASN1(&attr, cbasn1.SEQUENCE) || !attr.ReadASN1ObjectIdentifier(&oid) {
+		if !set.ReadASN1(&attr, cbasn1.SEQUENCE) || !ReadOID(&attr, &oid) {
 			return false
 		}
 		if oid.Equal(OIDMessageDigest) || oid.Equal(OIDContentType) {

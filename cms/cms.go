@@ -46,6 +46,7 @@ import (
 const (
 	MaxSize         = 64 << 20 // bytes of a whole ContentInfo
 	MaxCertificates = 64
+	MaxCertificate  = 64 << 10 // bytes of a certificate that is parsed; a larger one is carried, unread
 	MaxSigners      = 32
 	MaxAttributes   = 64 // signed or unsigned attributes of one signer; values of one attribute
 	MaxDepth        = 64 // nesting inside attributes and contents that are no OCTET STRING

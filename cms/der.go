@@ -105,6 +105,17 @@ func elements(s cryptobyte.String, max int, what string) ([][]byte, error) {
 	return out, nil
 }
 
+// maxOID is the length of the longest object identifier in DER that is read: a
+// number takes eight bytes of memory, and several of text, for each of its own.
+const maxOID = 64
+
+// ReadOID reads an OBJECT IDENTIFIER of at most 64 bytes, and advances s.
+func ReadOID(s *cryptobyte.String, out *asn1.ObjectIdentifier) bool {
+	ahead := *s
+	var v cryptobyte.String
+	return ahead.ReadASN1(&v, cbasn1.OBJECT_IDENTIFIER) && len(v) <= maxOID && s.ReadASN1ObjectIdentifier(out)
+}
+
 func tlv(tag cbasn1.Tag, contents ...[]byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(tag, func(b *cryptobyte.Builder) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"strings"
 	"testing"
@@ -65,5 +66,33 @@ func TestNothingHidesAmongDigests(t *testing.T) {
 				wantErr(t, cms.ErrAlgorithm, checkAll(forge(t, id, func(f *forged) { f.digests = set }), root.Pool()))
 			}
 		})
+	}
+}
+
+// Object identifiers and certificates cost many times their size in memory, and
+// again in every message that names them.
+func TestLongIdentifiersAndCertificates(t *testing.T) {
+	root := cmstest.NewRoot(t)
+	id := root.Issue(t, "a", sigalg.P256)
+	long := tagged(t, 6, bytes.Repeat([]byte{42}, 1000))
+	for name, der := range map[string][]byte{
+		"digest algorithm": forge(t, id, func(f *forged) { f.digests = append(bytes.Clone(f.digests), seq(t, long)...) }),
+		"signer's digest":  forge(t, id, func(f *forged) { f.digest = seq(t, long) }),
+		"signature's":      forge(t, id, func(f *forged) { f.alg = seq(t, long) }),
+		"attribute": forge(t, id, func(f *forged) {
+			f.attributes = sorted(append(f.attributes, seq(t, long, tagged(t, 0x31, der(t, 1))))...)
+		}),
+	} {
+		_, err := cms.Parse(der)
+		if err == nil || len(err.Error()) > 200 {
+			t.Errorf("%s: %.200v", name, err)
+		}
+	}
+	fat := root.Issue(t, "fat", sigalg.P256, func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, cms.MaxCertificate)}}
+	})
+	d := parse(t, encode(t, cms.Content{Type: cms.OIDData, Bytes: content}, fat.Chain, sign(t, fat, spec(sigalg.ECDSASHA256, content))))
+	if len(d.RawCertificates) != 1 || len(d.Certificates) != 0 {
+		t.Errorf("a certificate of %d bytes is parsed", len(fat.Certificate.Raw))
 	}
 }

@@ -28,7 +28,8 @@ type SignedData struct {
 	ContentRaw []byte
 	// PKCS7 says that the content is a SEQUENCE, no OCTET STRING.
 	PKCS7 bool
-	// Certificates are those that parse; RawCertificates all that are embedded.
+	// Certificates are those that parse and are no larger than MaxCertificate;
+	// RawCertificates all that are embedded.
 	Certificates    []*x509.Certificate
 	RawCertificates [][]byte
 	// RawCRLs are embedded revocation lists, unparsed.
@@ -85,6 +86,9 @@ func Parse(der []byte) (*SignedData, error) {
 		return nil, err
 	}
 	for _, raw := range t.certs {
+		if len(raw) > MaxCertificate {
+			continue
+		}
 		if c, err := x509.ParseCertificate(raw); err == nil {
 			d.Certificates = append(d.Certificates, c)
 		}
@@ -202,7 +206,7 @@ func (s *ParsedSigner) ContentType() (asn1.ObjectIdentifier, error) {
 		return nil, err
 	}
 	var oid asn1.ObjectIdentifier
-	if !v.ReadASN1ObjectIdentifier(&oid) || !v.Empty() {
+	if !ReadOID(&v, &oid) || !v.Empty() {
 		return nil, fmt.Errorf("%w: content type", ErrAttribute)
 	}
 	return oid, nil

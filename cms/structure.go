@@ -52,7 +52,7 @@ func parseStructure(der []byte) (*structure, error) {
 	s := cryptobyte.String(one)
 	var info, wrapped, sd cryptobyte.String
 	var typ asn1.ObjectIdentifier
-	if !s.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1ObjectIdentifier(&typ) {
+	if !s.ReadASN1(&info, cbasn1.SEQUENCE) || !ReadOID(&info, &typ) {
 		return nil, syntax("ContentInfo")
 	}
 	if !typ.Equal(OIDSignedData) {
@@ -141,7 +141,7 @@ func parseSignedData(sd cryptobyte.String) (*structure, error) {
 }
 
 func (t *structure) parseEncap(encap cryptobyte.String) error {
-	if !encap.ReadASN1ObjectIdentifier(&t.typ) {
+	if !ReadOID(&encap, &t.typ) {
 		return syntax("content type")
 	}
 	if encap.Empty() {

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/greatseal-io/greatseal/cms"
 )
 
 // Accuracy is how far the time may be off; the zero value says nothing about it.
@@ -112,7 +114,7 @@ func ParseInfo(der []byte) (Info, error) {
 	var seq, when cryptobyte.String
 	var version int
 	if !s.ReadASN1(&seq, cbasn1.SEQUENCE) || !s.Empty() || !seq.ReadASN1Integer(&version) || version != 1 ||
-		!seq.ReadASN1ObjectIdentifier(&i.Policy) {
+		!cms.ReadOID(&seq, &i.Policy) {
 		return i, syntax("info")
 	}
 	var err error
@@ -181,7 +183,7 @@ func (i *Info) readTail(seq *cryptobyte.String) error {
 		var e, v cryptobyte.String
 		var oid asn1.ObjectIdentifier
 		var critical bool
-		if !extensions.ReadASN1(&e, cbasn1.SEQUENCE) || !e.ReadASN1ObjectIdentifier(&oid) ||
+		if !extensions.ReadASN1(&e, cbasn1.SEQUENCE) || !cms.ReadOID(&e, &oid) ||
 			!e.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) ||
 			!e.ReadASN1(&v, cbasn1.OCTET_STRING) || !e.Empty() {
 			return syntax("extension")

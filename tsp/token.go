@@ -133,7 +133,7 @@ func authority(c *x509.Certificate) error {
 		var seq cryptobyte.String
 		var oid asn1.ObjectIdentifier
 		if found || !e.Critical || !s.ReadASN1(&seq, cbasn1.SEQUENCE) || !s.Empty() ||
-			!seq.ReadASN1ObjectIdentifier(&oid) || !seq.Empty() || !oid.Equal(oidTimeStamping) {
+			!cms.ReadOID(&seq, &oid) || !seq.Empty() || !oid.Equal(oidTimeStamping) {
 			return fmt.Errorf("%w: usage must be time-stamping, alone and critical", ErrSigner)
 		}
 		found = true

@@ -184,7 +184,7 @@ func ParseRequest(der []byte) (Request, error) {
 		}
 		return bad(FailBadDataFormat, err)
 	}
-	if seq.PeekASN1Tag(cbasn1.OBJECT_IDENTIFIER) && !seq.ReadASN1ObjectIdentifier(&r.Policy) {
+	if seq.PeekASN1Tag(cbasn1.OBJECT_IDENTIFIER) && !cms.ReadOID(&seq, &r.Policy) {
 		return bad(FailBadDataFormat, syntax("policy"))
 	}
 	if seq.PeekASN1Tag(cbasn1.INTEGER) {

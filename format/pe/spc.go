@@ -123,9 +123,9 @@ func parseIndirect(der []byte) (*indirectData, error) {
 	var d indirectData
 	if !s.ReadASN1(&all, cbasn1.SEQUENCE) || !s.Empty() ||
 		!all.ReadASN1(&data, cbasn1.SEQUENCE) || !all.ReadASN1(&info, cbasn1.SEQUENCE) || !all.Empty() ||
-		!data.ReadASN1ObjectIdentifier(&typ) ||
+		!cms.ReadOID(&data, &typ) ||
 		!info.ReadASN1(&alg, cbasn1.SEQUENCE) || !info.ReadASN1Bytes(&d.digest, cbasn1.OCTET_STRING) || !info.Empty() ||
-		!alg.ReadASN1ObjectIdentifier(&oid) || !(alg.Empty() || bytes.Equal(alg, derNull)) {
+		!cms.ReadOID(&alg, &oid) || !(alg.Empty() || bytes.Equal(alg, derNull)) {
 		return nil, errIndirect
 	}
 	if !typ.Equal(oidPEImageData) {
@@ -179,7 +179,7 @@ func (d *indirectData) parseLink(link cryptobyte.String) error {
 	}
 	if !object.ReadASN1(&set, cbasn1.SET) || !object.Empty() ||
 		!set.ReadASN1(&attr, cbasn1.SEQUENCE) || !set.Empty() ||
-		!attr.ReadASN1ObjectIdentifier(&oid) || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() ||
+		!cms.ReadOID(&attr, &oid) || !attr.ReadASN1(&values, cbasn1.SET) || !attr.Empty() ||
 		!values.ReadASN1Bytes(&d.pages, cbasn1.OCTET_STRING) || !values.Empty() {
 		return errIndirect
 	}
