@@ -6,5 +6,3 @@ import "golang.org/x/sys/unix"
 func moreRoom(pid int) error {
 	return unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
 }
-
-func beClient() error { return nil }

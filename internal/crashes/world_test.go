@@ -61,10 +61,12 @@ type request struct {
 // newWorld founds a deployment and starts its processes.
 func newWorld(t testing.TB, dsn string, keys ...trial.KeySpec) *world {
 	t.Helper()
-	return newWorldWith(t, dsn, nil, keys...)
+	return newWorldWith(t, dsn, nil, "", keys...)
 }
 
-func newWorldWith(t testing.TB, dsn string, env []string, keys ...trial.KeySpec) *world {
+// newWorldWith is newWorld with something in every process's environment, and the
+// PIN of an HSM.
+func newWorldWith(t testing.TB, dsn string, env []string, pin string, keys ...trial.KeySpec) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	dir, err := os.MkdirTemp("", "gsc") // short, for its sockets
@@ -88,6 +90,7 @@ func newWorldWith(t testing.TB, dsn string, env []string, keys ...trial.KeySpec)
 		}
 	}
 	must(os.WriteFile(filepath.Join(dir, "passphrase"), []byte("correct horse battery staple\n"), 0o600))
+	must(os.WriteFile(filepath.Join(dir, "pin"), []byte(pin), 0o600))
 	must(host.Init(ctx, keeperIn(dir), hostOptions()))
 	h, err := host.Open(ctx, keeperIn(dir), statement.ID{}, hostOptions())
 	must(err)
