@@ -205,7 +205,7 @@ func writeInPlace(path string, p *format.Patch, o *Options) (err error) {
 		return fmt.Errorf("file: %w", err)
 	}
 	defer func() {
-		if e := f.Close(); err == nil && e != nil {
+		if e := closeLocked(f); err == nil && e != nil {
 			err = fmt.Errorf("file: %w", e)
 		}
 	}()
@@ -286,7 +286,7 @@ func Recover(path string) error {
 	if err != nil {
 		return fmt.Errorf("file: recovering an interrupted signing: %w", err)
 	}
-	defer f.Close()
+	defer closeLocked(f)
 	if err := lock(f); err != nil {
 		return err
 	}

@@ -38,18 +38,24 @@ func lock(f *os.File) error {
 	return nil
 }
 
+// closeLocked gives the lock back and closes f. Closing alone does not: a process
+// that is being started has a copy of f, lock and all, until it runs its program.
+func closeLocked(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}
+
 // commit renames t over out and closes it, in this order: a name without a lock
 // would be taken for a dead writer's.
 func commit(t *os.File, out string) error {
 	if err := os.Rename(t.Name(), out); err != nil {
 		return err
 	}
-	return t.Close()
+	return closeLocked(t)
 }
 
 // remove removes the locked file f and closes it, in this order.
 func remove(f *os.File, name string) error {
-	return errors.Join(os.Remove(name), f.Close())
+	return errors.Join(os.Remove(name), closeLocked(f))
 }
 
 func syncFolder(dir string) error {

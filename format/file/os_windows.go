@@ -36,6 +36,9 @@ func lock(f *os.File) error {
 	return nil
 }
 
+// closeLocked closes f, which gives the lock back: nobody inherits handles here.
+func closeLocked(f *os.File) error { return f.Close() }
+
 // commit closes t and renames it over out: an open file has no other name here.
 func commit(t *os.File, out string) error {
 	if err := t.Close(); err != nil {

@@ -44,7 +44,7 @@ func createTemp(out string, perm fs.FileMode) (*os.File, error) {
 			if err != nil && !errors.Is(err, ErrBusy) {
 				return nil, errors.Join(err, remove(f, name))
 			}
-			f.Close()
+			closeLocked(f)
 			continue
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -65,7 +65,7 @@ func removeStale(name string) error {
 	if err != nil {
 		return fmt.Errorf("file: %s is in the way: %w", name, err)
 	}
-	defer f.Close()
+	defer closeLocked(f)
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is in the way", ErrNotRegular, name)
 	}
