@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,14 +18,20 @@ const (
 )
 
 type pendingChange struct {
-	c      *Change
-	result chan error
+	c       *Change
+	result  chan error
+	unknown error // of a commit that the change may have been applied by
+}
+
+// guarded reports whether c, applied twice, is applied once.
+func guarded(c *Change) bool {
+	return c.New != nil || c.Request != statement.ID{} || c.Receipt != nil
 }
 
 // Apply queues c for the next transaction and waits for it. When ctx ends first
 // the change may still be applied.
 func (s *SQL) Apply(ctx context.Context, c *Change) error {
-	p := &pendingChange{c, make(chan error, 1)}
+	p := &pendingChange{c: c, result: make(chan error, 1)}
 	select {
 	case s.queue <- p:
 	case <-s.stopped:
@@ -81,19 +89,29 @@ func (s *SQL) commitGroup(group []*pendingChange) {
 	ctx := context.Background()
 	outcome := make([]error, len(group))
 	err := s.inTx(ctx, func(t tx) error { return applyGroup(ctx, t, group, outcome) })
-	if err != nil && len(group) > 1 {
+	if err != nil && (len(group) > 1 || group[0].unknown == nil) {
 		// One of them is at fault, or the connection: each finds out for itself.
-		for _, p := range group {
-			s.commitGroup([]*pendingChange{p})
+		lost := errors.As(err, new(*commitError))
+		if lost || len(group) > 1 {
+			for _, p := range group {
+				if lost {
+					p.unknown = err
+				}
+				if lost && !guarded(p.c) {
+					p.result <- s.wrap(err) // again would be twice
+					continue
+				}
+				s.commitGroup([]*pendingChange{p})
+			}
+			return
 		}
-		return
 	}
 	for i, p := range group {
 		switch {
 		case err != nil:
 			p.result <- s.wrap(err)
 		case outcome[i] != nil:
-			p.result <- s.explain(ctx, p.c, outcome[i])
+			p.result <- s.explain(ctx, p, outcome[i])
 		default:
 			p.result <- nil
 		}
@@ -101,11 +119,15 @@ func (s *SQL) commitGroup(group []*pendingChange) {
 }
 
 // explain turns a conflict into the error that the caller can act on.
-func (s *SQL) explain(ctx context.Context, c *Change, err error) error {
+func (s *SQL) explain(ctx context.Context, p *pendingChange, err error) error {
+	c := p.c
 	if c.New == nil {
 		return err
 	}
-	if _, e := s.Request(ctx, c.New.ID); e == nil {
+	if r, e := s.Request(ctx, c.New.ID); e == nil {
+		if p.unknown != nil && bytes.Equal(r.Envelope, c.New.Envelope) {
+			return nil // the commit whose answer was lost
+		}
 		return fmt.Errorf("%w: request %s", ErrExists, c.New.ID)
 	}
 	if open, e := s.OpenRequest(ctx, c.New.Digest); e == nil {
@@ -119,16 +141,19 @@ func (s *SQL) explain(ctx context.Context, c *Change, err error) error {
 // whose guard failed is left out.
 func applyGroup(ctx context.Context, t tx, group []*pendingChange, outcome []error) error {
 	var guards []stmt
-	var guarded []int
+	var at []int
 	for i, p := range group {
 		outcome[i] = nil
 		switch c := p.c; {
 		case c.New != nil:
 			guards = append(guards, insertRequest(c))
-			guarded = append(guarded, i)
+			at = append(at, i)
 		case c.Request != statement.ID{}:
 			guards = append(guards, updateRequest(c))
-			guarded = append(guarded, i)
+			at = append(at, i)
+		case c.Receipt != nil:
+			guards = append(guards, insertReceipt(c.Receipt))
+			at = append(at, i)
 		}
 	}
 	if len(guards) > 0 {
@@ -136,7 +161,7 @@ func applyGroup(ctx context.Context, t tx, group []*pendingChange, outcome []err
 		if err != nil {
 			return err
 		}
-		for j, i := range guarded {
+		for j, i := range at {
 			if n[j] == 0 {
 				outcome[i] = ErrConflict
 			}
@@ -173,6 +198,16 @@ func updateRequest(c *Change) stmt {
 	return stmt{`UPDATE requests SET revision = revision + 1, state = CASE WHEN $3 = '' THEN state ELSE $3 END,
 		code = $4, detail = $5, updated = $6, receipt = CASE WHEN $7 = 0 THEN receipt ELSE $7 END WHERE id = $1 AND revision = $2`,
 		[]any{c.Request[:], c.Revision, string(c.State), c.Code, text(c.Detail), ms(c.At), number}}
+}
+
+const receiptInto = `INSERT INTO receipts (number, request, outcome, time, envelope)`
+
+func receiptArgs(rc *Receipt) []any {
+	return []any{int64(rc.Number), rc.Request[:], string(rc.Outcome), ms(rc.Time), rc.Envelope}
+}
+
+func insertReceipt(rc *Receipt) stmt {
+	return stmt{receiptInto + ` VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`, receiptArgs(rc)}
 }
 
 // inserts are rows to insert, table by table.
@@ -274,9 +309,8 @@ func (r *inserts) belongings(c *Change) error {
 		r.add(`INSERT INTO endorsements (request, seq, id, envelope, endorser, verdict, arrived)`, ignore, small,
 			id[:], c.Revision+1, e.ID[:], e.Envelope, e.Endorser, string(e.Verdict), ms(e.Arrived))
 	}
-	if rc := c.Receipt; rc != nil {
-		r.add(`INSERT INTO receipts (number, request, outcome, time, envelope)`, ignore, small,
-			int64(rc.Number), rc.Request[:], string(rc.Outcome), ms(rc.Time), rc.Envelope)
+	if rc := c.Receipt; rc != nil && id != (statement.ID{}) { // else it is its own guard
+		r.add(receiptInto, ignore, small, receiptArgs(rc)...)
 	}
 	if c.Result != nil {
 		most := small

@@ -111,6 +111,9 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 	var args []any
 	and := func(cond string, vals ...any) {
 		for _, v := range vals {
+			if s, ok := v.(string); ok {
+				v = text(s)
+			}
 			args = append(args, v)
 			cond = strings.Replace(cond, "?", fmt.Sprintf("$%d", len(args)), 1)
 		}
@@ -175,7 +178,7 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 
 // like turns a pattern with '*' into one of LIKE.
 func like(p string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, "\x00", "").Replace(p)
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`).Replace(text(p))
 }
 
 // idRange is the span of IDs that begin with a hexadecimal prefix.

@@ -275,9 +275,23 @@ func (s *SQL) inTx(ctx context.Context, f func(tx) error) error {
 			t.Rollback(context.WithoutCancel(ctx))
 			return err
 		}
-		return t.Commit(ctx)
+		return committed(t.Commit(ctx))
 	}
 	return s.inSQLTx(ctx, f)
+}
+
+// commitError is that of a commit which did not come back: the transaction was
+// applied, or not.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return e.err.Error() }
+func (e *commitError) Unwrap() error { return e.err }
+
+func committed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &commitError{err}
 }
 
 // inSQLTx runs f in one transaction in which queries are possible too.
@@ -290,7 +304,7 @@ func (s *SQL) inSQLTx(ctx context.Context, f func(tx) error) error {
 		t.Rollback()
 		return err
 	}
-	return t.Commit()
+	return committed(t.Commit())
 }
 
 // wrap gives an error its sentinel.

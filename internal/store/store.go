@@ -152,8 +152,9 @@ type Job struct {
 // Change is one step of one request, with everything that belongs to it.
 type Change struct {
 	// A new request: New, its items and files. Or a step of an existing one:
-	// Request and the Revision that the step was decided on. Or neither: entries,
-	// receipts and jobs that stand for themselves.
+	// Request and the Revision that the step was decided on. Or neither: entries
+	// and jobs that stand for themselves, or a receipt with its entry: one whose
+	// number is there already is [ErrConflict].
 	New   *Request
 	Items [][]byte
 	Files []File

@@ -65,6 +65,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Jobs", jobs},
 		{"LeaseToOneWorker", leaseOnce},
 		{"DueAndStuck", dueAndStuck},
+		{"ReceiptOfUnknownRequestOnce", receiptOnce},
+		{"FilterIsAnyText", filterText},
 		{"Uploads", uploads},
 		{"Tokens", tokens},
 		{"Timestamps", timestamps},
@@ -321,6 +323,48 @@ func pages(t *testing.T, s store.Store) {
 	}
 	if len(seen) != n {
 		t.Fatalf("%d of %d requests stand on the pages", len(seen), n)
+	}
+}
+
+// The receipt of a request that this database does not know is kept, and logged,
+// once, whoever else brings it.
+func receiptOnce(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	id := statement.ID{7}
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			errs[i] = s.Apply(ctx, &store.Change{At: epoch, Entries: []store.LogEntry{entry("receipt", id, "receipt")},
+				Receipt: &store.Receipt{Number: 3, Request: id, Outcome: statement.Executed, Time: epoch, Envelope: []byte("receipt")}})
+		})
+	}
+	wg.Wait()
+	kept := 0
+	for _, err := range errs {
+		if err == nil {
+			kept++
+		} else if !errors.Is(err, store.ErrConflict) {
+			t.Error(err)
+		}
+	}
+	if n, err := s.Sequence(ctx, 100); kept != 1 || n != 1 || err != nil {
+		t.Errorf("kept %d times, logged %d times, %v", kept, n, err)
+	}
+}
+
+// A filter that no request can match finds nothing, and is no error.
+func filterText(t *testing.T, s store.Store) {
+	must(t, s.Apply(t.Context(), NewRequest("app", 1)))
+	for _, x := range []string{"a\x00b", "\xff", "\x00"} {
+		for what, f := range map[string]store.Filter{
+			"policy": {Policy: x}, "key": {Key: x}, "requester": {Requester: x}, "endorser": {Endorser: x},
+			"command": {Command: statement.CommandName(x)}, "name": {Name: x + "z"}, "state": {States: []store.State{store.State(x)}},
+		} {
+			if got, err := s.Requests(t.Context(), f); err != nil || len(got) != 0 {
+				t.Errorf("%s %q: %d requests, %v", what, x, len(got), err)
+			}
+		}
 	}
 }
 
