@@ -323,6 +323,9 @@ func TestPINNowhere(t *testing.T) {
 	generate(t, p, uri("a"), sigalg.P256)
 	for _, name := range []string{"environ", "cmdline"} {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", log.last(), name))
+		if name == "environ" && errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+			continue // its memory is nobody's to read
+		}
 		if err != nil || len(data) == 0 {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -13,7 +13,7 @@ import (
 // standard input and output, and returns the exit code.
 //
 // The library gets standard error as its standard output (invariant 5), and the
-// process leaves no core file: its memory holds PINs.
+// process leaves no core: its memory holds PINs.
 func Main(modulePath string) int {
 	out, err := answers()
 	if err != nil {
@@ -27,10 +27,13 @@ func Main(modulePath string) int {
 	return 0
 }
 
-// answers moves standard output out of the library's reach.
+// answers forbids cores and moves standard output out of the library's reach.
 func answers() (*os.File, error) {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return nil, fmt.Errorf("module: forbid core files: %w", err)
+	}
+	if err := hideMemory(); err != nil {
+		return nil, err
 	}
 	fd, err := unix.FcntlInt(uintptr(unix.Stdout), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
