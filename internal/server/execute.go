@@ -27,13 +27,21 @@ const leftBehind = 5 * time.Second
 // is as late as one who does so after a look.
 const fresh = time.Second
 
+// bulk is the number of items above which requests are executed few at a time:
+// each has its items and signatures in memory.
+const bulk = 1024
+
 // start executes in the background, without waiting for the job loop. r is the
 // request as its last change left it, or nil.
 func (s *Server) start(id statement.ID, r *store.Request) {
 	if s.closing.Load() {
 		return
 	}
+	if _, busy := s.started.LoadOrStore(id, true); busy && r == nil {
+		return // the one that waits does it
+	}
 	s.work.Go(func() {
+		defer s.started.Delete(id)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
 		if err := s.executeOnce(ctx, id, r); err != nil {
@@ -42,19 +50,71 @@ func (s *Server) start(id statement.ID, r *store.Request) {
 	})
 }
 
-// resume takes up requests that were endorsed and not executed.
+// resumed is how many requests one round of resume takes up.
+const resumed = 1000
+
+// resume takes up requests that were endorsed and not executed. Those that wait
+// for a time or an officer stay among them, so each round goes on where the last
+// one ended. A receipt that is missing does not hold them up.
 func (s *Server) resume(ctx context.Context) error {
-	if err := s.reconcile(ctx, false); err != nil {
-		return err
+	lacks := s.reconcile(ctx, false)
+	if v := s.Charter().Version; v != s.judged {
+		if err := s.judgeAgain(ctx); err != nil {
+			return errors.Join(lacks, err)
+		}
+		s.judged = v
 	}
-	ids, err := s.cfg.Store.Stuck(ctx, s.now().Add(-leftBehind), 1000)
+	ids, err := s.cfg.Store.Stuck(ctx, s.now().Add(-leftBehind), s.stuck, resumed)
 	if err != nil {
-		return err
+		return errors.Join(lacks, err)
+	}
+	if s.stuck += len(ids); len(ids) < resumed {
+		s.stuck = 0
 	}
 	for _, id := range ids {
 		s.start(id, nil)
 	}
-	return nil
+	return lacks
+}
+
+// judgeAgain takes up pending requests whose quorum is there under the charter in
+// force: perhaps nobody is left to endorse them.
+func (s *Server) judgeAgain(ctx context.Context) error {
+	f := store.Filter{States: []store.State{store.Pending}, Limit: 1000}
+	for {
+		list, err := s.cfg.Store.Requests(ctx, f)
+		if err != nil {
+			return err
+		}
+		for _, r := range list {
+			f.Before, f.BeforeID = r.Created, r.ID
+			if r, err = s.cfg.Store.Request(ctx, r.ID); err != nil {
+				return err
+			}
+			now := s.now()
+			d, _ := s.Chain().Judge(evidenceOf(r), now, quorum.Options{Cache: s.cache})
+			if r.State != store.Pending || !complete(d) {
+				continue
+			}
+			c := &store.Change{Request: r.ID, Revision: r.Revision, State: store.Endorsed, Code: string(d.Code), Detail: d.Reason, At: now}
+			if err := s.cfg.Store.Apply(ctx, c); errors.Is(err, store.ErrConflict) {
+				continue // whoever changed it has judged it
+			} else if err != nil {
+				return err
+			}
+			s.changed(c)
+			s.start(r.ID, r.After(c))
+		}
+		if len(list) < f.Limit {
+			return nil
+		}
+	}
+}
+
+// complete reports whether everybody has agreed whose agreement is wanted: a time
+// may be waited for.
+func complete(d *quorum.Decision) bool {
+	return d.State == quorum.Granted || d.Code == quorum.NotYet || d.Code == quorum.OutsideWindow
 }
 
 // Execute carries an endorsed request to the keeper and keeps the outcome. Doing
@@ -65,11 +125,25 @@ func (s *Server) Execute(ctx context.Context, id statement.ID) error {
 
 func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Request) error {
 	_, err, _ := s.flight.Do(id.String(), func() (any, error) {
-		select {
-		case s.workers <- struct{}{}:
-			defer func() { <-s.workers }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if r == nil {
+			var err error
+			if r, err = s.cfg.Store.Request(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		// Only signing waits its turn: a key whose device hangs must not keep an
+		// officer from suspending it.
+		if r.Command == statement.Sign {
+			slots := s.workers
+			if r.Count > bulk {
+				slots = s.bulk
+			}
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 		return nil, s.execute(ctx, id, r)
 	})
@@ -115,6 +189,14 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
 	for range maxSteps {
+		// The request before the receipt: if another replica keeps the receipt
+		// between the two looks, the change made here is of an old revision.
+		fresh := r == nil || r.ID != rc.Request
+		if fresh {
+			if r, err = s.cfg.Store.Request(ctx, rc.Request); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
 		known, err := s.cfg.Store.Receipt(ctx, rc.Number)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
@@ -123,7 +205,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 			// The keeper stops when the other one is its own too.
 			return errors.Join(fmt.Errorf("server: the keeper's receipt %d is not the one that is kept here", rc.Number), s.cfg.Keeper.Observe(ctx, known.Envelope))
 		}
-		if r == nil || r.ID != rc.Request || known != nil {
+		if known != nil && !fresh {
 			if r, err = s.cfg.Store.Request(ctx, rc.Request); err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
@@ -189,6 +271,9 @@ func (s *Server) follow(ctx context.Context, c *store.Change, r *store.Request, 
 			c.State = store.Endorsed
 		case rc.Code == string(quorum.QuorumPending):
 			c.State = store.Pending // an endorser has gone since
+			if d, _ := s.Chain().Judge(evidenceOf(r), now, quorum.Options{Cache: s.cache}); complete(d) {
+				c.State = store.Endorsed // and has come back, or another charter did
+			}
 		case rc.Code == string(quorum.Vetoed):
 			c.State = store.Disapproved
 			s.tell(c, notify.Disapproved, r, rc.Detail)
@@ -263,19 +348,24 @@ func (s *Server) reconcile(ctx context.Context, starting bool) error {
 	if len(missing) == 0 {
 		s.complete.Store(upTo)
 	}
+	var errs []error // each stands for itself; a keeper that is away fails few
 	for _, n := range missing {
+		if len(errs) >= 10 {
+			break
+		}
 		outs, err := s.cfg.Keeper.Receipts(ctx, n, 1)
 		if err != nil {
-			return fmt.Errorf("server: keeper: receipt %d: %w", n, err)
+			errs = append(errs, fmt.Errorf("server: keeper: receipt %d: %w", n, err))
 		}
 		for _, out := range outs {
 			if err := s.keep(ctx, out, nil); err != nil {
-				return fmt.Errorf("server: receipt %d: %w", n, err)
+				errs = append(errs, fmt.Errorf("server: receipt %d: %w", n, err))
+				continue
 			}
 			s.log.Warn("a receipt that was missing here was fetched from the keeper", "number", n)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Outcome returns the kept outcome of an executed request.

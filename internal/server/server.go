@@ -84,6 +84,10 @@ type Server struct {
 
 	flight  singleflight.Group
 	workers chan struct{}
+	bulk    chan struct{} // of requests of many items
+	started sync.Map      // of statement.ID: executions in the background
+	judged  uint64        // version of the charter that pending requests were judged under; of resume alone
+	stuck   int           // where resume goes on; its own
 	work    sync.WaitGroup
 	closing atomic.Bool
 
@@ -119,7 +123,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Workers <= 0 {
 		cfg.Workers = 32
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, cache: quorum.NewCache(1 << 14), workers: make(chan struct{}, cfg.Workers),
+	s := &Server{cfg: cfg, log: cfg.Logger, cache: quorum.NewCache(1 << 14), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
 		sequence: make(chan struct{}, 1), jobs: make(chan struct{}, 1)}
 	s.watch.init()
 	if err := s.Reload(ctx); err != nil {

@@ -304,9 +304,11 @@ func (s *SQL) MissingReceipts(ctx context.Context, after, last uint64, limit int
 	return out, nil
 }
 
-// Stuck returns requests that have been endorsed since before t.
-func (s *SQL) Stuck(ctx context.Context, t time.Time, limit int) ([]statement.ID, error) {
-	return s.ids(ctx, `SELECT id FROM requests WHERE state = 'endorsed' AND updated < $1 ORDER BY updated LIMIT $2`, ms(t), int64(limit))
+// Stuck returns requests that have been endorsed since before t. The open states
+// are named so that the index of open requests serves.
+func (s *SQL) Stuck(ctx context.Context, t time.Time, skip, limit int) ([]statement.ID, error) {
+	return s.ids(ctx, `SELECT id FROM requests WHERE state IN ('pending', 'endorsed') AND state = 'endorsed' AND updated < $1
+		ORDER BY updated, id LIMIT $2 OFFSET $3`, ms(t), int64(limit), int64(skip))
 }
 
 // Due returns open requests that have expired at t.

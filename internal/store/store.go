@@ -255,9 +255,9 @@ type Store interface {
 	// MissingReceipts returns, in order, the first numbers above after and up to
 	// last that are not here.
 	MissingReceipts(ctx context.Context, after, last uint64, limit int) ([]uint64, error)
-	// Stuck returns requests that have been endorsed since before t: their
-	// execution was interrupted.
-	Stuck(ctx context.Context, t time.Time, limit int) ([]statement.ID, error)
+	// Stuck returns requests that have been endorsed since before t, the oldest
+	// first, without the first skip: their execution was interrupted, or waits.
+	Stuck(ctx context.Context, t time.Time, skip, limit int) ([]statement.ID, error)
 	// Due returns open requests that have expired at t.
 	Due(ctx context.Context, t time.Time, limit int) ([]statement.ID, error)
 

@@ -528,8 +528,12 @@ func dueAndStuck(t *testing.T, s store.Store) {
 	if ids, err := s.Due(ctx, epoch.Add(time.Hour), 10); err != nil || len(ids) != 2 {
 		t.Fatalf("due: %v, %v", ids, err)
 	}
-	if ids, err := s.Stuck(ctx, epoch.Add(time.Second), 10); err != nil || len(ids) != 1 || ids[0] != b.New.ID {
+	if ids, err := s.Stuck(ctx, epoch.Add(time.Second), 0, 10); err != nil || len(ids) != 1 || ids[0] != b.New.ID {
 		t.Fatalf("stuck: %v, %v", ids, err)
+	}
+	must(t, s.Apply(ctx, &store.Change{Request: a.New.ID, Revision: 1, State: store.Endorsed, At: epoch.Add(time.Millisecond)}))
+	if ids, err := s.Stuck(ctx, epoch.Add(time.Second), 1, 10); err != nil || len(ids) != 1 || ids[0] != a.New.ID {
+		t.Fatalf("stuck but the first: %v, %v", ids, err)
 	}
 }
 

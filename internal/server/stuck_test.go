@@ -1,0 +1,201 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/server/servertest"
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/internal/store/storetest"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// slow is a keeper whose device hangs: orders to sign wait until their callers
+// give up.
+type slow struct {
+	keeper.Keeper
+	waits chan struct{}
+	once  sync.Once
+}
+
+func (k *slow) Execute(ctx context.Context, o *keeper.Order) (*keeper.Outcome, error) {
+	if len(o.Items) == 0 {
+		return k.Keeper.Execute(ctx, o)
+	}
+	k.once.Do(func() { close(k.waits) })
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Executions that hang, as many as there may be at a time, do not keep an officer
+// from suspending their key.
+func TestSuspendWhileExecutionsHang(t *testing.T) {
+	w := servertest.New(t)
+	k := &slow{Keeper: w.Keeper, waits: make(chan struct{})}
+	s, _ := w.Server(w.Store(""), func(c *server.Config) { c.Keeper, c.Workers = k, 1 })
+	items := w.Files("app", 1)
+	env := w.Sign("alice", "nightly", items)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { s.Submit(ctx, env, items) })
+	<-k.waits
+	suspend := w.Request("bob", statement.Command{Name: statement.KeySuspend, Key: &statement.KeyArgs{Key: "release"}})
+	r, _, err := s.Submit(t.Context(), suspend, nil)
+	must(t, err)
+	_, err = s.Endorse(t.Context(), w.Endorse("carol", suspend))
+	must(t, err)
+	w.Until(s, r.ID, store.Executed)
+}
+
+// replace brings a changed charter into force.
+func replace(t *testing.T, w *servertest.World, s *server.Server, change func(c *charter.Charter)) {
+	t.Helper()
+	head, ref := s.Chain().Head()
+	c := clonePolicies(head)
+	c.Version, c.Previous, c.Created = ref.Version+1, ref.ID, statement.Seconds(w.Now())
+	change(c)
+	payload, err := encodeCharter(c)
+	must(t, err)
+	env := w.Request("bob", statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}})
+	r, _, err := s.Submit(t.Context(), env, nil)
+	must(t, err)
+	for _, n := range []string{"carol", "dave"} {
+		_, err := s.Endorse(t.Context(), w.Endorse(n, env))
+		must(t, err)
+	}
+	w.Until(s, r.ID, store.Executed)
+}
+
+// A request whose quorum is there because the charter has changed is executed:
+// nobody is left who could endorse it.
+func TestCharterChangeCompletesAQuorum(t *testing.T) {
+	w := servertest.New(t)
+	s, _ := w.Server(w.Store(""))
+	items := w.Files("app", 1)
+	env := w.Sign("alice", "release", items)
+	r, _, err := s.Submit(t.Context(), env, items)
+	must(t, err)
+	r, err = s.Endorse(t.Context(), w.Endorse("bob", env))
+	must(t, err)
+	if r.State != store.Pending {
+		t.Fatalf("with one of two endorsements: %s", r.State)
+	}
+	replace(t, w, s, func(c *charter.Charter) {
+		p := c.Policies["release"]
+		p.Rule.Quorum = &charter.Node{Group: "officers", Need: 1}
+		c.Policies["release"] = p
+	})
+	w.Until(s, r.ID, store.Executed)
+}
+
+// A log that a new charter gives another name gets checkpoints as before.
+func TestLogRenamed(t *testing.T) {
+	w := servertest.New(t)
+	st := w.Store("")
+	s, _ := w.Server(st)
+	settled := func() int64 {
+		t.Helper()
+		for range 400 {
+			h, err := st.Head(t.Context())
+			must(t, err)
+			if _, err := s.LogHead(t.Context()); err == nil && h.Tree.Size > 0 && h.Signed == h.Tree.Size {
+				return h.Signed
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatal("the log gets no checkpoint any more")
+		return 0
+	}
+	before := settled()
+	replace(t, w, s, func(c *charter.Charter) { c.Keeper.Log = "log.example.com/renamed" })
+	items := w.Files("app", 1)
+	_, _, err := s.Submit(t.Context(), w.Sign("alice", "nightly", items), items)
+	must(t, err)
+	for n := before; n < before+5; { // request, endorsements, receipt and charter, and what follows
+		n = settled()
+	}
+}
+
+// faulty is a keeper that cannot give one of its old receipts.
+type faulty struct {
+	keeper.Keeper
+	bad   uint64
+	asked chan struct{}
+	once  sync.Once
+}
+
+func (k *faulty) Receipts(ctx context.Context, from uint64, limit int) ([]*keeper.Outcome, error) {
+	if from == k.bad {
+		k.once.Do(func() { close(k.asked) })
+		return nil, fmt.Errorf("%w: receipt %d", keeper.ErrUnavailable, from)
+	}
+	return k.Keeper.Receipts(ctx, from, limit)
+}
+
+// A receipt that cannot be fetched does not hold up requests that were left
+// behind, nor the receipts after it.
+func TestReceiptThatIsAway(t *testing.T) {
+	w := servertest.New(t)
+	st := w.Store("")
+	ks, err := w.Keeper.Status(t.Context())
+	must(t, err)
+	f := &faulty{Keeper: w.Keeper, bad: ks.Receipts + 1, asked: make(chan struct{})}
+	k := &away{Keeper: f}
+	s, _ := w.Server(st, func(c *server.Config) { c.Keeper = k })
+	for i := range 2 { // executed past this database
+		items := w.Files(fmt.Sprint("elsewhere", i), 1)
+		_, err := w.Keeper.Execute(t.Context(), &keeper.Order{Evidence: quorum.Evidence{Request: w.Sign("alice", "nightly", items)}, Items: items})
+		must(t, err)
+	}
+	<-f.asked
+	k.set(true, true) // executed, and the answer is lost
+	items := w.Files("app", 1)
+	r, _, err := s.Submit(t.Context(), w.Sign("alice", "nightly", items), items)
+	must(t, err)
+	k.set(false, false)
+	w.Pass(10 * time.Second)
+	w.Until(s, r.ID, store.Executed)
+	if _, err := st.Receipt(t.Context(), f.bad+1); err != nil {
+		t.Errorf("the receipt after the one that is away: %v", err)
+	}
+}
+
+// Requests that wait, many of them and for long, do not keep one that was left
+// behind from being taken up.
+func TestManyThatWait(t *testing.T) {
+	w := servertest.New(t)
+	st := w.Store("")
+	var wg sync.WaitGroup
+	for i := range 1001 {
+		c := storetest.NewRequest(fmt.Sprint("waits", i), 1)
+		c.New.State, c.New.Code, c.At = store.Endorsed, "not-yet", w.Now().Add(-time.Hour)
+		c.New.Created, c.New.Expires = c.At, w.Now().Add(1000*time.Hour)
+		wg.Go(func() {
+			if err := st.Apply(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	k := &away{Keeper: w.Keeper}
+	s, _ := w.Server(st, func(c *server.Config) { c.Keeper = k })
+	items := w.Files("app", 1)
+	k.set(true, false)
+	r, _, err := s.Submit(t.Context(), w.Sign("alice", "nightly", items), items)
+	must(t, err)
+	if r.State != store.Endorsed {
+		t.Fatalf("without a keeper: %s", r.State)
+	}
+	k.set(false, false)
+	w.Pass(10 * time.Second)
+	w.Until(s, r.ID, store.Executed)
+}
