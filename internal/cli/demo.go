@@ -120,18 +120,28 @@ func (d *demo) run(ctx context.Context) error {
 		return d.app.print(d.result, nil)
 	}
 	d.say(`
-Done in %.1f s. What is left in %s:
-  %s            the signed program
-  %s   who approved it, to verify anywhere
-  trial-ca.crt          the authority that the verifier trusts
-  people/               the SSH keys of alice, bob, carol, dave and the machines
+Done in %[1].1f s. What is left in %[2]s:
+  %[3]-24s  the signed program
+  %[9]-24s  who approved it, to verify anywhere
+  trial-ca.crt              the authority that the verifier trusts
+  people/                   the SSH keys of alice, bob, carol, dave and the machines
 
 Try next:
-  greatseal verify %s --evidence %s --root %s --ca %s
-  greatseal dev         the same, left running, to request and endorse by yourself`,
-		d.result.Seconds, d.dir, filepath.Base(d.program), filepath.Base(d.result.Evidence),
-		d.program, d.result.Evidence, filepath.Join(d.dir, "charter-v1.json"), d.people.RootFile())
+  %[4]s verify %[5]s \
+    --evidence %[6]s --root %[7]s \
+    --ca %[8]s --tsa-ca %[8]s
+  %[4]s dev      the same, left running, to request and endorse by yourself`,
+		d.result.Seconds, d.dir, filepath.Base(d.program), program(), d.program, d.result.Evidence,
+		filepath.Join(d.dir, "charter-v1.json"), d.people.RootFile(), filepath.Base(d.result.Evidence))
 	return nil
+}
+
+// program is how this program was called, for commands to copy.
+func program() string {
+	if strings.Contains(os.Args[0], "/") {
+		return os.Args[0]
+	}
+	return "greatseal"
 }
 
 func (d *demo) close() {
