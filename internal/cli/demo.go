@@ -120,9 +120,9 @@ func (d *demo) run(ctx context.Context) error {
 		return d.app.print(d.result, nil)
 	}
 	d.say(`
-Done in %[1].1f s. What is left in %[2]s:
-  %[3]-24s  the signed program
-  %[9]-24s  who approved it, to verify anywhere
+Done in %.1[1]f s. What is left in %[2]s:
+  %-24[3]s  the signed program
+  %-24[9]s  who approved it, to verify anywhere
   trial-ca.crt              the authority that the verifier trusts
   people/                   the SSH keys of alice, bob, carol, dave and the machines
 
