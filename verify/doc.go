@@ -24,7 +24,8 @@
 //     from the root, the quorum under the charter of the receipt and at its time,
 //     the item among the items that were endorsed, what the format signs.
 //  5. File fails closed: the format's own verifier passes the file, and one of the
-//     signatures in it is that of the document, over the content of the plan.
+//     signatures in it is that of the document, by its key, over the content of
+//     the plan.
 //  6. Log needs memory for the requests, some 250 bytes each, and a bounded number
 //     of bodies; never for the log. It stops at [MaxProblems].
 //  7. The package has no clock and no network, and reads no files but the

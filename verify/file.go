@@ -48,8 +48,8 @@ func (v *Verified) Signature() int { return v.signature }
 func (v *Verified) KeyFromEvidence() bool { return v.evidence }
 
 // File binds a file to a document. The document is judged, the file verified by
-// its format under t, and one of the file's signatures must be the document's,
-// over the content of its plan. detached is the signature that stands beside the
+// its format under t, and one of the file's signatures must be the document's, by
+// its key, over the content of its plan. detached is the signature that stands beside the
 // file, nil for formats that have none; it takes the place of t.Detached.
 //
 // Errors about the document wrap ErrEvidence, those about the file ErrFile.
@@ -78,6 +78,11 @@ func File(ctx context.Context, a format.Artifact, detached []byte, e *Evidence, 
 		}
 		if s.Digest != ap.plan.Digest || !bytes.Equal(s.Content, ap.plan.Content) {
 			return nil, fmt.Errorf("%w: signature %d is the document's and covers other content: %s %x", ErrFile, i, s.Digest, s.Content)
+		}
+		// A signature value does not name its key: others verify it too, over other
+		// attributes of the same content.
+		if k, ok := s.Key.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(ap.identity.Public) {
+			return nil, fmt.Errorf("%w: signature %d has the value of the document's, under another key", ErrFile, i)
 		}
 		return &Verified{approval: ap, report: r, signature: i, evidence: o.KeyFromEvidence}, nil
 	}
