@@ -241,17 +241,7 @@ func (w *world) load(label string, n int, replicas ...string) error {
 func (w *world) one(content string, o office) error {
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
-	f, _ := all.ByName("cms")
-	plan, err := f.Plan(ctx, format.BytesArtifact("x", []byte(content)), nil)
-	if err != nil {
-		return err
-	}
-	item, err := author.Item(plan, "x", nil)
-	if err != nil {
-		return err
-	}
-	items := [][]byte{item}
-	cmd, err := author.SignCommand(w.people.Charter, "release", "", items)
+	cmd, items, err := w.command(content)
 	if err != nil {
 		return err
 	}
@@ -295,6 +285,60 @@ func (w *world) one(content string, o office) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// lapse has n requests made that nobody endorses in their time: each expires, once.
+func (w *world) lapse(label string, n int) error {
+	var wg sync.WaitGroup
+	errs := make([]error, n)
+	for i := range n {
+		wg.Go(func() {
+			errs[i] = func() error {
+				ctx, cancel := context.WithTimeout(w.ctx, patience)
+				defer cancel()
+				o := office{w, "a"}
+				cmd, items, err := w.command(fmt.Sprintf("too late, %s %d", label, i))
+				if err != nil {
+					return err
+				}
+				env, id, err := w.people.People["alice"].Request(ctx, w.people.Charter, w.people.Ref(), cmd, author.RequestOptions{Expires: 3 * time.Second})
+				if err != nil {
+					return err
+				}
+				if _, _, err := o.Submit(ctx, env, items); err != nil {
+					return err
+				}
+				for {
+					r, err := o.get(ctx, id)
+					if err != nil || r.State == store.Expired {
+						return err
+					}
+					if r.State != store.Pending || ctx.Err() != nil {
+						return fmt.Errorf("a request that nobody endorsed is %s", r.State)
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			}()
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// command is to sign a file with that content.
+func (w *world) command(content string) (statement.Command, [][]byte, error) {
+	f, _ := all.ByName("cms")
+	plan, err := f.Plan(w.ctx, format.BytesArtifact("x", []byte(content)), nil)
+	if err != nil {
+		return statement.Command{}, nil, err
+	}
+	item, err := author.Item(plan, "x", nil)
+	if err != nil {
+		return statement.Command{}, nil, err
+	}
+	items := [][]byte{item}
+	cmd, err := author.SignCommand(w.people.Charter, "release", "", items)
+	return cmd, items, err
 }
 
 // revive starts again what has died, until stop is closed.
