@@ -42,6 +42,27 @@ func TestBook(t *testing.T) {
 	}
 }
 
+// Endorsements of one request are found again, few or many. With 100 000 of them,
+// which a log may hold that nobody has checked, looking through all for each takes
+// half a minute, and ten times as many an hour.
+func TestManyEndorsements(t *testing.T) {
+	l := &logged{}
+	id := func(n int) statement.ID { return statement.ID{byte(n), byte(n >> 8), byte(n >> 16)} }
+	const n = 100_000
+	for i := range n {
+		if _, ok := l.endorsed(id(i)); ok {
+			t.Fatalf("endorsement %d is there before it was entered", i)
+		}
+		l.endorse(vote{&ref{index: int64(i) + 7}, id(i)})
+		if at, ok := l.endorsed(id(i / 2)); !ok || at != int64(i/2)+7 {
+			t.Fatalf("endorsement %d of %d: entry %d, %v", i/2, i, at, ok)
+		}
+	}
+	if len(l.endorsements) != n {
+		t.Errorf("%d endorsements", len(l.endorsements))
+	}
+}
+
 // TestPure is invariant 7.
 func TestPure(t *testing.T) {
 	files, err := filepath.Glob("*.go")

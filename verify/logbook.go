@@ -34,6 +34,37 @@ type logged struct {
 	standing     standing
 	withdrawn    time.Time // server's clock
 	endorsements []vote
+	entries      map[statement.ID]int64 // of endorsements, once there are many
+}
+
+// many is how many endorsements are looked through one by one.
+const many = 32
+
+// endorsed is the entry of an endorsement of l, if it was entered.
+func (l *logged) endorsed(id statement.ID) (index int64, ok bool) {
+	if len(l.endorsements) > many {
+		index, ok = l.entries[id]
+		return index, ok
+	}
+	for _, v := range l.endorsements {
+		if v.id == id {
+			return v.index, true
+		}
+	}
+	return 0, false
+}
+
+func (l *logged) endorse(v vote) {
+	if l.endorsements = append(l.endorsements, v); len(l.endorsements) <= many {
+		return
+	}
+	if l.entries == nil {
+		l.entries = map[statement.ID]int64{}
+		for _, x := range l.endorsements {
+			l.entries[x.id] = x.index
+		}
+	}
+	l.entries[v.id] = v.index
 }
 
 type vote struct {

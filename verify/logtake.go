@@ -177,14 +177,12 @@ func (r *logRun) about(d *decoded) {
 			r.say(d, ProblemClosed, "endorsement of a request that has ended")
 			return
 		}
-		for _, v := range l.endorsements {
-			if v.id == d.id {
-				r.say(d, ProblemEndorsementTwice, "entered before, as entry %d", v.index)
-				return
-			}
+		if index, ok := l.endorsed(d.id); ok {
+			r.say(d, ProblemEndorsementTwice, "entered before, as entry %d", index)
+			return
 		}
 		v := vote{&ref{d.index, d.body}, d.id}
-		l.endorsements = append(l.endorsements, v)
+		l.endorse(v)
 		r.book.hold(v.ref)
 	case audit.KindCancel, audit.KindExpire:
 		if l.standing != isOpen {
