@@ -496,6 +496,21 @@ func TestLogStops(t *testing.T) {
 	}
 }
 
+// Problems count when they are found: a log of nothing but charters that were
+// entered before ends the run, and is not gathered first.
+func TestLogStopsAtCharters(t *testing.T) {
+	d := verifytest.New(t)
+	d.Replace(func(c *charter.Charter) { c.Policies["apps"] = describe(c.Policies["apps"], "second") })
+	r := d.Propose(func(c *charter.Charter) { c.Policies["apps"] = describe(c.Policies["apps"], "third") })
+	for range 1000 {
+		d.Enter(audit.KindCharter, r.ID, r.Envelope)
+	}
+	report := mustLog(t, d, verify.LogOptions{})
+	if !report.Stopped || report.Entries > 512 {
+		t.Errorf("stopped %v after %d of %d entries", report.Stopped, report.Entries, report.Size)
+	}
+}
+
 // TestLogSource lets the place fail where the log is read.
 func TestLogSource(t *testing.T) {
 	d := busy(t)

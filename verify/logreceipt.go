@@ -22,7 +22,6 @@ type chained struct {
 // charters are the entries of charters, held against those that came into force.
 type charters struct {
 	entries map[statement.ID]int64 // by request
-	extra   []decoded              // entered twice
 	links   []link
 }
 
@@ -32,15 +31,16 @@ type link struct {
 	number  uint64
 }
 
-func (c *charters) entered(d *decoded) {
+// entered notes the entry of a charter, and reports whether it is the first.
+func (c *charters) entered(d *decoded) bool {
 	if c.entries == nil {
 		c.entries = map[statement.ID]int64{}
 	}
 	if _, ok := c.entries[d.id]; ok {
-		c.extra = append(c.extra, decoded{index: d.index, request: d.id})
-		return
+		return false
 	}
 	c.entries[d.id] = d.index
+	return true
 }
 
 // arrive takes a receipt as it stands in the log, and executes it in the book once
@@ -333,8 +333,5 @@ func (r *logRun) settleCharters() {
 	delete(c.entries, r.report.Root)
 	for id, index := range c.entries {
 		r.problem(Problem{Index: index, Code: ProblemCharterEntry, Detail: "no charter came into force by this request", Request: id})
-	}
-	for _, d := range c.extra {
-		r.problem(Problem{Index: d.index, Code: ProblemCharterEntry, Detail: "entered before", Request: d.request})
 	}
 }

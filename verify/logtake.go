@@ -147,7 +147,9 @@ func (r *logRun) take(d *decoded) {
 	case audit.KindReceipt:
 		r.arrive(d)
 	case audit.KindCharter:
-		r.charters.entered(d)
+		if !r.charters.entered(d) {
+			r.problem(Problem{Index: d.index, Code: ProblemCharterEntry, Detail: "entered before", Request: d.id})
+		}
 	default:
 		r.about(d)
 	}
