@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
@@ -24,6 +25,10 @@ const (
 
 const (
 	jobLease = 5 * time.Minute
+	// stampTurn and stampsOfTurn bound one turn of timestamping: it ends before
+	// its lease, and requests take turns.
+	stampTurn    = 3 * time.Minute
+	stampsOfTurn = 512
 	// maxAttempts is when a job gives up: with the backoff below, after about a day.
 	maxAttempts = 24
 	maxBackoff  = time.Hour
@@ -65,10 +70,20 @@ func (s *Server) tell(c *store.Change, e notify.Event, r *store.Request, reason 
 	}
 }
 
-// runJobs does what is due.
-func (s *Server) runJobs(ctx context.Context) error {
+// errMore ends a turn of a job that has got on, and goes on in another turn.
+var errMore = errors.New("server: more to do")
+
+// runMessages and runTimestamps do what is due, apart from each other: an
+// authority that is slow holds up no message.
+func (s *Server) runMessages(ctx context.Context) error {
+	return s.runJobs(ctx, jobWebhook, jobReminder)
+}
+
+func (s *Server) runTimestamps(ctx context.Context) error { return s.runJobs(ctx, jobTimestamp) }
+
+func (s *Server) runJobs(ctx context.Context, kinds ...string) error {
 	for {
-		jobs, err := s.cfg.Store.Lease(ctx, []string{jobTimestamp, jobWebhook, jobReminder}, 32, s.now(), jobLease)
+		jobs, err := s.cfg.Store.Lease(ctx, kinds, 32, s.now(), jobLease)
 		if err != nil || len(jobs) == 0 {
 			return err
 		}
@@ -92,6 +107,8 @@ func (s *Server) runJob(ctx context.Context, j store.Job) {
 	}
 	if err == nil {
 		err = s.cfg.Store.Done(ctx, j.ID)
+	} else if errors.Is(err, errMore) {
+		err = s.cfg.Store.Again(ctx, j.ID, s.now())
 	} else if j.Attempts >= maxAttempts {
 		s.log.Error("a job is given up", "kind", j.Kind, "ref", j.Ref, "attempts", j.Attempts, "error", err)
 		err = s.cfg.Store.Done(ctx, j.ID)
@@ -168,23 +185,34 @@ func (s *Server) stamp(ctx context.Context, j store.Job) error {
 	if err != nil {
 		return err
 	}
+	turn, cancel := context.WithTimeout(ctx, stampTurn)
+	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
+	failed := func() bool { mu.Lock(); defer mu.Unlock(); return first != nil }
 	slots := make(chan struct{}, 8)
+	begun, more := 0, false
+	var done atomic.Int64
 	for i, rounds := range out.Signatures {
 		if _, ok := have[i]; ok || len(rounds) == 0 {
 			continue
 		}
-		slots <- struct{}{}
+		slots <- struct{}{} // ends: every turn does
+		if more = begun == stampsOfTurn || turn.Err() != nil; more || failed() {
+			<-slots
+			break
+		}
+		begun++
 		wg.Go(func() {
 			defer func() { <-slots }()
-			token, err := s.cfg.Stamper.Stamp(ctx, policy.Timestamp, rounds[len(rounds)-1])
+			token, err := s.cfg.Stamper.Stamp(turn, policy.Timestamp, rounds[len(rounds)-1])
 			if err == nil {
 				err = s.cfg.Store.SetTimestamp(ctx, id, i, token)
 			}
 			if err == nil {
 				s.Metrics.Timestamps.Add(1)
+				done.Add(1)
 				return
 			}
 			s.Metrics.TimestampFailures.Add(1)
@@ -197,6 +225,9 @@ func (s *Server) stamp(ctx context.Context, j store.Job) error {
 	}
 	wg.Wait()
 	s.watch.news()
+	if done.Load() > 0 && ctx.Err() == nil && (more && first == nil || turn.Err() != nil) {
+		return errMore
+	}
 	return first
 }
 

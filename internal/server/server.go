@@ -96,7 +96,8 @@ type Server struct {
 
 	watch    watchers
 	sequence chan struct{} // kicks the sequencer
-	jobs     chan struct{} // kicks the job loop
+	messages chan struct{} // kicks the messages
+	stamps   chan struct{} // kicks the timestamps
 
 	rejected rejections
 
@@ -124,7 +125,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Workers = 32
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, cache: quorum.NewCache(1 << 14), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
-		sequence: make(chan struct{}, 1), jobs: make(chan struct{}, 1)}
+		sequence: make(chan struct{}, 1), messages: make(chan struct{}, 1), stamps: make(chan struct{}, 1)}
 	s.watch.init()
 	if err := s.Reload(ctx); err != nil {
 		return nil, err
@@ -198,7 +199,8 @@ func (s *Server) Run(ctx context.Context) error {
 	loop("log", time.Second, s.sequence, s.integrateAndRest)
 	loop("left behind", 3*time.Second, nil, s.resume)
 	loop("expiry", 5*time.Second, nil, s.expire)
-	loop("jobs", time.Second, s.jobs, s.runJobs)
+	loop("messages", time.Second, s.messages, s.runMessages)
+	loop("timestamps", time.Second, s.stamps, s.runTimestamps)
 	loop("charter", 10*time.Second, nil, s.followCharter)
 	loop("uploads", 30*time.Second, nil, s.sweep)
 	wg.Wait()

@@ -204,7 +204,8 @@ func (s *Server) changed(c *store.Change) {
 	kick(s.sequence)
 	for _, j := range c.Jobs {
 		if !j.RunAt.After(c.At) {
-			kick(s.jobs)
+			kick(s.messages)
+			kick(s.stamps)
 			break
 		}
 	}

@@ -54,6 +54,12 @@ func (s *SQL) Retry(ctx context.Context, id int64, at time.Time, cause string) e
 	return err
 }
 
+// Again puts a job back that has got on.
+func (s *SQL) Again(ctx context.Context, id int64, at time.Time) error {
+	_, err := s.exec(ctx, `UPDATE jobs SET run_at = $2, attempts = 0, error = '' WHERE id = $1`, id, ms(at))
+	return err
+}
+
 // Jobs counts the jobs by kind.
 func (s *SQL) Jobs(ctx context.Context) (map[string]int, error) {
 	type count struct {

@@ -286,8 +286,10 @@ type Store interface {
 	Enqueue(ctx context.Context, jobs ...Job) error
 	// Lease hands out up to limit jobs of the kinds that are due, for d.
 	Lease(ctx context.Context, kinds []string, limit int, now time.Time, d time.Duration) ([]Job, error)
-	// Done removes a finished job; Retry puts it back until at, with its error.
+	// Done removes a finished job; Retry puts it back until at, with its error;
+	// Again puts one back that has got on, as if it were new.
 	Done(ctx context.Context, id int64) error
+	Again(ctx context.Context, id int64, at time.Time) error
 	Retry(ctx context.Context, id int64, at time.Time, cause string) error
 	// Jobs counts the jobs by kind.
 	Jobs(ctx context.Context) (map[string]int, error)

@@ -469,6 +469,11 @@ func jobs(t *testing.T, s store.Store) {
 	if err != nil || len(late) != 1 || late[0].Error != "no answer" || late[0].Attempts != 3 {
 		t.Fatalf("after the retry: %+v, %v", late, err)
 	}
+	must(t, s.Again(ctx, got[0].ID, epoch.Add(40*time.Minute)))
+	late, err = s.Lease(ctx, []string{"a"}, 10, epoch.Add(41*time.Minute), time.Minute)
+	if err != nil || len(late) != 1 || late[0].Error != "" || late[0].Attempts != 1 {
+		t.Fatalf("again: %+v, %v", late, err)
+	}
 	must(t, s.Done(ctx, late[0].ID))
 	if n, err := s.Jobs(ctx); err != nil || n["a"] != 1 || n["b"] != 1 {
 		t.Fatalf("jobs %v, %v", n, err)
