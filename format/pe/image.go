@@ -37,6 +37,13 @@ type image struct {
 	sections    []section // in the order of the table
 	resources   uint32    // RVA of the resource directory, 0 when there is none
 	placeless   bool      // a section has a size and no place in the file
+	seen        []piece   // what was read of sections' raw data, and is shown
+}
+
+// piece is some bytes of the file.
+type piece struct {
+	off int64
+	b   []byte
 }
 
 type section struct {

@@ -444,6 +444,37 @@ func TestFileThatChangesIsRefused(t *testing.T) {
 	}
 }
 
+// The version is read apart from the pass that makes the digest: what is shown
+// must be what was hashed.
+func TestVersionThatChangesIsRefused(t *testing.T) {
+	p := newPKI(t)
+	b := withVersion("ProductName", "Setup", "CompanyName", "Us").make()
+	utf := func(s string) []byte { return []byte(strings.Join(strings.Split(s, ""), "\x00") + "\x00") }
+	l := lying{mem: file(b), from: utf("Setup"), to: utf("Other"), beyond: int64(len(mustParse(t, b).head))}
+	if _, err := (Format{}).Plan(context.Background(), l, nil); !errors.Is(err, ErrChanged) {
+		t.Errorf("plan: error %v", err)
+	}
+	l.mem = file(p.ids["p256"].seal(t, b, nil, nil))
+	if _, err := (Format{}).Verify(context.Background(), l, p.trust()); !errors.Is(err, ErrChanged) {
+		t.Errorf("verify: error %v", err)
+	}
+}
+
+// lying gives other bytes when it is read from behind the headers on.
+type lying struct {
+	mem
+	from, to []byte
+	beyond   int64
+}
+
+func (l lying) ReadAt(b []byte, off int64) (int, error) {
+	n, err := l.mem.ReadAt(b, off)
+	if off >= l.beyond {
+		copy(b, bytes.Replace(b[:n], l.from, l.to, 1))
+	}
+	return n, err
+}
+
 // changing gives other bytes when the headers are read again.
 type changing struct {
 	mem

@@ -92,12 +92,17 @@ func (im *image) versionInfo(a format.Artifact) ([]byte, error) {
 }
 
 // readRVA reads what is loaded off bytes after rva; it must lie in one section's
-// raw data.
+// raw data. The image keeps b: see scan.
 func (im *image) readRVA(a format.Artifact, b []byte, rva, off uint32) error {
 	at := int64(rva) + int64(off)
 	for _, s := range im.sections {
 		if at >= int64(s.rva) && at+int64(len(b)) <= int64(s.rva)+int64(s.size) {
-			return readFull(a, b, int64(s.offset)+at-int64(s.rva))
+			from := int64(s.offset) + at - int64(s.rva)
+			if err := readFull(a, b, from); err != nil {
+				return err
+			}
+			im.seen = append(im.seen, piece{from, b})
+			return nil
 		}
 	}
 	return errResource

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -123,11 +124,8 @@ func pump(ctx context.Context, a format.Artifact, im *image, start int64, acc ui
 		if err := readFull(a, c.b, off); err != nil {
 			return 0, err
 		}
-		if head := int64(len(im.head)); off < head {
-			m := min(n, head-off)
-			if !bytes.Equal(c.b[:m], im.head[off:off+m]) {
-				return 0, fmt.Errorf("%w: it changed while it was read", ErrChanged)
-			}
+		if !(piece{0, im.head}).is(c.b, off) || slices.ContainsFunc(im.seen, func(p piece) bool { return !p.is(c.b, off) }) {
+			return 0, fmt.Errorf("%w: it changed while it was read", ErrChanged)
 		}
 		acc = addWords(acc, c.b)
 		off += n
@@ -141,6 +139,13 @@ func pump(ctx context.Context, a format.Artifact, im *image, start int64, acc ui
 		}
 	}
 	return acc, nil
+}
+
+// is reports whether the bytes that p shares with b, which stands at off, are the
+// same: what was judged and shown must be what is hashed.
+func (p piece) is(b []byte, off int64) bool {
+	from, to := max(off, p.off), min(off+int64(len(b)), p.off+int64(len(p.b)))
+	return from >= to || bytes.Equal(b[from-off:to-off], p.b[from-p.off:to-p.off])
 }
 
 // pager makes the table of page hashes: for the headers and for each page of each

@@ -172,6 +172,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		contents[i] = d
 		pages = pages || d.pages != nil
 	}
+	r := im.report(a) // before the scan, which compares what was read for it
 	found, err := scan(ctx, a, im, hashes, pages)
 	if err != nil {
 		return nil, err
@@ -180,7 +181,6 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if im.checksum != 0 && !checksumFits(im.checksum, sum, im.size) {
 		return nil, fmt.Errorf("%w: %#x, computed %#x", ErrChecksum, im.checksum, checksum(sum, im.size))
 	}
-	r := im.report(a)
 	for i := range sigs {
 		info := sigs[i].info(i, im, contents[i])
 		if err := sigs[i].verify(&info, contents[i], found, t); err != nil {
