@@ -13,6 +13,12 @@ import (
 // is safe for concurrent use, and holds no more than it was made for: the oldest
 // entry makes room.
 //
+// Whether a signature verifies is a function of credential, purpose, message and
+// signature, so that what is remembered is what another verification would say;
+// who has a seat, when, and for what is never remembered. Sharing a cache is
+// trusting whoever else holds it with one's own memory: it is for parts of one
+// process.
+//
 // An entry is SHA-256 over the credential's kind and text (a passkey's ID does not
 // commit to its key), the purpose, the message and the signature, each with its
 // length.

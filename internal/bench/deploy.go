@@ -19,6 +19,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/trial"
 	"github.com/greatseal-io/greatseal/key/soft"
+	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
@@ -32,8 +33,9 @@ type deployment struct {
 	keeper  keeper.Keeper
 	server  *server.Server
 	trial   *trial.Trial
-	seed    uint64 // of the next program to make up
-	entries int64  // of the log, when all that was caused is in it
+	cache   *quorum.Cache // shared with a keeper in this process
+	seed    uint64        // of the next program to make up
+	entries int64         // of the log, when all that was caused is in it
 
 	stop  context.CancelFunc
 	ended chan struct{}
@@ -102,7 +104,8 @@ func softDeployment(ctx context.Context, dir, dsn string, algorithms []sigalg.Ke
 	if _, err := secretFile(filepath.Join(dir, "passphrase")); err != nil {
 		return d, fmt.Errorf("bench: %w", err)
 	}
-	o := host.Options{Formats: all.Formats(), Clock: time.Now, Rand: rand.Reader, Version: "bench"}
+	d.cache = quorum.NewCache(1 << 14) // as "greatseal server" does for an embedded keeper
+	o := host.Options{Formats: all.Formats(), Clock: time.Now, Rand: rand.Reader, Version: "bench", Cache: d.cache}
 	in := keeperIn(dir)
 	if err := host.Init(ctx, in, o); err != nil {
 		return d, err
@@ -138,7 +141,7 @@ func (d *deployment) serve(ctx context.Context, dsn string) error {
 	}
 	d.store = s
 	d.defer_(s.Close)
-	d.server, err = server.New(ctx, server.Config{Store: s, Keeper: d.keeper, Formats: all.Formats(), Pin: d.trial.Root, Clock: time.Now})
+	d.server, err = server.New(ctx, server.Config{Store: s, Keeper: d.keeper, Formats: all.Formats(), Pin: d.trial.Root, Clock: time.Now, Cache: d.cache})
 	if err != nil {
 		return err
 	}

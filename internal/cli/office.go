@@ -20,6 +20,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/stamp"
 	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
 )
 
 // office is a server with what it stands on, made from its configuration.
@@ -28,6 +29,7 @@ type office struct {
 	store  *store.SQL
 	keeper keeper.Keeper
 	server *server.Server
+	cache  *quorum.Cache // of verified signatures: shared with an embedded keeper
 	closer []func() error
 }
 
@@ -42,7 +44,7 @@ func (o *office) close() error {
 // openOffice opens keeper, database, blobs and server. Whoever closes the office
 // closes them all.
 func openOffice(ctx context.Context, c *config.Server, log *slog.Logger) (o *office, err error) {
-	o = &office{cfg: c}
+	o = &office{cfg: c, cache: quorum.NewCache(1 << 14)}
 	defer func() {
 		if err != nil {
 			o.close()
@@ -56,7 +58,7 @@ func openOffice(ctx context.Context, c *config.Server, log *slog.Logger) (o *off
 		return o, err
 	}
 	o.closer = append(o.closer, o.store.Close)
-	cfg := server.Config{Store: o.store, Keeper: o.keeper, Formats: all.Formats(), Pin: c.Root, Clock: time.Now, Logger: log}
+	cfg := server.Config{Store: o.store, Keeper: o.keeper, Formats: all.Formats(), Pin: c.Root, Clock: time.Now, Logger: log, Cache: o.cache}
 	if c.Blobs != "" {
 		if cfg.Blobs, err = blob.Open(c.Blobs); err != nil {
 			return o, err
@@ -81,7 +83,9 @@ func openOffice(ctx context.Context, c *config.Server, log *slog.Logger) (o *off
 func (o *office) dialKeeper(ctx context.Context, log *slog.Logger) (keeper.Keeper, error) {
 	k := o.cfg.Keeper
 	if k.Embedded != nil {
-		h, err := host.Open(ctx, *k.Embedded, o.cfg.Root, hostOptions(log))
+		ho := hostOptions(log)
+		ho.Cache = o.cache // one process, one trust
+		h, err := host.Open(ctx, *k.Embedded, o.cfg.Root, ho)
 		if err != nil {
 			return nil, err
 		}

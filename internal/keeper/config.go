@@ -15,6 +15,7 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
 	"github.com/greatseal-io/greatseal/key"
+	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -37,6 +38,17 @@ type Config struct {
 	Hook    func(step string) // nil; for tests that stop at a step
 	Limits  Limits            // zero: the defaults
 	Version string            // of the program, for Status
+
+	// Cache is of verified signatures; nil: the keeper's own. It may be shared
+	// with a server in the same process, and with nobody else: whoever can put
+	// into it decides what has verified. Sharing gives that server nothing that
+	// it could not do anyhow to the memory that both live in, and takes no check
+	// away: an entry is made by package quorum alone, by verifying, and names
+	// credential, purpose, message and signature, of which the result is a
+	// function; what did not verify is not kept. Members, times and quorum are
+	// judged by the keeper itself each time. A keeper in a process of its own
+	// has a cache of its own.
+	Cache *quorum.Cache
 }
 
 // Limits of one order.
@@ -72,6 +84,9 @@ func (c *Config) check() error {
 	}
 	if c.Hook == nil {
 		c.Hook = func(string) {}
+	}
+	if c.Cache == nil {
+		c.Cache = quorum.NewCache(1 << 14)
 	}
 	if l := &c.Limits; true {
 		if l.Order <= 0 || l.Order > maxOrder {

@@ -127,7 +127,7 @@ func Open(ctx context.Context, c Config) (*Local, error) {
 		return nil, err
 	}
 	k := &Local{
-		c: c, formats: map[string]format.Format{}, cache: quorum.NewCache(1 << 14),
+		c: c, formats: map[string]format.Format{}, cache: c.Cache,
 		executed: map[statement.ID]int64{}, refused: map[statement.ID]map[string]int64{},
 		intents: map[statement.ID]bool{}, made: map[string]bool{},
 		keys: map[string]*keyState{}, open: map[string]key.Key{},

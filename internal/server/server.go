@@ -52,6 +52,12 @@ type Config struct {
 	Logger   *slog.Logger
 	Workers  int // executions at a time; 0: 32
 
+	// Cache is of verified signatures; nil: the server's own. A keeper in the same
+	// process may share it (keeper.Config says why): then what the server has
+	// verified is not verified again, and only that. A keeper in a process of its
+	// own verifies everything itself.
+	Cache *quorum.Cache
+
 	// Hook is called before and after each durable step, for tests that stop the
 	// process there; nil: none. See [Steps].
 	Hook func(step string)
@@ -121,10 +127,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Hook == nil {
 		cfg.Hook = func(string) {}
 	}
+	if cfg.Cache == nil {
+		cfg.Cache = quorum.NewCache(1 << 14)
+	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = 32
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, cache: quorum.NewCache(1 << 14), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
+	s := &Server{cfg: cfg, log: cfg.Logger, cache: cfg.Cache, workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
 		sequence: make(chan struct{}, 1), messages: make(chan struct{}, 1), stamps: make(chan struct{}, 1)}
 	s.watch.init()
 	if err := s.Reload(ctx); err != nil {

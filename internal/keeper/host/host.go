@@ -24,6 +24,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/key"
 	"github.com/greatseal-io/greatseal/key/soft"
+	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -38,6 +39,7 @@ type Options struct {
 	Logger  *slog.Logger
 	Version string
 	Hook    func(step string) // for tests that stop at a step
+	Cache   *quorum.Cache     // see [keeper.Config]: shared within this process, or nil
 }
 
 // Host is a running keeper with what it holds.
@@ -96,7 +98,7 @@ func keeperConfig(c config.KeeperIn, root statement.ID, o Options, ps []key.Prov
 	}
 	return keeper.Config{
 		Dir: c.Dir, Providers: m, Formats: o.Formats, ReceiptKey: key.URI(c.ReceiptKey), LogKey: key.URI(c.LogKey),
-		Pin: root, Clock: o.Clock, Rand: o.Rand, Logger: o.Logger, Version: o.Version, Hook: o.Hook,
+		Pin: root, Clock: o.Clock, Rand: o.Rand, Logger: o.Logger, Version: o.Version, Hook: o.Hook, Cache: o.Cache,
 	}
 }
 
