@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/greatseal-io/greatseal/merkle"
 )
@@ -21,8 +22,8 @@ var ErrPatch = errors.New("format: patch")
 // p.Size bytes, or a sidecar whose suffix is safe to append to a file's name.
 func (p *Patch) Check() error {
 	switch {
-	case p.Size < 0:
-		return fmt.Errorf("%w: negative size", ErrPatch)
+	case p.Size < 0 || p.Size > math.MaxInt64-MaxInsert: // so that NewSize does not overflow
+		return fmt.Errorf("%w: of a file of %d bytes", ErrPatch, p.Size)
 	case (len(p.Edits) > 0) == (p.Sidecar != nil):
 		return fmt.Errorf("%w: edits or a sidecar are wanted, one of the two", ErrPatch)
 	case len(p.Edits) > MaxEdits:

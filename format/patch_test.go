@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/greatseal-io/greatseal/merkle"
@@ -220,4 +221,14 @@ func FuzzDecodeItem(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A patch may come from anywhere: the size of its result must be a size.
+func TestPatchSizeDoesNotOverflow(t *testing.T) {
+	for _, size := range []int64{math.MaxInt64, math.MaxInt64 - MaxInsert + 1} {
+		p := &Patch{Size: size, Edits: []Edit{{Offset: size, Insert: make([]byte, MaxInsert)}}}
+		if err := p.Check(); !errors.Is(err, ErrPatch) {
+			t.Errorf("a file of %d bytes: error %v, new size %d", size, err, p.NewSize())
+		}
+	}
 }
