@@ -43,6 +43,7 @@ const patience = time.Minute
 //	isjson              wants standard output to be one JSON document
 //	arow FILE VAR PATH  as member, of the first line of FILE, as soon as there is one
 //	proxy N             a proxy in front of the server, which passes N uploads and refuses the next; $PROXY
+//	lie SUFFIX          has the proxy alter answers to paths that end in SUFFIX; none: no more
 //	passed N            wants the proxy to have passed N bytes of uploads
 //	flip FILE N         inverts byte N of a file, from the end if negative
 func TestStories(t *testing.T) {
@@ -66,7 +67,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"deployment": deployment, "pending": pending, "member": member, "isjson": isJSON,
-			"arow": aRow, "proxy": proxy, "passed": passed, "flip": flip,
+			"arow": aRow, "proxy": proxy, "lie": lie, "passed": passed, "flip": flip,
 		},
 	})
 }
@@ -183,7 +184,7 @@ func pending(ts *testscript.TestScript, _ bool, args []string) {
 	exe, err := exec.LookPath("greatseal")
 	ts.Check(err)
 	eventually(ts, "an open request", func() bool {
-		c := exec.Command(exe, "--json", "request", "list", "--state", "pending")
+		c := exec.Command(exe, "--json", "request", "list", "--state", "pending,endorsed")
 		c.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "GREATSEAL_CONFIG="+ts.Getenv("GREATSEAL_CONFIG"))
 		b, err := c.Output()
 		ts.Check(err)
@@ -255,7 +256,36 @@ func aRow(ts *testscript.TestScript, _ bool, args []string) {
 
 type proxyKey struct{}
 
-type proxied struct{ left, bytes atomic.Int64 }
+type proxied struct {
+	left, bytes atomic.Int64
+	lie         atomic.Value // string
+}
+
+// lie alters one letter, or one byte, in the middle of an answer.
+func (p *proxied) alter(r *http.Response) error {
+	suffix, ok := p.lie.Load().(string)
+	if !ok || suffix == "" || !strings.HasSuffix(r.Request.URL.Path, suffix) {
+		return nil
+	}
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	if i := len(b) / 2; r.Header.Get("Content-Type") == "application/cbor-seq" {
+		b[i] ^= 1
+	} else {
+		for i < len(b)-1 && (b[i] < 'a' || b[i] > 'y') {
+			i++
+		}
+		b[i]++
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	return nil
+}
+
+func lie(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Value(proxyKey{}).(*proxied).lie.Store(strings.Join(args, ""))
+}
 
 func proxy(ts *testscript.TestScript, _ bool, args []string) {
 	p := ts.Value(proxyKey{}).(*proxied)
@@ -273,6 +303,7 @@ func proxy(ts *testscript.TestScript, _ bool, args []string) {
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}},
+		ModifyResponse: p.alter,
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)

@@ -117,15 +117,14 @@ func (l *link) ask(ctx context.Context, cmd statement.Command, k *asking) (*serv
 
 // announce says what became of a submission.
 func (a *App) announce(v *server.View) {
-	did := "request"
 	if v.Attached {
-		did = "attached to the open request"
+		a.note("the same was asked before: this attaches to request %s", short(v.ID))
 	}
 	switch {
 	case v.State == store.Pending:
-		a.note("%s %s waits for %s", did, short(v.ID), waitsFor(v))
+		a.note("request %s waits for %s", short(v.ID), waitsFor(v))
 	default:
-		a.note("%s %s is %s", did, short(v.ID), v.State)
+		a.note("request %s is %s", short(v.ID), progressOf(v))
 	}
 }
 
@@ -168,7 +167,7 @@ func (l *link) await(ctx context.Context, v *server.View, timeout time.Duration,
 	case ctx.Err() != nil:
 		return v, fail(exitWaiting, resume, "interrupted; request %s stays open", short(v.ID))
 	case wait.Err() != nil:
-		return v, fail(exitWaiting, resume, "request %s still waits after %s", short(v.ID), timeout)
+		return v, fail(exitWaiting, resume, "request %s still waits after %s: %s", short(v.ID), timeout, orText(last, progressOf(v)))
 	}
 	return v, err
 }
@@ -196,6 +195,8 @@ func progressOf(v *server.View) string {
 	switch {
 	case v.State == store.Pending:
 		s = "waits for " + waitsFor(v)
+	case v.State == store.Endorsed && v.Detail != "":
+		s = "endorsed, and not executed yet: " + printable(v.Detail)
 	case v.State == store.Endorsed && !v.NotBefore.IsZero():
 		s = "endorsed, executed after " + when(v.NotBefore)
 	case v.State == store.Endorsed:

@@ -412,7 +412,9 @@ func (l *link) judgeAgain(ctx context.Context, chain *quorum.Chain, next *charte
 		store.Executed: {quorum.Granted}, store.Disapproved: {quorum.Disapproved}, store.Expired: {quorum.Pending, quorum.Refused},
 		store.Cancelled: {quorum.Pending, quorum.Refused, quorum.Disapproved}, store.Failed: {quorum.Refused, quorum.Pending},
 	}
-	if slices.Contains(same[v.State], d.State) {
+	// Items are not judged here: what failed for them fails again.
+	ofItems := []string{string(quorum.ItemsMismatch), string(quorum.NameNotAllowed), string(quorum.ParamNotAllowed)}
+	if slices.Contains(same[v.State], d.State) || v.State == store.Failed && slices.Contains(ofItems, v.Code) {
 		return nil, nil
 	}
 	return &replayed{v.ID, what(v.Command), v.Requester, v.State, d.State, orText(d.Missing, d.Reason)}, nil

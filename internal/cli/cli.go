@@ -232,6 +232,12 @@ func (a *App) client() (*config.Client, error) {
 	}
 	c := &config.Client{}
 	if path != "" {
+		// What stands in the file is relative to its folder, and a socket's path
+		// must be absolute.
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
 		got, err := config.ReadClient(path)
 		switch {
 		case err == nil:

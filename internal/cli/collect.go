@@ -138,11 +138,7 @@ func (a *App) collected(k *collecting, m *matcher, args []string) ([]input, erro
 	}
 	var out []input
 	for _, it := range m.items {
-		name := filepath.FromSlash(it.item.Name)
-		if !filepath.IsLocal(name) { // the requester's word: it leads nowhere else
-			name = filepath.Base(name)
-		}
-		p := filepath.Join(dir, name)
+		p := filepath.Join(dir, inside(it.item.Name))
 		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() {
 			out = append(out, input{path: p, name: it.item.Name})
 		}

@@ -234,10 +234,6 @@ func (o *output) place(name string) (string, error) {
 	if o.out != "" && !o.dir {
 		return o.out, nil
 	}
-	name = filepath.FromSlash(name)
-	if !filepath.IsLocal(name) {
-		name = filepath.Base(name)
-	}
-	at := filepath.Join(o.out, name) + evidenceSuffix
+	at := filepath.Join(o.out, inside(name)) + evidenceSuffix
 	return at, os.MkdirAll(filepath.Dir(at), 0o755)
 }

@@ -80,11 +80,21 @@ func (o *output) paths(path, name string, p *format.Patch) (out, evidence string
 	case !o.dir:
 		return o.out, o.out + evidenceSuffix, nil
 	}
-	if name = filepath.FromSlash(name); !filepath.IsLocal(name) {
-		name = filepath.Base(path)
-	}
-	base := filepath.Join(o.out, name)
+	base := filepath.Join(o.out, inside(name))
 	return base + suffix, base + evidenceSuffix, os.MkdirAll(filepath.Dir(base), 0o755)
+}
+
+// inside is where a file of that name, which is the requester's word, lies in a
+// folder: never elsewhere, and never the folder itself.
+func inside(name string) string {
+	name = filepath.Clean(filepath.FromSlash(name))
+	if !filepath.IsLocal(name) {
+		name = filepath.Base(name)
+	}
+	if name == "." || !filepath.IsLocal(name) {
+		return "unnamed"
+	}
+	return name
 }
 
 // piece is one file of an executed request, and its place in it.
@@ -294,8 +304,13 @@ func (j *job) write(ctx context.Context, p piece, e *verify.Evidence) (*signedFi
 	if err != nil {
 		return nil, err
 	}
-	if e != nil && !bytes.Equal(e.File.Item, p.item) {
-		return nil, fail(exitUnverified, "tell the server's administrator", "the evidence is of another file")
+	if e != nil { // before the file is touched
+		if _, _, err := j.l.judge(ctx, e); err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(e.File.Item, p.item) || !slices.EqualFunc(e.File.Signatures, j.res.Signatures[p.index], bytes.Equal) {
+			return nil, fail(exitUnverified, "tell the server's administrator", "the evidence is of another file")
+		}
 	}
 	a, err := file.Open(p.path)
 	if err != nil {

@@ -44,7 +44,7 @@ func (a *App) inputs(args []string, recursive bool, from string) ([]input, error
 		}
 	}
 	for _, arg := range args {
-		paths := []string{arg}
+		paths, globbed := []string{arg}, false
 		if _, err := os.Lstat(arg); err != nil && strings.ContainsAny(arg, "*?[") {
 			if paths, err = filepath.Glob(arg); err != nil {
 				return nil, fail(exitUsage, "quote it if the file is really called so", "%s: %v", arg, err)
@@ -52,11 +52,15 @@ func (a *App) inputs(args []string, recursive bool, from string) ([]input, error
 			if len(paths) == 0 {
 				return nil, fail(exitFailed, "", "%s matches no file", arg)
 			}
+			globbed = true
 		}
 		for _, p := range paths {
 			st, err := os.Stat(p)
 			if err != nil {
 				return nil, err
+			}
+			if globbed && ours(filepath.Base(p)) {
+				continue
 			}
 			if !st.IsDir() {
 				add(input{path: p, name: filepath.Base(p)})
@@ -105,8 +109,7 @@ func below(dir string, add func(input)) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		n := d.Name()
-		if strings.HasSuffix(n, evidenceSuffix) || strings.HasPrefix(n, ".greatseal-") || strings.HasSuffix(n, ".greatseal-journal") {
+		if ours(d.Name()) {
 			return nil
 		}
 		rel, err := filepath.Rel(dir, p)
@@ -116,6 +119,11 @@ func below(dir string, add func(input)) error {
 		add(input{path: p, name: filepath.ToSlash(rel), walk: true})
 		return nil
 	})
+}
+
+// ours reports whether greatseal itself puts files of that name beside others.
+func ours(name string) bool {
+	return strings.HasSuffix(name, evidenceSuffix) || strings.HasPrefix(name, ".greatseal-") || strings.HasSuffix(name, ".greatseal-journal")
 }
 
 // unique gives files of one name the path by which they were named, so that

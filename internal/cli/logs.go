@@ -181,6 +181,9 @@ func (a *App) logSearch() *cobra.Command {
 					return err
 				}
 			}
+			if s.Name+s.Person+s.Key+s.Policy+since+until == "" && digests[0] == nil {
+				return fail(exitUsage, "greatseal log search --since 720h, --name 'app*', --file app.exe, …", "say what to search for")
+			}
 			l, err := a.enter(ctx)
 			if err != nil {
 				return err
