@@ -357,7 +357,7 @@ func TestAttackLedgerRolledBack(t *testing.T) {
 	}
 	err = again.Execute(w.ctx, idOf(t, nightly))
 	if r, e := again.Get(w.ctx, idOf(t, nightly)); e != nil || r.State == store.Executed {
-		t.Errorf("a receipt under a number that was given before was taken: %v, %v", r, err)
+		t.Errorf("a receipt under a number that was given before was taken: %s, %v", r.State, err)
 	}
 	if st := w.status(); !strings.Contains(st.Stopped, "rolled back") {
 		t.Errorf("stopped is %q", st.Stopped)

@@ -47,7 +47,7 @@ func newReceiver(t *testing.T, secret []byte) *receiver {
 		defer r.mu.Unlock()
 		if r.fail > 0 {
 			r.fail--
-			http.Error(rw, "away", 503)
+			http.Error(rw, "away", http.StatusServiceUnavailable)
 			return
 		}
 		at, perr := strconv.ParseInt(q.Header.Get("webhook-timestamp"), 10, 64)

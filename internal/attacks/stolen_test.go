@@ -265,6 +265,8 @@ func TestAttackResultOfAnother(t *testing.T) {
 	}
 	// Parts exchanged: each is genuine, together they are nothing.
 	a, b := evidence(0, 0), evidence(1, 0)
+	_, thief, err := newCertificate(w)
+	check(t, err)
 	for what, mix := range map[string]func(e *verify.Evidence){
 		"request":         func(e *verify.Evidence) { e.Request = b.Request },
 		"endorsements":    func(e *verify.Evidence) { e.Endorsements = b.Endorsements },
@@ -276,7 +278,14 @@ func TestAttackResultOfAnother(t *testing.T) {
 		"signatures":      func(e *verify.Evidence) { e.File.Signatures = b.File.Signatures },
 		"log":             func(e *verify.Evidence) { e.Log = b.Log },
 		"entry":           func(e *verify.Evidence) { e.Log.Entry = b.Log.Entry },
-		"file":            func(e *verify.Evidence) { e.File = b.File },
+		"certificate": func(e *verify.Evidence) {
+			e.File.Certificates = append([][]byte{thief}, e.File.Certificates[1:]...)
+		},
+		"certificates' order": func(e *verify.Evidence) {
+			e.File.Certificates = slices.Clone(e.File.Certificates)
+			slices.Reverse(e.File.Certificates)
+		},
+		"file": func(e *verify.Evidence) { e.File = b.File },
 	} {
 		e := *a
 		mix(&e)
