@@ -254,6 +254,34 @@ func TestCheckAcceptsOneOfficer(t *testing.T) {
 	}
 }
 
+// Three officers of whom two endorse are all needed: the third asks.
+func TestLintNamesAnOfficerWithoutASpare(t *testing.T) {
+	for _, c := range []struct {
+		need int
+		warn bool
+	}{{1, false}, {2, true}} {
+		x := example(t)
+		x.Groups["officers"] = charter.Group{Members: []string{"bob", "carol", "dave"}}
+		for n, r := range x.Commands {
+			if r.Quorum != nil {
+				r.Quorum = &charter.Node{Group: "officers", Need: c.need}
+				r.Requesters = []string{"officers"}
+				x.Commands[n] = r
+			}
+		}
+		if err := x.Check(); err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, w := range charter.Lint(x) {
+			found = found || w.Code == "no-spare-officer"
+		}
+		if found != c.warn {
+			t.Errorf("need %d of 3 officers: warned %v", c.need, found)
+		}
+	}
+}
+
 func TestCheckThousands(t *testing.T) {
 	x := example(t)
 	var members []string

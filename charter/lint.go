@@ -143,6 +143,38 @@ func (l *linter) commands() {
 		}
 		if len(voters) == 1 {
 			l.add("commands.charter.replace.quorum", "single-officer", fmt.Sprintf("%s is the only officer: without that key this charter can never be changed", sorted(voters)[0]))
+		} else if who := l.indispensable(r, voters); who != "" {
+			l.add("commands.charter.replace.quorum", "no-spare-officer", fmt.Sprintf("%s has one credential and is needed for every change, because who asks does not endorse: when it is lost, this charter can never be changed; a fourth officer or second credentials prevent that", who))
 		}
 	}
+}
+
+// indispensable is a voter with one credential without whom the rule cannot be
+// satisfied, whoever asks; "" if there is none.
+func (l *linter) indispensable(r Rule, voters map[string]bool) string {
+	if len(voters) > 64 {
+		return "" // that many are not all needed, and the check below is quadratic
+	}
+	roll := NewRoll(l.c)
+	for _, v := range sorted(voters) {
+		if len(l.c.People[v].Credentials) > 1 {
+			continue
+		}
+		gone, _ := roll.Actor(v)
+		works := slices.ContainsFunc(l.c.Requesters(r), func(q string) bool {
+			asks, ok := roll.Actor(q)
+			if !ok || asks == gone {
+				return false
+			}
+			t, err := roll.Compile(r.Quorum, func(name string) bool {
+				a, _ := roll.Actor(name)
+				return a == gone
+			})
+			return err == nil && t.Possible(asks)
+		})
+		if !works {
+			return v
+		}
+	}
+	return ""
 }

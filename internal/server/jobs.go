@@ -29,7 +29,7 @@ const (
 	// its lease, and requests take turns.
 	stampTurn    = 3 * time.Minute
 	stampsOfTurn = 512
-	// maxAttempts is when a job gives up: with the backoff below, after about a day.
+	// maxAttempts is when a job gives up: with the backoff below, after about 13 hours.
 	maxAttempts = 24
 	maxBackoff  = time.Hour
 )
