@@ -39,6 +39,7 @@ const patience = time.Minute
 //
 //	deployment          starts a deployment in $WORK/d; $GREATSEAL_CONFIG is Alice's
 //	pending VAR         sets VAR to the ID of the open request, as soon as there is one
+//	asked NAME          waits until there is an open request about a file of that name
 //	member VAR PATH     sets VAR to a member of the JSON on standard output: "files.0.output"
 //	isjson              wants standard output to be one JSON document
 //	arow FILE VAR PATH  as member, of the first line of FILE, as soon as there is one
@@ -66,7 +67,7 @@ func TestStories(t *testing.T) {
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"deployment": deployment, "pending": pending, "member": member, "isjson": isJSON,
+			"deployment": deployment, "pending": pending, "asked": asked, "member": member, "isjson": isJSON,
 			"arow": aRow, "proxy": proxy, "lie": lie, "passed": passed, "flip": flip,
 		},
 	})
@@ -180,21 +181,34 @@ func eventually(ts *testscript.TestScript, what string, f func() bool) {
 	ts.Fatalf("%s: it does not come", what)
 }
 
-func pending(ts *testscript.TestScript, _ bool, args []string) {
+// open lists the open requests.
+func open(ts *testscript.TestScript, args ...string) (ids []string) {
 	exe, err := exec.LookPath("greatseal")
 	ts.Check(err)
+	c := exec.Command(exe, append([]string{"--json", "request", "list", "--state", "pending,endorsed"}, args...)...)
+	c.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "GREATSEAL_CONFIG="+ts.Getenv("GREATSEAL_CONFIG"))
+	b, err := c.Output()
+	ts.Check(err)
+	var list []struct{ ID string }
+	ts.Check(json.Unmarshal(b, &list))
+	for _, v := range list {
+		ids = append(ids, v.ID)
+	}
+	return ids
+}
+
+func pending(ts *testscript.TestScript, _ bool, args []string) {
 	eventually(ts, "an open request", func() bool {
-		c := exec.Command(exe, "--json", "request", "list", "--state", "pending,endorsed")
-		c.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "GREATSEAL_CONFIG="+ts.Getenv("GREATSEAL_CONFIG"))
-		b, err := c.Output()
-		ts.Check(err)
-		var list []struct{ ID string }
-		ts.Check(json.Unmarshal(b, &list))
-		if len(list) > 0 {
-			ts.Setenv(args[0], list[0].ID)
+		ids := open(ts)
+		if len(ids) > 0 {
+			ts.Setenv(args[0], ids[0])
 		}
-		return len(list) > 0
+		return len(ids) > 0
 	})
+}
+
+func asked(ts *testscript.TestScript, _ bool, args []string) {
+	eventually(ts, "a request about "+args[0], func() bool { return len(open(ts, "--name", args[0])) > 0 })
 }
 
 // lookup finds a member by its path.
