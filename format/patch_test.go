@@ -197,6 +197,54 @@ func TestPlanEncoding(t *testing.T) {
 	}
 }
 
+// A line of one's own in a name or a claim reads like one of the program that
+// shows it: "found" where the truth is "claimed".
+func TestTextsAreOneLine(t *testing.T) {
+	plan := func(change func(*Plan)) []byte {
+		p := &Plan{Format: "x", Version: 1, Digest: "sha256", Content: make([]byte, 32), Params: []Fact{{"a", "1"}}, Facts: []Fact{{"v", "1.2"}}, Body: []byte{}}
+		change(p)
+		b, err := Encode(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	good := plan(func(*Plan) {})
+	for _, text := range []string{"Größe 二 🌱", "a b"} {
+		it := Item{Plan: plan(func(p *Plan) { p.Facts[0].Value, p.Params[0].Value = text, text }), Name: text, Claims: []Fact{{text, text}}}
+		if b, err := it.Encode(); err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if _, _, err := DecodeItem(b); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{"1\n  found    scan = clean", "1\r2", "\x1b[2K", "a\x00", "a\u0085b", "a\u2028b", "a\u2029b", "exe.\u202egpj", "\u2066a", "a\x7f"} {
+		for what, it := range map[string]Item{
+			"name":          {Plan: good, Name: text, Claims: []Fact{}},
+			"claim's name":  {Plan: good, Name: "a", Claims: []Fact{{text, "1"}}},
+			"claim":         {Plan: good, Name: "a", Claims: []Fact{{"version", text}}},
+			"fact's name":   {Plan: plan(func(p *Plan) { p.Facts[0].Name = text }), Name: "a", Claims: []Fact{}},
+			"fact":          {Plan: plan(func(p *Plan) { p.Facts[0].Value = text }), Name: "a", Claims: []Fact{}},
+			"option's name": {Plan: plan(func(p *Plan) { p.Params[0].Name = text }), Name: "a", Claims: []Fact{}},
+		} {
+			b, err := Encode(it)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := DecodeItem(b); err == nil {
+				t.Errorf("%s %q is accepted", what, text)
+			}
+		}
+	}
+	// A predicate is an option, and canonical JSON leaves most characters as they are.
+	if _, err := DecodePlan(plan(func(p *Plan) { p.Params[0].Value = "{\"a\":\"\u2028\"}" })); err != nil {
+		t.Error(err)
+	}
+	if _, err := DecodePlan(plan(func(p *Plan) { p.Params[0].Value = "a\nb" })); err == nil {
+		t.Error("an option of two lines is accepted")
+	}
+}
+
 func FuzzDecodeItem(f *testing.F) {
 	p := &Plan{Format: "x", Version: 1, Digest: "sha256", Size: 9, Content: make([]byte, 32), Body: []byte{}}
 	b, err := p.Encode()

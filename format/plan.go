@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
@@ -133,6 +135,9 @@ func checkFacts(fs []Fact, sorted bool, limit int) error {
 		return fmt.Errorf("format: %d facts: at most %d", len(fs), MaxFacts)
 	}
 	for i, f := range fs {
+		if !oneLine(f.Name, false) || !oneLine(f.Value, limit == MaxParam) {
+			return fmt.Errorf("format: fact %d holds a line end, a control character or one that changes the direction of text", i)
+		}
 		if f.Name == "" || len(f.Name) > MaxText || len(f.Value) > limit || !utf8.ValidString(f.Name) || !utf8.ValidString(f.Value) {
 			return fmt.Errorf("format: fact %d: a name of 1 and a value of 0 to %d bytes of UTF-8 are wanted", i, limit)
 		}
@@ -141,6 +146,19 @@ func checkFacts(fs []Fact, sorted bool, limit int) error {
 		}
 	}
 	return nil
+}
+
+// oneLine refuses what would let a text pass for more than one, or for another one,
+// wherever it is shown: control characters, line ends and those that turn the
+// direction of what follows. Options may be JSON in its canonical form, which
+// escapes only the first 32 characters.
+func oneLine(s string, option bool) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		if option {
+			return r < ' ' || r == 0x7f
+		}
+		return unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+	})
 }
 
 // Param returns the value of an option, or "".
@@ -189,6 +207,9 @@ func (it *Item) Encode() ([]byte, error) {
 func (it *Item) check() error {
 	if it.Name == "" || len(it.Name) > MaxText || !utf8.ValidString(it.Name) {
 		return fmt.Errorf("format: an item's name is 1 to %d bytes of UTF-8", MaxText)
+	}
+	if !oneLine(it.Name, false) {
+		return errors.New("format: an item's name holds a line end, a control character or one that changes the direction of text")
 	}
 	return checkFacts(it.Claims, true, MaxText)
 }
