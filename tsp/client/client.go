@@ -9,6 +9,8 @@
 //  2. No authority can make the client read more than tsp.MaxSize, wait longer
 //     than Timeout for one answer, or retry more often than Retry says.
 //  3. When all authorities fail, the error names each and says why.
+//  4. No other address is asked than those that were given: redirections are
+//     errors.
 //
 // Without Roots a caller may not conclude that the token comes from an authority
 // that anybody trusts.
@@ -238,10 +240,11 @@ func (c *Client) post(ctx context.Context, authority string, body []byte) ([]byt
 	}
 	req.Header.Set("Content-Type", typeQuery)
 	req.Header.Set("Accept", typeReply)
-	h := c.HTTP
-	if h == nil {
-		h = http.DefaultClient
+	var h http.Client // a copy: the caller's follows redirections elsewhere
+	if c.HTTP != nil {
+		h = *c.HTTP
 	}
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := h.Do(req)
 	if err != nil {
 		// The address, with whatever secret is in it, stands in url.Error only.

@@ -235,6 +235,33 @@ func TestNextAuthority(t *testing.T) {
 }
 
 // The error names every authority, without the secrets in its address.
+// Most authorities are asked without TLS: whoever sits on the way, or the authority
+// itself, must not send the client to other addresses, which may be inside.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	root := cmstest.NewRoot(t)
+	tsa := root.IssueTSA(t, "tsa", sigalg.P256)
+	inside, asked := serve(t, authority(t, tsa, same))
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		url, count := serve(t, func(_ int, _ []byte, w http.ResponseWriter) {
+			w.Header().Set("Location", inside)
+			w.WriteHeader(status)
+		})
+		for _, h := range []*http.Client{nil, {}} {
+			c, _ := newClient(root, url)
+			c.HTTP = h
+			if _, _, err := c.Stamp(t.Context(), crypto.SHA256, digest); err == nil {
+				t.Errorf("status %d: followed", status)
+			}
+		}
+		if count.Load() != 2 {
+			t.Errorf("status %d: asked %d times", status, count.Load())
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the other address was asked %d times", n)
+	}
+}
+
 func TestAllFail(t *testing.T) {
 	root := cmstest.NewRoot(t)
 	busy, count := serve(t, func(_ int, _ []byte, w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
