@@ -3,56 +3,63 @@ module github.com/greatseal-io/greatseal
 go 1.27.0
 
 require (
-	filippo.io/age v1.3.2 // indirect
-	filippo.io/hpke v0.4.0 // indirect
+	github.com/danielgtaylor/huma/v2 v2.39.0 // HTTP API whose OpenAPI 3.1 document follows from the Go types
+	github.com/descope/virtualwebauthn v1.0.3 // tests: an authenticator that makes passkey assertions
+	github.com/fxamacker/cbor/v2 v2.9.6 // deterministic CBOR with a strict decoder: plans, items, log entries, the keeper's protocol
+	github.com/go-webauthn/webauthn v0.18.2 // tests: a second verifier of passkey assertions
+	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with pipelined statements
+	github.com/miekg/pkcs11 v1.1.2 // PKCS #11 bindings; the only cgo, in the keeper's module process
+	github.com/pressly/goose/v3 v3.29.0 // schema migrations
+	github.com/prometheus/client_golang v1.25.0 // metrics; not in the keeper
+	github.com/rogpeppe/go-internal v1.16.0 // tests: command-line stories (testscript)
+	github.com/schollz/progressbar/v3 v3.19.1 // progress on a terminal
+	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: a second verifier of DSSE envelopes
+	github.com/spf13/cobra v1.10.2 // command line, completion, help
+	github.com/spf13/pflag v1.0.10 // flags of cobra, walked for the man pages
+	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // tests: a second verifier of webhook signatures
+	github.com/transparency-dev/formats v0.1.1 // tests: a second reader of checkpoints
+	github.com/transparency-dev/merkle v0.0.2 // tests: a second verifier of log proofs
+	github.com/transparency-dev/tessera v1.0.4 // tests: a second reader and checker of our log tiles
+	go.yaml.in/yaml/v3 v3.0.6 // charter and configuration for people, unknown fields refused
+	golang.org/x/crypto v0.58.0 // SSH keys and agents, argon2, DER reading (cryptobyte)
+	golang.org/x/mod v0.42.0 // Merkle log and signed notes (sumdb/tlog, sumdb/note)
+	golang.org/x/sync v0.24.0 // one execution for concurrent callers (singleflight), bounded bytes in flight (semaphore)
+	golang.org/x/sys v0.49.0 // reflinks, file locks, peer credentials, resource limits
+	golang.org/x/term v0.47.0 // passphrases and progress on a terminal
+	golang.org/x/time v0.16.0 // rate limits of the API
+	modernc.org/sqlite v1.61.1 // SQLite without cgo: the embedded default
+	pgregory.net/rapid v1.3.0 // tests: properties
+)
+
+require (
 	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/danielgtaylor/huma/v2 v2.39.0 // indirect
-	github.com/descope/virtualwebauthn v1.0.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
-	github.com/fxamacker/cbor/v2 v2.9.6 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
-	github.com/go-webauthn/webauthn v0.18.2 // indirect
 	github.com/go-webauthn/x v0.3.1 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
-	github.com/hiddeco/sshsig v0.2.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
-	github.com/jackc/pgx/v5 v5.12.0 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/mfridman/interpolate v0.0.2 // indirect
-	github.com/miekg/pkcs11 v1.1.2 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
-	github.com/pressly/goose/v3 v3.29.0 // indirect
-	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
-	github.com/rogpeppe/go-internal v1.16.0 // indirect
-	github.com/schollz/progressbar/v3 v3.19.1 // indirect
-	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
-	github.com/spf13/cobra v1.10.2 // indirect
-	github.com/spf13/pflag v1.0.10 // indirect
-	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // indirect
 	github.com/tinylib/msgp v1.6.4 // indirect
-	github.com/transparency-dev/formats v0.1.1 // indirect
-	github.com/transparency-dev/merkle v0.0.2 // indirect
-	github.com/transparency-dev/tessera v1.0.4 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel v1.47.0 // indirect
@@ -60,20 +67,15 @@ require (
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.6 // indirect
-	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/mod v0.42.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
-	golang.org/x/term v0.47.0 // indirect
+	golang.org/x/exp v0.0.0-20261014143641-f0251eb4aa3e // indirect
 	golang.org/x/text v0.43.0 // indirect
-	golang.org/x/time v0.16.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	k8s.io/klog/v2 v2.130.1 // indirect
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	modernc.org/sqlite v1.61.1 // indirect
-	pgregory.net/rapid v1.3.0 // indirect
 )
+
+// A test of a dependency wants a version that cannot be had; nothing of ours does.
+replace github.com/google/pprof => github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe

@@ -91,8 +91,9 @@ func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*Vie
 		Requester: req.Requester, Reason: req.Reason, Origin: req.Origin, Created: req.Created, Updated: r.Updated, Expires: req.Expires,
 		NotBefore: req.NotBefore, Count: r.Count, Receipt: r.Receipt,
 	}
+	all := fmt.Sprintf("%d of %d", r.Count, r.Count)
 	for _, e := range r.Endorsements {
-		if w, f := findings(e.Envelope); w != "" && slices.ContainsFunc(f, func(c statement.Claim) bool { return c.Name == FindingRecomputed }) {
+		if w, f := findings(e.Envelope); w != "" && slices.Contains(f, statement.Claim{Name: FindingRecomputed, Value: all}) {
 			v.Recomputed = append(v.Recomputed, w)
 		}
 	}
