@@ -3,7 +3,7 @@ export GOTOOLCHAIN = auto
 SHELL = /bin/bash
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-PACKAGES = softhsm2 postgresql openssl openssh-client osslsigncode nsis-common grub-efi-amd64-bin sbsigntool groff-base
+PACKAGES = gcc libc6-dev softhsm2 postgresql openssl openssh-client osslsigncode nsis-common grub-efi-amd64-bin sbsigntool groff-base
 
 .PHONY: build demo test deps lint generate fuzz
 
