@@ -170,10 +170,28 @@ func (s *Server) execute(ctx context.Context, id statement.ID, r *store.Request)
 	s.cfg.Hook("execute")
 	out, err := s.cfg.Keeper.Execute(ctx, &keeper.Order{Evidence: evidenceOf(r), Items: items})
 	if err != nil {
-		return fmt.Errorf("server: keeper: %w", err)
+		return errors.Join(fmt.Errorf("server: keeper: %w", err), s.unjudged(ctx, r, err))
 	}
 	s.cfg.Hook("executed")
 	return s.keep(ctx, out, r)
+}
+
+// unjudged notes why the keeper does not even judge a request: its requester is
+// no longer in the charter, say. It gives no receipt for that, and may think
+// better of it under another charter.
+func (s *Server) unjudged(ctx context.Context, r *store.Request, why error) error {
+	if !errors.Is(why, keeper.ErrMalformed) && !errors.Is(why, keeper.ErrLimit) {
+		return nil
+	}
+	c := &store.Change{Request: r.ID, Revision: r.Revision, Code: keeper.ErrorCode(why), Detail: why.Error(), At: s.now()}
+	if c.Code == r.Code && r.After(c).Detail == r.Detail {
+		return nil
+	}
+	if err := s.cfg.Store.Apply(ctx, c); err != nil && !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	s.changed(c)
+	return nil
 }
 
 // keep stores an outcome with all that follows from it, in one transaction. r is

@@ -242,19 +242,34 @@ func (s *Server) expire(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		now := s.now()
-		c := &store.Change{Request: id, Revision: r.Revision, State: store.Expired, Code: "expired", Detail: r.Detail, At: now}
-		if err := s.enter(c, audit.KindExpire, id, []byte{}, now); err != nil {
+		if err := s.expireOne(ctx, r); err != nil {
 			return err
 		}
-		s.tell(c, notify.Expired, r, r.Detail)
-		s.cfg.Hook("expire")
-		if err := s.cfg.Store.Apply(ctx, c); err != nil && !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-		s.cfg.Hook("expired")
-		s.changed(c)
 	}
+	return nil
+}
+
+// expireOne closes r, whose time is over, unless it has moved on.
+func (s *Server) expireOne(ctx context.Context, r *store.Request) error {
+	if !r.State.Open() {
+		return nil
+	}
+	now := s.now()
+	c := &store.Change{Request: r.ID, Revision: r.Revision, State: store.Expired, Code: "expired", Detail: r.Detail, At: now}
+	if err := s.enter(c, audit.KindExpire, r.ID, []byte{}, now); err != nil {
+		return err
+	}
+	s.tell(c, notify.Expired, r, r.Detail)
+	s.cfg.Hook("expire")
+	err := s.cfg.Store.Apply(ctx, c)
+	if errors.Is(err, store.ErrConflict) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.cfg.Hook("expired")
+	s.changed(c)
 	return nil
 }
 

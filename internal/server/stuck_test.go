@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +63,7 @@ func replace(t *testing.T, w *servertest.World, s *server.Server, change func(c 
 	t.Helper()
 	head, ref := s.Chain().Head()
 	c := clonePolicies(head)
+	c.People, c.Groups = maps.Clone(c.People), maps.Clone(c.Groups)
 	c.Version, c.Previous, c.Created = ref.Version+1, ref.ID, statement.Seconds(w.Now())
 	change(c)
 	payload, err := encodeCharter(c)
@@ -198,4 +201,87 @@ func TestManyThatWait(t *testing.T) {
 	k.set(false, false)
 	w.Pass(10 * time.Second)
 	w.Until(s, r.ID, store.Executed)
+}
+
+// What the keeper does not even judge says so while it waits.
+func TestRequesterGone(t *testing.T) {
+	w := servertest.New(t)
+	s, _ := w.Server(w.Store(""))
+	items := w.Files("app", 1)
+	r, _, err := s.Submit(t.Context(), w.Sign("xena", "nightly", items, func(r *statement.Request) {
+		r.NotBefore, r.Expires = r.Created.Add(time.Hour), r.Created.Add(100*time.Hour)
+	}), items)
+	must(t, err)
+	if r.State != store.Endorsed || r.Code != "not-yet" {
+		t.Fatalf("before its time: %s %s", r.State, r.Code)
+	}
+	replace(t, w, s, func(c *charter.Charter) {
+		delete(c.People, "xena")
+		c.Groups["dev"] = charter.Group{Members: []string{"alice", "ann"}}
+	})
+	w.Pass(2 * time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for r.Code == "not-yet" && ctx.Err() == nil {
+		r, err = s.Await(ctx, r.ID, r.Revision)
+		must(t, err)
+	}
+	if r.Code != "malformed" || !strings.Contains(r.Detail, "requester-unknown") {
+		t.Errorf("of somebody who is gone: %s, %s %q", r.State, r.Code, r.Detail)
+	}
+}
+
+// A request whose time is over is in nobody's way, also before it is swept.
+func TestAttachToNothingExpired(t *testing.T) {
+	w := servertest.New(t)
+	s, _ := w.Server(w.Store(""))
+	for i := range 3 {
+		items := w.Files("app", 1)
+		r, attached, err := s.Submit(t.Context(), w.Sign("alice", "release", items), items)
+		must(t, err)
+		if attached || r.State != store.Pending {
+			t.Fatalf("submission %d: attached %v to one that is %s", i, attached, r.State)
+		}
+		w.Pass(r.Expires.Sub(w.Now()) + time.Second)
+	}
+}
+
+// overtaken is a store that still calls a request due which has just ended.
+type overtaken struct {
+	store.Store
+	mu  sync.Mutex
+	due []statement.ID
+	saw chan struct{}
+}
+
+func (o *overtaken) Due(ctx context.Context, t time.Time, limit int) ([]statement.ID, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.due == nil {
+		return o.Store.Due(ctx, t, limit)
+	}
+	select {
+	case o.saw <- struct{}{}:
+	default:
+	}
+	return o.due, nil
+}
+
+// A request that ends while it is being closed for its time stays what it is.
+func TestExpiryOvertaken(t *testing.T) {
+	w := servertest.New(t)
+	st := &overtaken{Store: w.Store(""), saw: make(chan struct{})}
+	s, stop := w.Server(st)
+	items := w.Files("app", 1)
+	r, _, err := s.Submit(t.Context(), w.Sign("alice", "nightly", items), items)
+	must(t, err)
+	w.Until(s, r.ID, store.Executed)
+	st.mu.Lock()
+	st.due = []statement.ID{r.ID}
+	st.mu.Unlock()
+	<-st.saw
+	stop()
+	if r, err = s.Get(t.Context(), r.ID); err != nil || r.State != store.Executed {
+		t.Errorf("executed, then %s %v", r.State, err)
+	}
 }

@@ -66,13 +66,29 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 		s.tell(c, notify.Pending, c.New, "")
 	}
 	s.cfg.Hook("submit")
-	err = s.cfg.Store.Apply(ctx, c)
 	var open *store.OpenError
-	switch {
-	case errors.As(err, &open):
-		s.Metrics.Attached.Add(1)
+	for range maxSteps {
+		if err = s.cfg.Store.Apply(ctx, c); errors.Is(err, store.ErrConflict) {
+			continue // the open request has just been closed
+		}
+		if !errors.As(err, &open) {
+			break
+		}
 		r, err := s.cfg.Store.Request(ctx, open.Request)
-		return r, true, err
+		if err != nil {
+			return nil, false, err
+		}
+		if r.State.Open() && s.now().Before(r.Expires) {
+			s.Metrics.Attached.Add(1)
+			return r, true, nil
+		}
+		if r.State.Open() { // nobody has looked yet
+			if err := s.expireOne(ctx, r); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	switch {
 	case errors.Is(err, store.ErrExists): // the same bytes again
 		s.Metrics.Attached.Add(1)
 		r, err := s.cfg.Store.Request(ctx, env.ID())

@@ -137,7 +137,11 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 		and("EXISTS (SELECT 1 FROM endorsements e WHERE e.request = r.id AND e.endorser = ?)", f.Endorser)
 	}
 	if f.Name != "" {
-		and(`EXISTS (SELECT 1 FROM files f WHERE f.request = r.id AND f.name LIKE ? ESCAPE '\')`, like(f.Name))
+		op := "LIKE" // of SQLite: capital letters are small ones
+		if s.pool != nil {
+			op = "ILIKE"
+		}
+		and(`EXISTS (SELECT 1 FROM files f WHERE f.request = r.id AND f.name `+op+` ? ESCAPE '\')`, like(f.Name))
 	}
 	if len(f.Content) > 0 {
 		and("EXISTS (SELECT 1 FROM files f WHERE f.request = r.id AND f.content = ?)", f.Content)

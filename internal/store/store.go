@@ -182,7 +182,7 @@ type Filter struct {
 	Key       string
 	Requester string
 	Endorser  string // who has endorsed or disapproved it
-	Name      string // of a file; '*' matches anything
+	Name      string // of a file; '*' matches anything, a letter its capital
 	Content   []byte // a file's digest
 	Prefix    string // of the ID, hexadecimal
 	Since     time.Time

@@ -270,6 +270,7 @@ func search(t *testing.T, s store.Store) {
 		{"key", store.Filter{Key: "other"}, 1},
 		{"endorser", store.Filter{Endorser: "e4"}, 1},
 		{"name", store.Filter{Name: "app2-*"}, 1},
+		{"name in other letters", store.Filter{Name: "APP2-*"}, 1},
 		{"name is no pattern of SQL", store.Filter{Name: "app_-%"}, 0},
 		{"content", store.Filter{Content: content[:]}, 1},
 		{"prefix", store.Filter{Prefix: id("app1")[:7]}, 1},
