@@ -280,6 +280,7 @@ func TestExpiryOvertaken(t *testing.T) {
 	st.due = []statement.ID{r.ID}
 	st.mu.Unlock()
 	<-st.saw
+	<-st.saw // the first round is over
 	stop()
 	if r, err = s.Get(t.Context(), r.ID); err != nil || r.State != store.Executed {
 		t.Errorf("executed, then %s %v", r.State, err)
