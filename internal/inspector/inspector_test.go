@@ -309,7 +309,7 @@ func TestDisapproves(t *testing.T) {
 		"error":         {"harm.", "error"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			id, _ := x.submit(t, [][]byte{x.Item("a.bin", []byte(c.planned)), x.Item("b\x1b.bin", []byte("fine: "+what))})
+			id, _ := x.submit(t, [][]byte{x.Item("a.bin", []byte(c.planned)), x.Item("b.bin", []byte("fine: "+what))})
 			x.upload(t, id, 0, []byte(c.uploaded))
 			x.upload(t, id, 1, []byte("fine: "+what))
 			r := x.verdict(t, id)
