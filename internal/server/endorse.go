@@ -129,23 +129,37 @@ func (s *Server) Cancel(ctx context.Context, id statement.ID, who string, sig st
 		if err := cred.Verify(credential.Login, CancelMessage(id), sig.Sig); err != nil {
 			return nil, problem(403, "requester-signature", "", "the withdrawal is not signed by %s", who)
 		}
-		now := s.now()
-		c := &store.Change{Request: id, Revision: r.Revision, State: store.Cancelled, At: now}
-		if err := s.enter(c, audit.KindCancel, id, []byte(who), now); err != nil {
+		// An execution that has begun is waited for: what the keeper does is not
+		// withdrawn any more.
+		var after *store.Request
+		_, err, _ = s.flight.Do(id.String(), func() (any, error) {
+			var err error
+			after, err = s.withdraw(ctx, r, who)
 			return nil, err
+		})
+		switch {
+		case after != nil:
+			return after, nil
+		case err == nil, errors.Is(err, store.ErrConflict):
+			continue // an execution has ended, or something else has changed
 		}
-		s.tell(c, notify.Cancelled, r, "")
-		err = s.cfg.Store.Apply(ctx, c)
-		if errors.Is(err, store.ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		s.changed(c)
-		return r.After(c), nil
+		return nil, err
 	}
 	return nil, store.ErrConflict
+}
+
+func (s *Server) withdraw(ctx context.Context, r *store.Request, who string) (*store.Request, error) {
+	now := s.now()
+	c := &store.Change{Request: r.ID, Revision: r.Revision, State: store.Cancelled, At: now}
+	if err := s.enter(c, audit.KindCancel, r.ID, []byte(who), now); err != nil {
+		return nil, err
+	}
+	s.tell(c, notify.Cancelled, r, "")
+	if err := s.cfg.Store.Apply(ctx, c); err != nil {
+		return nil, err
+	}
+	s.changed(c)
+	return r.After(c), nil
 }
 
 // CancelMessage is what the requester signs to withdraw a request.
