@@ -35,6 +35,10 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == moduleCommand {
 		os.Exit(module.Main(os.Args[2]))
 	}
+	if err := hideMemory(); err != nil {
+		fmt.Fprintf(os.Stderr, "greatseal-keeper: the memory cannot be hidden: %v\n", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -24,6 +24,7 @@ package cmsfile
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -170,6 +171,10 @@ func (f Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done 
 	s, err := f.spec(p, id, at)
 	if err != nil {
 		return nil, err
+	}
+	// Verify wants that usage; no signature is made that it refuses.
+	if leaf := id.Chain[0]; !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
+		return nil, fmt.Errorf("cmsfile: certificate %q is not for code signing", leaf.Subject)
 	}
 	m, err := s.SignedAttributes()
 	if errors.Is(err, cms.ErrAlgorithm) {

@@ -262,6 +262,27 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// unfit signs with a certificate for which Assemble makes nothing.
+func unfit(t *testing.T, plan *format.Plan, s *formattest.Signer) []byte {
+	t.Helper()
+	if _, err := New().Assemble(plan, s.Identity, formattest.At, nil); err == nil {
+		t.Fatal("Assemble takes a certificate that is not for code signing")
+	}
+	sp, err := Format{}.spec(plan, s.Identity, formattest.At)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := sp.SignedAttributes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := cms.Encode(cms.Content{Type: cms.OIDData}, s.Chain, cms.SignerInfo{Spec: sp, Signature: s.Sign(t, m), Certificate: s.Chain[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 func TestTrust(t *testing.T) {
 	a := format.BytesArtifact("f", []byte(text))
 	late := formattest.At.AddDate(100, 0, 0) // every certificate has expired
@@ -312,8 +333,8 @@ func TestTrust(t *testing.T) {
 		"stamp by a stranger":          {stamped, func() format.Trust { t := s.Trust(); t.TimestampRoots = stranger.Root.Pool(); return t }(), false},
 		"stamp for something else":     {wrongToken, s.Trust(), false},
 		"two stamps":                   {twoTokens, s.Trust(), false},
-		"certificate for servers":      {sign(t, []byte(text), server, nil, false), server.Trust(), false},
-		"certificate for anything":     {sign(t, []byte(text), anyUse, nil, false), anyUse.Trust(), false},
+		"certificate for servers":      {unfit(t, plan, server), server.Trust(), false},
+		"certificate for anything":     {unfit(t, plan, anyUse), anyUse.Trust(), false},
 		"foreign certificate embedded": {foreign, s.Trust(), true},
 		"second signer not trusted":    {two, s.Trust(), false},
 		"nothing":                      {nil, s.Trust(), false},

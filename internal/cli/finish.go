@@ -386,8 +386,18 @@ func (j *job) check(ctx context.Context, s *signedFile, f format.Format, plan *f
 	if errors.Is(err, verify.ErrEvidence) {
 		return fail(exitUnverified, "tell the server's administrator", "%v", err)
 	}
-	// Others' signatures in the file are not ours to judge; that ours is in it is.
-	if r, ierr := f.Inspect(ctx, a); ierr == nil && detached == nil && len(r.Signatures) > 1 {
+	// Others' signatures in the file are not ours to judge; that ours is in it, over
+	// the content as it is on the disk, is.
+	if detached != nil {
+		return fail(exitUnverified, "keep the file and report it", "%s was written and does not verify: %v", s.Output, err)
+	}
+	params := format.Params{}
+	for _, p := range plan.Params {
+		params[p.Name] = p.Value
+	}
+	again, perr := f.Plan(ctx, a, params)
+	same := perr == nil && again.Digest == plan.Digest && bytes.Equal(again.Content, plan.Content)
+	if r, ierr := f.Inspect(ctx, a); ierr == nil && same && len(r.Signatures) > 1 {
 		for _, x := range r.Signatures {
 			if bytes.Equal(x.Content, plan.Content) && slices.ContainsFunc(j.res.Signatures[s.Index], func(v []byte) bool { return bytes.Equal(v, x.Value) }) {
 				s.Note = fmt.Sprintf("the file holds %d signatures; those of others were not judged: %v", len(r.Signatures), err)

@@ -58,11 +58,13 @@ func when(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04")
 }
 
-// field prints a named value, aligned.
+// field prints a named value, aligned. What others wrote may have several lines;
+// those after the first are marked, so that none looks like a field of its own.
 func field(w io.Writer, name, value string) {
 	for i, line := range strings.Split(value, "\n") {
 		if i > 0 {
-			name = ""
+			fmt.Fprintf(w, "  %-11s │ %s\n", "", printable(line))
+			continue
 		}
 		fmt.Fprintf(w, "  %-11s %s\n", name, printable(line))
 	}

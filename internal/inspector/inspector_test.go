@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -36,7 +37,9 @@ func (h hostile) Plan(ctx context.Context, a format.Artifact, p format.Params) (
 	case "exit":
 		os.Exit(0)
 	case "hang":
-		select {}
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, os.Interrupt) // or the runtime would see that nothing can ever happen
+		<-c
 	case "sleep":
 		time.Sleep(time.Hour)
 	case "spin":

@@ -310,7 +310,7 @@ type Store interface {
 }
 
 // FactVersion is the fact of a plan that is kept as File.Version.
-const FactVersion = "FileVersion"
+const FactVersion = "file-version"
 
 // FileOf describes item i of a request for searching.
 func FileOf(id statement.ID, i int, it *format.Item, p *format.Plan) File {
