@@ -81,6 +81,7 @@ func replace(t *testing.T, w *servertest.World, s *server.Server, change func(c 
 // A request whose quorum is there because the charter has changed is executed:
 // nobody is left who could endorse it.
 func TestCharterChangeCompletesAQuorum(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	w := servertest.New(t)
 	s, _ := w.Server(w.Store(""))
 	items := w.Files("app", 1)
@@ -102,6 +103,7 @@ func TestCharterChangeCompletesAQuorum(t *testing.T) {
 
 // A log that a new charter gives another name gets checkpoints as before.
 func TestLogRenamed(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	w := servertest.New(t)
 	st := w.Store("")
 	s, _ := w.Server(st)
@@ -147,6 +149,7 @@ func (k *faulty) Receipts(ctx context.Context, from uint64, limit int) ([]*keepe
 // A receipt that cannot be fetched does not hold up requests that were left
 // behind, nor the receipts after it.
 func TestReceiptThatIsAway(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	w := servertest.New(t)
 	st := w.Store("")
 	ks, err := w.Keeper.Status(t.Context())
@@ -175,6 +178,7 @@ func TestReceiptThatIsAway(t *testing.T) {
 // Requests that wait, many of them and for long, do not keep one that was left
 // behind from being taken up.
 func TestManyThatWait(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	w := servertest.New(t)
 	st := w.Store("")
 	var wg sync.WaitGroup
@@ -205,6 +209,7 @@ func TestManyThatWait(t *testing.T) {
 
 // What the keeper does not even judge says so while it waits.
 func TestRequesterGone(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	w := servertest.New(t)
 	s, _ := w.Server(w.Store(""))
 	items := w.Files("app", 1)
@@ -269,6 +274,7 @@ func (o *overtaken) Due(ctx context.Context, t time.Time, limit int) ([]statemen
 
 // A request that ends while it is being closed for its time stays what it is.
 func TestExpiryOvertaken(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	w := servertest.New(t)
 	st := &overtaken{Store: w.Store(""), saw: make(chan struct{})}
 	s, stop := w.Server(st)
