@@ -141,7 +141,7 @@ func (d *deployment) serve(ctx context.Context, dsn string) error {
 	}
 	d.store = s
 	d.defer_(s.Close)
-	d.server, err = server.New(ctx, server.Config{Store: s, Keeper: d.keeper, Formats: all.Formats(), Pin: d.trial.Root, Clock: time.Now, Cache: d.cache})
+	d.server, err = server.New(ctx, server.Config{Store: s, Keeper: d.keeper, Formats: all.Formats(), Pin: d.trial.Root, Clock: time.Now, Cache: d.cache, Ahead: d.cache == nil})
 	if err != nil {
 		return err
 	}

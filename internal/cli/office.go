@@ -58,7 +58,7 @@ func openOffice(ctx context.Context, c *config.Server, log *slog.Logger) (o *off
 		return o, err
 	}
 	o.closer = append(o.closer, o.store.Close)
-	cfg := server.Config{Store: o.store, Keeper: o.keeper, Formats: all.Formats(), Pin: c.Root, Clock: time.Now, Logger: log, Cache: o.cache}
+	cfg := server.Config{Store: o.store, Keeper: o.keeper, Formats: all.Formats(), Pin: c.Root, Clock: time.Now, Logger: log, Cache: o.cache, Ahead: c.Keeper.Embedded == nil}
 	if c.Blobs != "" {
 		if cfg.Blobs, err = blob.Open(c.Blobs); err != nil {
 			return o, err

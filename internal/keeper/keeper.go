@@ -35,6 +35,12 @@ type Keeper interface {
 	// Outcome whose receipt says why. An error means that nothing is known of the
 	// outcome; asking again is safe.
 	Execute(ctx context.Context, o *Order) (*Outcome, error)
+	// Consider checks the signatures of evidence that is not complete yet, so that
+	// an order that brings it again costs no public-key operation for them. It
+	// changes nothing that lasts and says nothing of what an order would come to.
+	// It is done when there is nothing else of the kind to do, or not at all: nil
+	// does not say that anything was checked.
+	Consider(ctx context.Context, ev quorum.Evidence) error
 	// Checkpoint signs the head of the log, if it extends the last one signed.
 	Checkpoint(ctx context.Context, e *Extension) ([]byte, error)
 	// Timestamp answers an RFC 3161 request (DER) with a response (DER).

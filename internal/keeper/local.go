@@ -57,7 +57,10 @@ type Local struct {
 	requests names[statement.ID] // one execution of a request at a time
 	making   names[string]       // one generation of a key at a time
 	heads    sync.Mutex          // one checkpoint at a time
-	stamps   stamps
+
+	considering sync.Mutex // one consideration at a time
+
+	stamps stamps
 
 	ledger *ledger.Ledger
 	draft  tail // the committer's own: what the batch that is being built ends with

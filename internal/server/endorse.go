@@ -69,6 +69,7 @@ func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, 
 		s.Metrics.Endorsed.Add(1)
 		s.changed(c)
 		r = r.After(c)
+		s.showAhead(r)
 		if r.State == store.Endorsed {
 			s.start(r.ID, r)
 		}

@@ -57,6 +57,10 @@ type Config struct {
 	// verified is not verified again, and only that. A keeper in a process of its
 	// own verifies everything itself.
 	Cache *quorum.Cache
+	// Ahead shows the keeper evidence as it grows, so that the last endorsement is
+	// the only one that it has to verify when everybody has agreed: for a keeper
+	// that does not share Cache.
+	Ahead bool
 
 	// Hook is called before and after each durable step, for tests that stop the
 	// process there; nil: none. See [Steps].
@@ -101,6 +105,7 @@ type Server struct {
 	seen     atomic.Uint64 // the keeper's last number at the last look
 
 	watch    watchers
+	ahead    chan quorum.Evidence
 	sequence chan struct{} // kicks the sequencer
 	messages chan struct{} // kicks the messages
 	stamps   chan struct{} // kicks the timestamps
@@ -133,7 +138,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Workers <= 0 {
 		cfg.Workers = 32
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, cache: cfg.Cache, workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
+	s := &Server{cfg: cfg, log: cfg.Logger, cache: cfg.Cache, ahead: make(chan quorum.Evidence, considered), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
 		sequence: make(chan struct{}, 1), messages: make(chan struct{}, 1), stamps: make(chan struct{}, 1)}
 	s.watch.init()
 	if err := s.Reload(ctx); err != nil {
@@ -212,6 +217,7 @@ func (s *Server) Run(ctx context.Context) error {
 	loop("timestamps", time.Second, s.stamps, s.runTimestamps)
 	loop("charter", 10*time.Second, nil, s.followCharter)
 	loop("uploads", 30*time.Second, nil, s.sweep)
+	wg.Go(func() { s.consider(ctx) })
 	wg.Wait()
 	s.closing.Store(true)
 	s.work.Wait()

@@ -99,6 +99,7 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	s.cfg.Hook("submitted")
 	s.Metrics.Submitted.Add(1)
 	s.changed(c)
+	s.showAhead(c.New)
 	if grant != nil {
 		if err := s.Execute(ctx, env.ID()); err != nil {
 			s.log.Warn("execution is left to a later try", "request", env.ID(), "error", err)

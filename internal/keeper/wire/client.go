@@ -130,11 +130,11 @@ func (t *client) connect(ctx context.Context) (*conn, error) {
 		nc = tc
 	}
 	st := newStream(nc)
-	err = st.write(head{Kind: kindHello, Protocol: protocol, Versions: []uint64{1}}, nil)
+	err = st.write(head{Kind: kindHello, Protocol: protocol, Versions: versions()}, nil)
+	var h head
 	if err == nil {
-		var h head
 		h, _, err = st.read(t.c.Timeout, 0, nil)
-		if err == nil && (h.Kind != kindHello || h.Protocol != protocol || len(h.Versions) != 1 || h.Versions[0] != 1) {
+		if err == nil && (h.Kind != kindHello || h.Protocol != protocol || len(h.Versions) != 1 || choose(h.Versions) == 0) {
 			err = errHello
 		}
 	}
@@ -148,7 +148,7 @@ func (t *client) connect(ctx context.Context) (*conn, error) {
 		}
 		return nil, fmt.Errorf("the keeper hung up or let this user wait: %w", err)
 	}
-	c := &conn{st: st, calls: map[uint64]chan reply{}}
+	c := &conn{st: st, version: h.Versions[0], calls: map[uint64]chan reply{}}
 	go c.receive()
 	return c, nil
 }
@@ -162,6 +162,16 @@ func (t *client) call(ctx context.Context, method string, body []byte) ([]byte, 
 		return nil, err
 	}
 	return c.call(ctx, method, body)
+}
+
+func (t *client) version() uint64 {
+	t.mu.Lock()
+	c := t.conn
+	t.mu.Unlock()
+	if c == nil || !c.alive() {
+		return 0
+	}
+	return c.version
 }
 
 // Close ends the connection; calls in flight fail.
@@ -193,7 +203,8 @@ type reply struct {
 
 // conn is one connection.
 type conn struct {
-	st *stream
+	st      *stream
+	version uint64
 
 	writing sync.Mutex // held while a frame goes out; taken before mu
 	last    uint64     // guarded by writing: ids go out in order

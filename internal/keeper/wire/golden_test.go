@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// Server and keeper may be of different ages: the frames of version 1 are frozen.
+// Server and keeper may be of different ages: the frames of a version are frozen.
 func TestGolden(t *testing.T) {
 	var b strings.Builder
 	add := func(what string, h head, v any) {
@@ -35,6 +35,8 @@ func TestGolden(t *testing.T) {
 	add("status", head{Kind: kindAnswer, ID: 4}, keeper.Status{Charter: statement.CharterRef{Version: 2, ID: statement.ID{6}}, Keys: []keeper.KeyStatus{{Name: "k"}}})
 	add("cancel", head{Kind: kindCancel, ID: 3}, nil)
 	add("error", head{Kind: kindAnswer, ID: 3, Code: "stopped", Text: "why"}, nil)
+	add("hello-2", head{Kind: kindHello, Protocol: protocol, Versions: []uint64{1, 2}}, nil)
+	add("consider", head{Kind: kindCall, ID: 5, Method: mConsider}, considerArgs{order().Evidence})
 	const path = "testdata/frames.hex"
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {

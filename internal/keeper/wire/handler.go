@@ -8,6 +8,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/quorum"
 )
 
 // The methods.
@@ -20,6 +21,7 @@ const (
 	mObserve    = "observe"
 	mChain      = "chain"
 	mFound      = "found"
+	mConsider   = "consider" // since version 2
 )
 
 // maxReceipts is the number of outcomes that one call returns at the most.
@@ -34,8 +36,12 @@ type receiptsAnswer struct {
 	Outcomes []*keeper.Outcome `cbor:"1,keyasint"`
 }
 
+type considerArgs struct {
+	Evidence quorum.Evidence `cbor:"1,keyasint"`
+}
+
 // handle executes one call: the one place where bytes become calls of a keeper.
-func handle(ctx context.Context, k keeper.Keeper, method string, body []byte) ([]byte, error) {
+func handle(ctx context.Context, k keeper.Keeper, version uint64, method string, body []byte) ([]byte, error) {
 	switch method {
 	case mStatus:
 		if err := empty(body); err != nil {
@@ -75,6 +81,15 @@ func handle(ctx context.Context, k keeper.Keeper, method string, body []byte) ([
 		return k.Chain(ctx)
 	case mFound:
 		return nil, k.Found(ctx, body)
+	case mConsider:
+		if version < version2 {
+			break
+		}
+		var a considerArgs
+		if err := decode(body, &a); err != nil {
+			return nil, err
+		}
+		return nil, k.Consider(ctx, a.Evidence)
 	}
 	return nil, fmt.Errorf("%w: unknown method %.40q", keeper.ErrMalformed, method)
 }
@@ -106,6 +121,8 @@ func encoded[T any](v *T, err error) ([]byte, error) {
 // transport carries one call and brings its answer.
 type transport interface {
 	call(ctx context.Context, method string, body []byte) ([]byte, error)
+	// version is the protocol's in use; 0 while there is no connection.
+	version() uint64
 	Close() error
 }
 
@@ -159,6 +176,20 @@ func (c caller) Chain(ctx context.Context) ([]byte, error) { return c.call(ctx, 
 
 func (c caller) Found(ctx context.Context, envelope []byte) error {
 	_, err := c.call(ctx, mFound, envelope)
+	return err
+}
+
+// Consider does nothing where the keeper is of a time before it, and where there is
+// no connection: it is not worth making one.
+func (c caller) Consider(ctx context.Context, ev quorum.Evidence) error {
+	if c.version() < version2 {
+		return nil
+	}
+	b, err := format.Encode(considerArgs{ev})
+	if err != nil {
+		return fmt.Errorf("%w: %w", keeper.ErrMalformed, err)
+	}
+	_, err = c.call(ctx, mConsider, b)
 	return err
 }
 
@@ -220,7 +251,7 @@ func (l local) call(ctx context.Context, method string, body []byte) ([]byte, er
 		return nil, fmt.Errorf("%w: %w", keeper.ErrLimit, err)
 	}
 	// The keeper must not share memory with its callers.
-	b, err := handle(ctx, l.k, method, append([]byte{}, body...))
+	b, err := handle(ctx, l.k, version2, method, append([]byte{}, body...))
 	if err != nil {
 		return nil, remote(err)
 	}
@@ -229,5 +260,7 @@ func (l local) call(ctx context.Context, method string, body []byte) ([]byte, er
 	}
 	return append([]byte{}, b...), nil
 }
+
+func (l local) version() uint64 { return version2 }
 
 func (l local) Close() error { return l.k.Close() }

@@ -229,10 +229,11 @@ func (s *Server) serve(ctx context.Context, c net.Conn, bytes *semaphore.Weighte
 	if err != nil {
 		return err
 	}
-	if h.Kind != kindHello || h.Protocol != protocol || !slices.Contains(h.Versions, 1) {
+	version := choose(h.Versions)
+	if h.Kind != kindHello || h.Protocol != protocol || version == 0 {
 		return errHello
 	}
-	if err := st.write(head{Kind: kindHello, Protocol: protocol, Versions: []uint64{1}}, nil); err != nil {
+	if err := st.write(head{Kind: kindHello, Protocol: protocol, Versions: []uint64{version}}, nil); err != nil {
 		return err
 	}
 
@@ -289,7 +290,7 @@ func (s *Server) serve(ctx context.Context, c net.Conn, bytes *semaphore.Weighte
 			defer release()
 			defer end()
 			out := head{Kind: kindAnswer, ID: h.ID}
-			b, err := handle(cctx, s.Keeper, h.Method, body)
+			b, err := handle(cctx, s.Keeper, version, h.Method, body)
 			if err == nil && len(b) > MaxBody {
 				b, err = nil, fmt.Errorf("%w: answer of %d bytes", keeper.ErrLimit, len(b))
 			}

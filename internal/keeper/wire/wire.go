@@ -2,7 +2,7 @@
 // socket, over mutual TLS 1.3, or within one process, with the same bytes and
 // through the same handler.
 //
-// # Protocol, version 1
+// # Protocol, versions 1 and 2
 //
 // A frame is
 //
@@ -12,7 +12,9 @@
 //	body     deterministic CBOR, or bytes as they are
 //
 // The client's first frame is a hello with the versions that it speaks, the
-// server's answer a hello with the one chosen. Then the client sends calls, each
+// server's answer a hello with the one chosen: the highest that both speak.
+// Version 2 has the method "consider", version 1 is all but that; a client that
+// gets version 1 does without. Then the client sends calls, each
 // with an id that it has not used before, as many at a time as it likes; the
 // server answers each once, in any order. A cancel names a call whose answer is
 // not awaited any more.
@@ -39,6 +41,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/greatseal-io/greatseal/format"
@@ -53,6 +56,25 @@ const (
 )
 
 const protocol = "greatseal keeper"
+
+// The versions of the protocol.
+const (
+	version1 = 1
+	version2 = 2 // consider
+)
+
+// versions are those that this package speaks.
+func versions() []uint64 { return []uint64{version1, version2} }
+
+// choose is the highest version that both sides speak, or 0.
+func choose(theirs []uint64) uint64 {
+	for _, v := range []uint64{version2, version1} {
+		if slices.Contains(theirs, v) {
+			return v
+		}
+	}
+	return 0
+}
 
 type kind uint8
 

@@ -36,9 +36,12 @@ type fake struct {
 	mu       sync.Mutex
 	orders   []*keeper.Order
 	observed []byte
-	err      error
-	gate     chan struct{} // Chain waits for it
-	ended    atomic.Int32  // Chain calls whose context ended
+
+	considered []quorum.Evidence
+
+	err   error
+	gate  chan struct{} // Chain waits for it
+	ended atomic.Int32  // Chain calls whose context ended
 }
 
 func (f *fake) Status(context.Context) (*keeper.Status, error) {
@@ -72,6 +75,12 @@ func (f *fake) Receipts(_ context.Context, from uint64, limit int) ([]*keeper.Ou
 func (f *fake) Observe(_ context.Context, r []byte) error {
 	f.mu.Lock()
 	f.observed = r
+	f.mu.Unlock()
+	return f.failure()
+}
+func (f *fake) Consider(_ context.Context, ev quorum.Evidence) error {
+	f.mu.Lock()
+	f.considered = append(f.considered, ev)
 	f.mu.Unlock()
 	return f.failure()
 }
@@ -242,6 +251,13 @@ func TestSameEverywhere(t *testing.T) {
 			if _, seen := f.saw(); string(seen) != "seen "+name {
 				t.Errorf("observed %q", seen)
 			}
+			if err := k.Consider(ctx, o.Evidence); err != nil {
+				t.Errorf("consider: %v", err)
+			}
+			if n := len(f.considered); n == 0 || !reflect.DeepEqual(f.considered[n-1], o.Evidence) {
+				t.Errorf("considered %v", f.considered)
+			}
+			f.considered = nil
 			if b, err := k.Chain(ctx); err != nil || string(b) != "chain" {
 				t.Errorf("chain %q, %v", b, err)
 			}
@@ -384,7 +400,7 @@ func TestAttackBeforeHello(t *testing.T) {
 		"a call of no body":  frame(t, head{Kind: kindCall, ID: 1, Method: mStatus}, nil),
 		"HTTP":               []byte("GET / HTTP/1.1\r\nHost: keeper\r\n\r\n"),
 		"another protocol":   frame(t, head{Kind: kindHello, Protocol: "other", Versions: []uint64{1}}, nil),
-		"another version":    frame(t, head{Kind: kindHello, Protocol: protocol, Versions: []uint64{2, 3}}, nil),
+		"another version":    frame(t, head{Kind: kindHello, Protocol: protocol, Versions: []uint64{3, 4}}, nil),
 		"hello with a body":  frame(t, hello, []byte{1}),
 		"nothing":            nil,
 		"half a hello":       frame(t, hello, nil)[:9],
@@ -655,9 +671,17 @@ func FuzzHandle(f *testing.F) {
 	enc, _ = format.Encode(receiptsArgs{1, 2})
 	f.Add(mReceipts, enc)
 	f.Add(mStatus, []byte{})
+	enc, _ = format.Encode(considerArgs{order().Evidence})
+	f.Add(mConsider, enc)
 	f.Fuzz(func(t *testing.T, method string, body []byte) {
 		k := &fake{}
-		_, err := handle(context.Background(), k, method, body)
+		_, err := handle(context.Background(), k, version2, method, body)
+		if len(k.considered) == 1 && err == nil {
+			again, err := format.Encode(considerArgs{k.considered[0]})
+			if err != nil || !bytes.Equal(again, body) {
+				t.Fatal("accepted evidence does not re-encode to itself")
+			}
+		}
 		if len(k.orders) == 1 && err == nil {
 			// Whatever is accepted re-encodes to itself.
 			again, err := format.Encode(k.orders[0])
