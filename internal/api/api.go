@@ -50,7 +50,7 @@ type Config struct {
 	Clock   func() time.Time
 	Logger  *slog.Logger // nil: none
 	Version string       // of the program
-	URL     string       // where clients reach it; empty: whatever host they name
+	URL     string       // where clients reach it; empty: this machine only
 	Admins  []string     // people who make tokens for everybody
 	Private bool         // log, charter and timestamps are for those who have authenticated
 	Uploads bool         // the server has a blob folder

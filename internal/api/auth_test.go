@@ -467,6 +467,39 @@ func TestCertificateKeys(t *testing.T) {
 }
 
 // A certificate and a token that name different people open nothing.
+// A server that was not told its name takes no login for a name that the caller
+// chose: whoever runs that other server could pass on the logins that he gets.
+func TestLoginForAnotherHost(t *testing.T) {
+	s := newSite(t)
+	alice := servertest.Signer("alice")
+	call := func(host, path string, body any) (int, []byte) {
+		b, err := json.Marshal(body)
+		must(t, err)
+		r := httptest.NewRequest("POST", path, bytes.NewReader(b))
+		r.Host = host
+		r.Header.Set("Content-Type", wire.JSON)
+		w := httptest.NewRecorder()
+		s.api.Handler().ServeHTTP(w, r)
+		return w.Code, w.Body.Bytes()
+	}
+	for host, fits := range map[string]bool{"evil.example": false, "evil.example:7788": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
+		"": false, "192.0.2.1": false, "[::2]:7788": false, "localhost": true, "localhost:7788": true, "127.0.0.1:7788": true, "[::1]:7788": true, "[::1]": true} {
+		status, b := call(host, "/v1/sessions/challenge", struct{}{})
+		if got := status == 200; got != fits || !fits && !bytes.Contains(b, []byte(`"wrong-host"`)) {
+			t.Errorf("challenge for %q: %d %s", host, status, b)
+		}
+		_, b = call("localhost", "/v1/sessions/challenge", struct{}{})
+		var c wire.Challenge
+		must(t, json.Unmarshal(b, &c))
+		sig, err := alice.Sign(t.Context(), credential.Login, wire.LoginMessage("test", host, "alice", c.Nonce))
+		must(t, err)
+		status, b = call(host, "/v1/sessions", wire.Login{Name: "alice", Credential: string(alice.Credential().ID()), Nonce: c.Nonce, Signature: sig})
+		if got := status == 201; got != fits {
+			t.Errorf("login for %q: %d %s", host, status, b)
+		}
+	}
+}
+
 func TestIdentitiesDiffer(t *testing.T) {
 	s := newSite(t)
 	tok := s.token(t, "ci", "read")

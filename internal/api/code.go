@@ -80,5 +80,6 @@ func Codes() []Code {
 		{"upload-incomplete", 409, "The artifact has not arrived whole."},
 		{"upload-not-wanted", 409, "The request wants no uploads."},
 		{"uploads-off", 503, "The policy wants uploads, which this server does not take."},
+		{"wrong-host", 421, "Without a configured address, one logs in by a name of the server's own machine only."},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -95,11 +96,15 @@ func (a *API) sessionRoutes() {
 		sum: "Get a challenge to sign", doc: "For people and machines without a client certificate. The nonce is good for one login, within a minute, at the process that gave it."},
 		func(ctx context.Context, _ *none) (*challengeOut, error) {
 			now := a.cfg.Clock()
+			audience, p := a.audienceOf(ctx)
+			if p != nil {
+				return nil, p
+			}
 			n, p := a.challenges.make(now)
 			if p != nil {
 				return nil, p
 			}
-			return &challengeOut{wire.Challenge{Nonce: n, Deployment: a.cfg.Server.Charter().Deployment, Audience: a.audienceOf(ctx), Expires: now.Add(challengeLife).UTC()}}, nil
+			return &challengeOut{wire.Challenge{Nonce: n, Deployment: a.cfg.Server.Charter().Deployment, Audience: audience, Expires: now.Add(challengeLife).UTC()}}, nil
 		})
 	route(a, op{method: http.MethodPost, path: "/sessions", id: "login", tag: "sessions", access: public(), status: 201,
 		sum: "Get a session", doc: "The signature is made by a credential of the charter, for logins, over \"greatseal login v1\", deployment, audience, name and nonce, a line each. A session reads and hands in; it never requests or endorses, which takes a signature of its own."},
@@ -120,22 +125,43 @@ func (a *API) sessionRoutes() {
 		})
 }
 
-func (a *API) audienceOf(ctx context.Context) string {
+// audienceOf is the host that a login is for. Where the configuration does not
+// say it, only names of this machine will do: a host that the caller chooses would
+// let whoever runs another server pass on the logins that he gets.
+func (a *API) audienceOf(ctx context.Context) (string, *problem) {
 	if a.audience != "" {
-		return a.audience
+		return a.audience, nil
 	}
-	return callOf(ctx).r.Host
+	host := callOf(ctx).r.Host
+	if !ownName(host) {
+		return "", newProblem(421, "wrong-host", "\"url\" in the server's configuration says where clients reach it", "the server does not know that it is called %.100q: nobody logs in to it by that name", host)
+	}
+	return host, nil
+}
+
+// ownName reports whether host, with a port or without, is this machine itself.
+func ownName(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	ip := net.ParseIP(strings.Trim(name, "[]"))
+	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 	now := a.cfg.Clock()
 	// One answer for all that is wrong: it tells nobody who is in the charter.
 	refused := newProblem(401, "login-refused", "greatseal login takes a new challenge", "the login is refused: unknown name, wrong credential, wrong signature or a challenge that is used up")
+	audience, p := a.audienceOf(ctx)
+	if p != nil {
+		return nil, p
+	}
 	if !a.challenges.use(in.Nonce, now) {
 		return nil, refused
 	}
 	cred := a.roster().credential(in.Name, credential.ID(in.Credential))
-	msg := wire.LoginMessage(a.cfg.Server.Charter().Deployment, a.audienceOf(ctx), in.Name, in.Nonce)
+	msg := wire.LoginMessage(a.cfg.Server.Charter().Deployment, audience, in.Name, in.Nonce)
 	if cred == nil || cred.Verify(credential.Login, msg, in.Signature) != nil {
 		c := callOf(ctx)
 		if p := a.strangers.take(addressOf(c.r), time.Now()); p != nil {
@@ -151,8 +177,8 @@ func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 	if err := a.cfg.Store.PutToken(ctx, t); err != nil {
 		return nil, err
 	}
-	p := principal{scopes: a.scopes(a.roster(), in.Name)}
-	return &wire.Session{Token: token, Name: in.Name, Scopes: p.list(), Expires: t.Expires.UTC()}, nil
+	who := principal{scopes: a.scopes(a.roster(), in.Name)}
+	return &wire.Session{Token: token, Name: in.Name, Scopes: who.list(), Expires: t.Expires.UTC()}, nil
 }
 
 // credential finds a credential of a person or machine, or nil.
