@@ -86,9 +86,9 @@ func TestCharterChangeCompletesAQuorum(t *testing.T) {
 	s, _ := w.Server(w.Store(""))
 	items := w.Files("app", 1)
 	env := w.Sign("alice", "release", items)
-	r, _, err := s.Submit(t.Context(), env, items)
+	_, _, err := s.Submit(t.Context(), env, items)
 	must(t, err)
-	r, err = s.Endorse(t.Context(), w.Endorse("bob", env))
+	r, err := s.Endorse(t.Context(), w.Endorse("bob", env))
 	must(t, err)
 	if r.State != store.Pending {
 		t.Fatalf("with one of two endorsements: %s", r.State)
