@@ -116,9 +116,9 @@ func (a *App) report(err error) int {
 		fmt.Fprintf(a.Err, "%s\n", b)
 		return code
 	}
-	fmt.Fprintf(a.Err, "greatseal: %v\n", err)
+	fmt.Fprintf(a.Err, "greatseal: %s\n", lines(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(a.Err, "  try: %s\n", hint)
+		fmt.Fprintf(a.Err, "  try: %s\n", lines(hint))
 	}
 	return code
 }
@@ -149,6 +149,17 @@ Begin with "greatseal demo", or "greatseal dev" for a deployment to play with.
 
 Exit codes:
   ` + strings.Join(Codes(), "\n  "),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			var have []string
+			for _, x := range c.Commands() {
+				have = append(have, x.Name())
+			}
+			return fail(exitUsage, orText(suggest(args[0], have), "greatseal --help lists the commands"), "there is no command %q", args[0])
+		},
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		Version:           Version,
@@ -207,8 +218,18 @@ func (a *App) printLine(v any) error {
 // note writes a line for people to standard error.
 func (a *App) note(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.Err, format+"\n", args...)
+		fmt.Fprintln(a.Err, lines(fmt.Sprintf(format, args...)))
 	}
+}
+
+// lines is printable for a text of several lines. Errors and notes quote names
+// and reasons of others, and servers.
+func lines(s string) string {
+	var out []string
+	for l := range strings.SplitSeq(s, "\n") {
+		out = append(out, printable(l))
+	}
+	return strings.Join(out, "\n")
 }
 
 // terminal reports whether progress can be drawn.
@@ -275,6 +296,9 @@ func (a *App) client() (*config.Client, error) {
 // exactly checks the number of arguments with a message that names them.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
+		if len(names) == 0 && len(args) > 0 {
+			return fail(exitUsage, c.CommandPath()+" --help", "%s takes no arguments: not %q", c.CommandPath(), args[0])
+		}
 		if len(args) != len(names) {
 			return fail(exitUsage, c.CommandPath()+" --help", "want %s", strings.Join(names, " "))
 		}
