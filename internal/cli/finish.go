@@ -162,6 +162,9 @@ func (l *link) finish(ctx context.Context, v *server.View, pieces []piece, o *ou
 	for i, p := range pieces {
 		g.Go(func() error {
 			s, err := j.write(ctx, p, docs[p.index])
+			if _, hint := verdict(err); err != nil && hint == "" {
+				return fail(exitFailed, "greatseal collect "+short(v.ID)+" "+p.path+" finishes it: the signature is kept", "%s: %w", p.path, err)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.path, err)
 			}

@@ -103,7 +103,8 @@ func (a *App) fileList(from string) ([]string, error) {
 }
 
 // below finds the regular files of a folder; what greatseal itself puts beside
-// files is left out.
+// files is left out: evidence, journals, and detached signatures of files that are
+// there.
 func below(dir string, add func(input)) error {
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -111,6 +112,13 @@ func below(dir string, add func(input)) error {
 		}
 		if ours(d.Name()) {
 			return nil
+		}
+		for _, s := range sidecars {
+			if of, ok := strings.CutSuffix(p, s.suffix); ok {
+				if st, err := os.Lstat(of); err == nil && st.Mode().IsRegular() {
+					return nil
+				}
+			}
 		}
 		rel, err := filepath.Rel(dir, p)
 		if err != nil {

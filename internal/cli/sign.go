@@ -175,6 +175,14 @@ func (a *App) sign(ctx context.Context, k *signing, args []string) error {
 	if most := how.p.MaxItems; most > 0 && len(files) > most {
 		return fail(exitRefused, fmt.Sprintf("sign %d at a time", most), "policy %s signs at most %s in one request: these are %d", k.policy, count(most, "file"), len(files))
 	}
+	if k.out == "" {
+		for _, f := range files {
+			// Before anybody is asked: a link is not replaced by a file.
+			if st, err := os.Lstat(f.path); err == nil && st.Mode()&os.ModeSymlink != 0 && !slices.Contains(anyFile, f.format.Name()) {
+				return fail(exitUsage, "name the file that it leads to, or --out", "%s is a symbolic link, which a signed file cannot replace", f.path)
+			}
+		}
+	}
 	items := make([][]byte, len(files))
 	pieces := make([]piece, len(files))
 	for i, f := range files {
@@ -310,8 +318,12 @@ func (l *link) signedAlready(ctx context.Context, in []input, k *signing, how *c
 			todo = append(todo, i)
 			continue
 		}
-		l.app.note("%s is signed already under policy %s; --again asks anew", i.path, k.policy)
 		done = append(done, i.path)
+	}
+	if n := len(done); n == 1 {
+		l.app.note("%s is signed already under policy %s; --again asks anew", done[0], k.policy)
+	} else if n > 1 {
+		l.app.note("%d files are signed already under policy %s; --again asks anew", n, k.policy)
 	}
 	return todo, done, nil
 }
