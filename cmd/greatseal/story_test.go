@@ -311,8 +311,9 @@ func proxy(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	socket := ts.MkAbs(filepath.Join("d", "s.sock"))
 	r := &httputil.ReverseProxy{
-		Director: func(r *http.Request) {
-			r.URL = &url.URL{Scheme: "http", Host: "server", Path: r.URL.Path, RawQuery: r.URL.RawQuery}
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL = &url.URL{Scheme: "http", Host: "server", Path: r.In.URL.Path, RawQuery: r.In.URL.RawQuery}
+			r.Out.Host = r.In.Host
 		},
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -293,13 +293,14 @@ func (l *link) statementOf(ctx context.Context, envelope jsontext.Value) (*state
 	if err != nil {
 		return nil, none, err
 	}
-	c, ref, err := chain.Version(r.Charter.Version)
+	_, ref, err := chain.Version(r.Charter.Version)
 	if err != nil || ref != r.Charter {
 		return nil, none, fail(exitUnverified, "", "request %s names a charter that is not in the chain", short(env.ID().String()))
 	}
 	if len(env.Signatures) == 1 {
 		for v := uint64(1); v <= version(chain); v++ {
-			if c, _, err = chain.Version(v); err != nil {
+			c, _, err := chain.Version(v)
+			if err != nil {
 				return nil, none, err
 			}
 			for _, x := range credentialsOf(c, r.Requester) {
