@@ -64,7 +64,7 @@ func (s *SQL) OpenRequest(ctx context.Context, digest string) (*Request, error) 
 
 func (s *SQL) oneRequest(ctx context.Context, where string, arg any) (*Request, error) {
 	// One statement, so that the request and its endorsements are of one moment.
-	rows, err := s.read.QueryContext(ctx, `SELECT `+requestColumns+`, e.id, e.envelope, e.endorser, e.verdict, e.arrived
+	rows, err := s.rows(ctx, `SELECT `+requestColumns+`, e.id, e.envelope, e.endorser, e.verdict, e.arrived
 		FROM requests r LEFT JOIN endorsements e ON e.request = r.id WHERE `+where+` ORDER BY e.seq`, arg)
 	if err != nil {
 		return nil, s.wrap(err)
@@ -200,7 +200,7 @@ func idRange(prefix string) (low, high []byte, err error) {
 
 // Items returns the encoded items of a request, in order.
 func (s *SQL) Items(ctx context.Context, id statement.ID) ([][]byte, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT data FROM items WHERE request = $1 ORDER BY chunk`, id[:])
+	rows, err := s.rows(ctx, `SELECT data FROM items WHERE request = $1 ORDER BY chunk`, id[:])
 	chunks, err := collect(rows, err, func(r scanner) ([][]byte, error) {
 		var data []byte
 		if err := r.Scan(&data); err != nil {
@@ -269,7 +269,7 @@ func (s *SQL) scanReceipt(row scanner) (*Receipt, error) {
 
 // Receipt returns one receipt.
 func (s *SQL) Receipt(ctx context.Context, number uint64) (*Receipt, error) {
-	return s.scanReceipt(s.read.QueryRowContext(ctx, `SELECT `+receiptColumns+` FROM receipts WHERE number = $1`, int64(number)))
+	return s.scanReceipt(s.row(ctx, `SELECT `+receiptColumns+` FROM receipts WHERE number = $1`, int64(number)))
 }
 
 // LastReceipt returns the receipt with the highest number.

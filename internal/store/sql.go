@@ -29,6 +29,8 @@ type SQL struct {
 	read    *sql.DB
 	write   *sql.DB       // for statements one by one: the same as read on PostgreSQL
 	pool    *pgxpool.Pool // PostgreSQL only
+	reading *shelf        // SQLite only, as the next
+	writing *shelf
 	queue   chan *pendingChange
 	stopped chan struct{}
 	done    chan struct{}
@@ -88,6 +90,7 @@ func (s *SQL) openSQLite(ctx context.Context, path string) error {
 	if s.write, err = sql.Open("sqlite", uri); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	s.reading, s.writing = &shelf{}, &shelf{}
 	s.write.SetMaxOpenConns(1) // one writer; it never waits for a lock of its own process
 	if err := s.write.PingContext(ctx); err != nil {
 		return fmt.Errorf("store: %s: %w", path, err)
@@ -194,15 +197,14 @@ type tx interface {
 	query(ctx context.Context, sql string, args ...any) (*sql.Rows, error)
 }
 
-type sqlTx struct{ tx *sql.Tx }
+type sqlTx struct {
+	tx   *sql.Tx
+	kept *shelf // nil on PostgreSQL, whose client keeps statements itself
+}
 
 func (t sqlTx) run(ctx context.Context, ss []stmt) ([]int64, error) {
 	// Groups repeat a few statements many times, and parsing one costs as much as
 	// running it.
-	times := map[string]int{}
-	for _, s := range ss {
-		times[s.sql]++
-	}
 	prepared := map[string]*sql.Stmt{}
 	defer func() {
 		for _, p := range prepared {
@@ -212,20 +214,16 @@ func (t sqlTx) run(ctx context.Context, ss []stmt) ([]int64, error) {
 	out := make([]int64, len(ss))
 	for i, s := range ss {
 		p := prepared[s.sql]
-		if p == nil && times[s.sql] > 1 {
+		if p == nil {
 			var err error
-			if p, err = t.tx.PrepareContext(ctx, s.sql); err != nil {
+			if k := t.kept.get(s.sql); k != nil {
+				p = t.tx.StmtContext(ctx, k)
+			} else if p, err = t.tx.PrepareContext(ctx, s.sql); err != nil {
 				return nil, err
 			}
 			prepared[s.sql] = p
 		}
-		var r sql.Result
-		var err error
-		if p != nil {
-			r, err = p.ExecContext(ctx, s.args...)
-		} else {
-			r, err = t.tx.ExecContext(ctx, s.sql, s.args...)
-		}
+		r, err := p.ExecContext(ctx, s.args...)
 		if err != nil {
 			return nil, err
 		}
@@ -300,11 +298,15 @@ func (s *SQL) inSQLTx(ctx context.Context, f func(tx) error) error {
 	if err != nil {
 		return err
 	}
-	if err := f(sqlTx{t}); err != nil {
+	if err := f(sqlTx{t, s.writing}); err != nil {
 		t.Rollback()
 		return err
 	}
-	return committed(t.Commit())
+	if err := t.Commit(); err != nil {
+		return committed(err)
+	}
+	s.writing.fill(ctx, s.write) // not in the transaction, which has the only connection
+	return nil
 }
 
 // wrap gives an error its sentinel.
