@@ -8,10 +8,7 @@ package trial
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -19,7 +16,6 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -257,8 +253,12 @@ func (t *Trial) Ref() statement.CharterRef { return statement.CharterRef{Version
 // MakeKeys generates every key of the charter and imports a certificate of the
 // trial's own authority for it.
 func (t *Trial) MakeKeys(ctx context.Context, o Office) error {
-	ca, err := t.authority()
+	ca, err := NewAuthority(t.now())
 	if err != nil {
+		return err
+	}
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate.Raw})
+	if err := os.WriteFile(t.RootFile(), root, 0o644); err != nil {
 		return err
 	}
 	var keys []string
@@ -276,10 +276,19 @@ func (t *Trial) MakeKeys(ctx context.Context, o Office) error {
 			return err
 		}
 		stamping := t.Charter.Timestamping != nil && t.Charter.Timestamping.Key == n
-		chain, err := ca.issue(st.PublicKey, "Trial "+n, stamping, t.now())
+		pub, err := x509.ParsePKIXPublicKey(st.PublicKey)
 		if err != nil {
 			return err
 		}
+		subject, err := asn1.Marshal(pkix.Name{CommonName: "Trial " + n, Organization: []string{"Trial"}}.ToRDNSequence())
+		if err != nil {
+			return err
+		}
+		leaf, err := ca.Issue(pub, subject, stamping, t.now())
+		if err != nil {
+			return err
+		}
+		chain := [][]byte{leaf, ca.Certificate.Raw}
 		imp := statement.Command{Name: statement.KeyImportCert, Certificate: &statement.CertificateArgs{Key: n, Chain: chain}}
 		if _, err := t.Do(ctx, o, t.Ref(), "alice", imp, nil, "carol"); err != nil {
 			return err
@@ -290,65 +299,3 @@ func (t *Trial) MakeKeys(ctx context.Context, o Office) error {
 
 // RootFile is the certificate of the trial's authority, in PEM.
 func (t *Trial) RootFile() string { return filepath.Join(t.Dir, "trial-ca.crt") }
-
-type authority struct {
-	key  crypto.Signer
-	cert *x509.Certificate
-}
-
-// authority makes the trial's certificate authority. Its key is not kept.
-func (t *Trial) authority() (*authority, error) {
-	k, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	now := t.now()
-	tmpl := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Trial authority", Organization: []string{"Trial"}},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(2, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, k.Public(), k)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return &authority{k, cert}, os.WriteFile(t.RootFile(), out, 0o644)
-}
-
-// issue makes a certificate for a key, and returns it with the authority's.
-func (a *authority) issue(spki []byte, name string, stamping bool, now time.Time) ([][]byte, error) {
-	pub, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		return nil, err
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name, Organization: []string{"Trial"}},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
-	}
-	if stamping { // RFC 3161 section 2.3: the only usage, and critical
-		tmpl.ExtKeyUsage = nil
-		usage, err := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 8}})
-		if err != nil {
-			return nil, err
-		}
-		tmpl.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: usage}}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, pub, a.key)
-	if err != nil {
-		return nil, err
-	}
-	return [][]byte{der, a.cert.Raw}, nil
-}
-
-func serial() *big.Int {
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		panic(err) // crypto/rand does not fail
-	}
-	return n
-}
