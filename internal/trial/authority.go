@@ -68,4 +68,6 @@ func (a *Authority) Issue(pub crypto.PublicKey, subject []byte, stamping bool, n
 	return x509.CreateCertificate(rand.Reader, t, a.Certificate, pub, a.Key)
 }
 
-func newSerial() (*big.Int, error) { return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)) }
+func newSerial() (*big.Int, error) {
+	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+}
