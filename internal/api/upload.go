@@ -37,11 +37,15 @@ func (a *API) uploadRoutes() {
 		Offset int64 `header:"Upload-Offset" required:"true" minimum:"0" doc:"where the chunk begins: the end of what has arrived"`
 	}
 	route(a, op{method: http.MethodPatch, path: path, id: "upload", tag: "uploads", access: only(scopeRequest), body: a.cfg.Limits.Chunk, content: wire.Chunk, status: 204,
-		sum: "Append a chunk of an artifact", doc: "An upload that was interrupted goes on where it was: HEAD says where. What has arrived of a chunk that broke off stays."},
+		sum: "Append a chunk of an artifact", doc: "By the requester, or the owner of the machine that asked. An upload that was interrupted goes on where it was: HEAD says where. What has arrived of a chunk that broke off stays."},
 		func(ctx context.Context, in *patchIn) (*offsetOut, error) {
 			r, err := a.get(ctx, in.ID)
 			if err != nil {
 				return nil, err
+			}
+			// Whoever else could write here could have an inspector say no to others' requests.
+			if who := callOf(ctx).who.Name; who != r.Requester && !a.owns(who, r.Requester) {
+				return nil, newProblem(403, "not-requester", "", "request %s is %s's: %s does not upload its files", r.ID.String()[:12], r.Requester, who)
 			}
 			off, err := a.cfg.Server.Upload(ctx, r.ID, in.Index, in.Offset, callOf(ctx).r.Body)
 			if err != nil {

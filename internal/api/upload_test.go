@@ -60,6 +60,10 @@ func TestUpload(t *testing.T) {
 	if v.Upload == nil || v.Upload.Wanted != 2 || v.Upload.Done != 0 {
 		t.Fatalf("view: %+v", v.Upload)
 	}
+	// Wrong bytes would have the inspector say no to somebody else's request.
+	for _, other := range []string{"bob", "dave", "ci"} {
+		wants(t, other+" uploads", s.as(t, other).Upload(ctx, v.ID, 0, bytes.NewReader(make([]byte, len(big))), int64(len(big)), nil), "not-requester")
+	}
 	_, err = gate.Content(ctx, v.ID, 0, 0)
 	wants(t, "before it is there", err, "upload-incomplete")
 	broke, err := client.NewWith(client.Config{Server: s.http.URL}, &broken{})
@@ -132,7 +136,7 @@ func (s *site) sweep(t *testing.T) {
 
 func TestUploadOffsets(t *testing.T) {
 	s := newSite(t, func(c *api.Config) { c.Limits.Chunk = 1 << 20 })
-	auth := "Bearer " + s.token(t, "ci", "request")
+	auth := "Bearer " + s.token(t, "alice", "request")
 	items := s.Files("app", 1)
 	env := s.Sign("alice", "checked", items)
 	_, err := s.as(t, "alice").Submit(t.Context(), env, items)
