@@ -38,8 +38,9 @@ func TestLeakWayAroundTheQueue(t *testing.T) {
 	w := newWorld(t, options{stamps: true})
 	t.Run("interface", func(t *testing.T) {
 		// Execute judges; Checkpoint and Timestamp use keys of their own for one
-		// purpose each; the others read, or stop.
-		want := []string{"Chain", "Checkpoint", "Close", "Execute", "Found", "Observe", "Receipts", "Status", "Timestamp"}
+		// purpose each; Consider checks signatures ahead and changes nothing; the
+		// others read, or stop.
+		want := []string{"Chain", "Checkpoint", "Close", "Consider", "Execute", "Found", "Observe", "Receipts", "Status", "Timestamp"}
 		for what, typ := range map[string]reflect.Type{"interface": reflect.TypeFor[keeper.Keeper](), "keeper": reflect.TypeFor[*keeper.Local]()} {
 			var got []string
 			for i := range typ.NumMethod() {

@@ -364,7 +364,8 @@ func (w *world) revive(stop <-chan struct{}) error {
 			if !k.killed() {
 				return fmt.Errorf("the keeper ended by itself: %s", k.said())
 			}
-			if err := w.startKeeper(); err != nil {
+			// It may be killed while it starts; if it failed, the next look says so.
+			if err := w.startKeeper(); err != nil && !strings.Contains(err.Error(), "it has ended") {
 				return err
 			}
 		}
