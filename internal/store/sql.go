@@ -114,6 +114,9 @@ func (s *SQL) openPostgres(ctx context.Context, dsn string) error {
 		c.MaxConns = 16
 	}
 	c.ConnConfig.RuntimeParams["application_name"] = "greatseal"
+	if c.ConnConfig.ConnectTimeout == 0 { // a network that swallows packets must not hold us for minutes
+		c.ConnConfig.ConnectTimeout = 10 * time.Second
+	}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, c); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
