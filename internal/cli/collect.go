@@ -156,6 +156,10 @@ func (a *App) pieces(ctx context.Context, in []input, m *matcher, items [][]byte
 	taken := map[int]bool{}
 	var out []piece
 	for _, i := range in {
+		was, err := os.Stat(i.path)
+		if err != nil {
+			return nil, err
+		}
 		it, near, got, err := m.match(ctx, i, taken, bar)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", i.path, err)
@@ -168,7 +172,7 @@ func (a *App) pieces(ctx context.Context, in []input, m *matcher, items [][]byte
 			return nil, fail(exitFailed, "greatseal request show "+short(v.ID)+" lists them", "%s is %s", i.path, what)
 		}
 		taken[it.index] = true
-		out = append(out, piece{it.index, i.path, it.item.Name, items[it.index]})
+		out = append(out, piece{it.index, i.path, it.item.Name, items[it.index], was})
 	}
 	return out, nil
 }

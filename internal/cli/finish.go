@@ -103,6 +103,7 @@ type piece struct {
 	path  string
 	name  string
 	item  []byte
+	was   os.FileInfo // when its plan was made
 }
 
 // signedFile is what became of a piece.
@@ -293,6 +294,36 @@ func (j *job) signatures(index int) ([]format.Signature, error) {
 	return out, nil
 }
 
+// same makes sure that a file is the one that was planned: people may have been
+// waited for since. Only a file that looks touched is read again.
+func (j *job) same(ctx context.Context, p piece, a format.Artifact, plan *format.Plan) error {
+	now, err := os.Stat(p.path)
+	if err != nil {
+		return err
+	}
+	if os.SameFile(p.was, now) && p.was.Size() == now.Size() && p.was.ModTime().Equal(now.ModTime()) {
+		return nil
+	}
+	it, _, err := format.DecodeItem(p.item)
+	if err != nil {
+		return err
+	}
+	why := "it is of another kind"
+	if got, err := replan(ctx, a, plan); err == nil {
+		b, err := got.Encode()
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(b, it.Plan) {
+			return nil
+		}
+		why = differs(plan, got)
+	} else if ctx.Err() != nil {
+		return err
+	}
+	return fail(exitFailed, "sign it as it is now, or greatseal collect "+short(j.v.ID)+" with the file as it was", "the file has changed since it was planned: %s", why)
+}
+
 // write signs one file.
 func (j *job) write(ctx context.Context, p piece, e *verify.Evidence) (*signedFile, error) {
 	_, plan, err := format.DecodeItem(p.item)
@@ -317,6 +348,10 @@ func (j *job) write(ctx context.Context, p piece, e *verify.Evidence) (*signedFi
 	}
 	a, err := file.Open(p.path)
 	if err != nil {
+		return nil, err
+	}
+	if err := j.same(ctx, p, a, plan); err != nil {
+		a.Close()
 		return nil, err
 	}
 	patch, err := f.Attach(ctx, a, plan, j.id, j.rc.Time, sigs)

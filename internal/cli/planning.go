@@ -34,6 +34,7 @@ type planned struct {
 	format format.Format
 	plan   *format.Plan
 	item   []byte
+	was    os.FileInfo // when it was read
 }
 
 // choice is what the user and the policy say about planning.
@@ -190,6 +191,10 @@ func (a *App) plan(ctx context.Context, in []input, c *choice, head *charter.Cha
 }
 
 func planOne(ctx context.Context, in input, c *choice, head *charter.Charter, m *meter) (*planned, error) {
+	was, err := os.Stat(in.path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := file.Open(in.path)
 	if err != nil {
 		return nil, err
@@ -225,7 +230,7 @@ func planOne(ctx context.Context, in input, c *choice, head *charter.Charter, m 
 	if err != nil {
 		return nil, err
 	}
-	return &planned{in, ft, plan, item}, nil
+	return &planned{in, ft, plan, item, was}, nil
 }
 
 // replan makes the plan of a file as another plan was made: by the same format

@@ -187,7 +187,7 @@ func (a *App) sign(ctx context.Context, k *signing, args []string) error {
 	pieces := make([]piece, len(files))
 	for i, f := range files {
 		items[i] = f.item
-		pieces[i] = piece{i, f.path, f.name, f.item}
+		pieces[i] = piece{i, f.path, f.name, f.item, f.was}
 	}
 	cmd, err := author.SignCommand(head, k.policy, k.purpose, items)
 	if err != nil {
