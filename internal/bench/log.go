@@ -3,13 +3,12 @@ package bench
 import (
 	"context"
 	"fmt"
-	"testing"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/verify"
-	"github.com/greatseal-io/greatseal/verify/verifytest"
 )
 
 // LogReport is what checking a large log costs.
@@ -36,17 +35,6 @@ const (
 	evidences  = 50
 )
 
-// stop ends the making of a log.
-type stop struct{ err error }
-
-// noTest lets package verifytest work outside of a test: what would fail the test
-// ends Log with an error.
-type noTest struct{ testing.TB }
-
-func (noTest) Helper()                      {}
-func (noTest) Fatal(args ...any)            { panic(stop{fmt.Errorf("bench: log: %s", fmt.Sprint(args...))}) }
-func (noTest) Fatalf(f string, args ...any) { panic(stop{fmt.Errorf("bench: log: "+f, args...)}) }
-
 // Log makes a log of real entries in memory (requests, three endorsements each,
 // receipts, every signature made by its key) and measures what a verifier does
 // with it.
@@ -54,30 +42,24 @@ func Log(ctx context.Context, o LogOptions) (rep *LogReport, err error) {
 	if o.Entries < 2*perRequest {
 		return nil, fmt.Errorf("bench: a log of %d entries: want at least %d", o.Entries, 2*perRequest)
 	}
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case stop:
-			rep, err = nil, p.err
-		default:
-			panic(p)
-		}
-	}()
 	rep = &LogReport{Machine: machine()}
 	start := time.Now()
-	d := verifytest.New(noTest{})
-	f := d.FormatOf("cms")
+	d, err := newArchive(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// As many full requests as leave a number that requests of two entries fill.
 	full := o.Entries / perRequest
 	if (o.Entries-full*perRequest)%perNightly != 0 {
 		full--
 	}
-	var middle *verifytest.Request
+	var middle *record
 	for i := range full {
 		name := fmt.Sprintf("program-%d.bin", i)
-		r := d.Sign("apps", "dave", d.Item(f, name, []byte(name), nil))
-		d.Endorse(r, "alice", "bob", "scanner")
-		d.Execute(r)
+		r, err := d.execute("apps", "dave", name, "alice", "bob", "scanner")
+		if err != nil {
+			return nil, err
+		}
 		if i == full/2 {
 			middle = r
 		}
@@ -90,12 +72,21 @@ func Log(ctx context.Context, o LogOptions) (rep *LogReport, err error) {
 	}
 	for i := range (o.Entries - full*perRequest) / perNightly {
 		name := fmt.Sprintf("nightly-%d.bin", i)
-		d.Execute(d.Sign("nightly", "ci", d.Item(f, name, []byte(name), nil)))
+		if _, err := d.execute("nightly", "ci", name); err != nil {
+			return nil, err
+		}
 	}
-	src := d.Source()
+	src, note, err := d.source()
+	if err != nil {
+		return nil, err
+	}
 	rep.Build = round(time.Since(start).Seconds(), 2)
 
-	doc, err := d.Evidence(middle, 0).Encode()
+	ev, err := d.evidence(middle, src, note)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := ev.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +97,7 @@ func Log(ctx context.Context, o LogOptions) (rep *LogReport, err error) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := verify.Judge(e, d.Root, verifytest.Formats())
+		a, err := verify.Judge(e, d.root, all.Formats())
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +108,7 @@ func Log(ctx context.Context, o LogOptions) (rep *LogReport, err error) {
 	o.Progress.say("verifying the log")
 	var told time.Time
 	start = time.Now()
-	r, err := verify.Log(ctx, src, d.Root, verify.LogOptions{Progress: func(done, total int64) {
+	r, err := verify.Log(ctx, src, d.root, verify.LogOptions{Progress: func(done, total int64) {
 		if now := time.Now(); now.Sub(told) > 2*time.Second {
 			told = now
 			o.Progress.say("verified %d of %d entries", done, total)
