@@ -94,7 +94,27 @@ func (l *link) submit(ctx context.Context, cmd statement.Command, items [][]byte
 	if v.Command.Digest() != cmd.Digest() || !v.Attached && v.ID != id.String() {
 		return nil, fail(exitUnverified, "tell the server's administrator", "the server answers with another request (%s)", short(v.ID))
 	}
+	if v.ID != id.String() {
+		return v, l.genuine(ctx, v.ID, cmd)
+	}
 	return v, nil
+}
+
+// genuine makes sure that a request that was there before asks for cmd: the server
+// could name another one, whose signature is another key's.
+func (l *link) genuine(ctx context.Context, id string, cmd statement.Command) error {
+	env, err := l.Envelopes(ctx, id)
+	if err != nil {
+		return err
+	}
+	r, got, err := l.statementOf(ctx, env.Request)
+	if err != nil {
+		return err
+	}
+	if got.String() != id || r.Command.Digest() != cmd.Digest() {
+		return fail(exitUnverified, "tell the server's administrator", "the server answers with another request (%s)", short(id))
+	}
+	return nil
 }
 
 // ask makes the request of a command without files, and waits for it. The receipt
@@ -326,7 +346,8 @@ func (l *link) same(ctx context.Context, cmd statement.Command, content []byte) 
 	if i < 0 {
 		return nil, nil
 	}
-	return &page.Requests[i], nil
+	v := &page.Requests[i]
+	return v, l.genuine(ctx, v.ID, cmd)
 }
 
 // chainHash is what receipts call certificates by.

@@ -43,6 +43,9 @@ func verdict(err error) (code int, hint string) {
 		}
 		return exitFailed, p.Hint
 	}
+	if errors.Is(err, client.ErrAnother) {
+		return exitUnverified, "tell the server's administrator"
+	}
 	var away *client.AwayError
 	if errors.As(err, &away) {
 		return exitUnavailable, "greatseal status; --server or \"server:\" in the configuration names the server"

@@ -188,3 +188,26 @@ func TestLyingUploads(t *testing.T) {
 		}
 	}
 }
+
+// A server that answers for one request with another is found out.
+func TestAnotherRequest(t *testing.T) {
+	one, two := strings.Repeat("1a", 32), strings.Repeat("2b", 32)
+	shown := ""
+	c, _ := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"id":"`+shown+`","state":"executed"}`)
+	})
+	for _, x := range []struct {
+		asked, shown string
+		fits         bool
+	}{{one, one, true}, {one[:8], one, true}, {one, two, false}, {one[:8], two, false}, {one, "", false}, {one[:8], one[:8], false}, {one[:8], one + "00", false}} {
+		shown = x.shown
+		_, err := c.Request(t.Context(), x.asked, false)
+		_, aerr := c.Await(t.Context(), x.asked, 1, time.Second)
+		_, werr := c.Wait(t.Context(), x.asked, nil)
+		for _, err := range []error{err, aerr, werr} {
+			if (err == nil) != x.fits || err != nil && !errors.Is(err, ErrAnother) {
+				t.Errorf("%s for %s: %v", x.shown, x.asked, err)
+			}
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -111,15 +112,31 @@ func (c *Client) Request(ctx context.Context, id string, explain bool) (*server.
 	if explain {
 		q.Set("explain", "true")
 	}
-	return get[server.View](ctx, c, "/requests/"+url.PathEscape(id), q, 0)
+	return c.view(ctx, id, q)
 }
+
+// view gets a request. One that is called otherwise than it was asked for is an
+// error: a server must not answer for one request with another.
+func (c *Client) view(ctx context.Context, id string, q url.Values) (*server.View, error) {
+	v, err := get[server.View](ctx, c, "/requests/"+url.PathEscape(id), q, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := statement.ParseID(v.ID); err != nil || !strings.HasPrefix(v.ID, id) {
+		return nil, fmt.Errorf("%w: %.80q for %s", ErrAnother, v.ID, id)
+	}
+	return v, nil
+}
+
+// ErrAnother is returned when the server shows another request than was asked for.
+var ErrAnother = errors.New("client: the server shows another request")
 
 // Await returns the request as soon as its revision is another one than
 // revision, at the latest after wait (at most 50 s).
 func (c *Client) Await(ctx context.Context, id string, revision int64, wait time.Duration) (*server.View, error) {
 	wait = max(time.Second, min(wait, maxWait))
 	q := url.Values{"wait": {strconv.Itoa(int(wait/time.Second)) + "s"}, "revision": {strconv.FormatInt(revision, 10)}}
-	return get[server.View](ctx, c, "/requests/"+url.PathEscape(id), q, 0)
+	return c.view(ctx, id, q)
 }
 
 // Wait returns the request as soon as it is no longer open. seen, which may be
