@@ -45,6 +45,7 @@ const patience = time.Minute
 //	arow FILE VAR PATH  as member, of the first line of FILE, as soon as there is one
 //	proxy N             a proxy in front of the server, which passes N uploads and refuses the next; $PROXY
 //	lie SUFFIX          has the proxy alter answers to paths that end in SUFFIX; none: no more
+//	swap A B            has the proxy answer for request A with request B
 //	passed N            wants the proxy to have passed N bytes of uploads
 //	flip FILE N         inverts byte N of a file, from the end if negative
 func TestStories(t *testing.T) {
@@ -68,7 +69,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"deployment": deployment, "pending": pending, "asked": asked, "member": member, "isjson": isJSON,
-			"arow": aRow, "proxy": proxy, "lie": lie, "passed": passed, "flip": flip,
+			"arow": aRow, "proxy": proxy, "lie": lie, "swap": swap, "passed": passed, "flip": flip,
 		},
 	})
 }
@@ -273,6 +274,7 @@ type proxyKey struct{}
 type proxied struct {
 	left, bytes atomic.Int64
 	lie         atomic.Value // string
+	swap        atomic.Value // *strings.Replacer
 }
 
 // lie alters one letter, or one byte, in the middle of an answer.
@@ -301,6 +303,10 @@ func lie(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Value(proxyKey{}).(*proxied).lie.Store(strings.Join(args, ""))
 }
 
+func swap(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Value(proxyKey{}).(*proxied).swap.Store(strings.NewReplacer("/requests/"+args[0], "/requests/"+args[1]))
+}
+
 func proxy(ts *testscript.TestScript, _ bool, args []string) {
 	p := ts.Value(proxyKey{}).(*proxied)
 	n, err := strconv.ParseInt(args[0], 10, 64)
@@ -312,7 +318,11 @@ func proxy(ts *testscript.TestScript, _ bool, args []string) {
 	socket := ts.MkAbs(filepath.Join("d", "s.sock"))
 	r := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL = &url.URL{Scheme: "http", Host: "server", Path: r.In.URL.Path, RawQuery: r.In.URL.RawQuery}
+			path := r.In.URL.Path
+			if s, ok := p.swap.Load().(*strings.Replacer); ok {
+				path = s.Replace(path)
+			}
+			r.Out.URL = &url.URL{Scheme: "http", Host: "server", Path: path, RawQuery: r.In.URL.RawQuery}
 			r.Out.Host = r.In.Host
 		},
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
