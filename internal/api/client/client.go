@@ -24,6 +24,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/greatseal-io/greatseal/verify"
 )
 
 // Config says which server, and as whom.
@@ -43,6 +45,7 @@ type Client struct {
 	http     *http.Client
 	agent    string
 	attempts int
+	document int64 // bytes of one evidence document
 	sleep    func(ctx context.Context, d time.Duration) error
 
 	mu    sync.Mutex
@@ -71,7 +74,7 @@ func New(c Config) (*Client, error) {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 	}
-	cl := &Client{agent: c.Agent, attempts: c.Attempts, token: c.Token, sleep: sleep}
+	cl := &Client{agent: c.Agent, attempts: c.Attempts, document: 2 * verify.MaxEvidence, token: c.Token, sleep: sleep}
 	if cl.agent == "" {
 		cl.agent = "greatseal"
 	}

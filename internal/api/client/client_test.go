@@ -211,3 +211,38 @@ func TestAnotherRequest(t *testing.T) {
 		}
 	}
 }
+
+// Invariant 3: evidence is bounded document by document, however many come.
+func TestEvidenceIsBounded(t *testing.T) {
+	const documents = 10
+	endless := false
+	c, _ := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", wire.JSONLines)
+		for range documents {
+			io.WriteString(w, `{"signatures":["`+strings.Repeat("A", 8000)+`"]}`+"\n")
+		}
+		if endless {
+			io.WriteString(w, `{"signatures":["`)
+			for i := 0; i < 1<<12 && r.Context().Err() == nil; i++ {
+				io.WriteString(w, strings.Repeat("A", 64<<10))
+			}
+		}
+	})
+	c.document = 16 << 10
+	read := func(to int) (n int, err error) {
+		for _, err := range c.EvidenceOf(t.Context(), "1a", 0, to) {
+			if err != nil {
+				return n, err
+			}
+			n++
+		}
+		return n, nil
+	}
+	if n, err := read(documents); n != documents || err != nil {
+		t.Errorf("%d documents: %v", n, err)
+	}
+	endless = true
+	if n, err := read(documents + 1); n != documents || !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a document without end: %d, %v", n, err)
+	}
+}

@@ -250,12 +250,13 @@ func (c *Client) EvidenceOf(ctx context.Context, id string, from, to int) iter.S
 // when yield wants no more.
 func (c *Client) evidence(ctx context.Context, id string, from, to int, yield func(*verify.Evidence, error) bool) (int, error) {
 	q := url.Values{"from": {strconv.Itoa(from)}, "to": {strconv.Itoa(to)}}
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/requests/" + url.PathEscape(id) + "/evidence", query: q, accept: wire.JSONLines, limit: 64 << 30})
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/requests/" + url.PathEscape(id) + "/evidence", query: q, accept: wire.JSONLines, limit: c.document})
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	d := jsontext.NewDecoder(resp.Body)
+	body := resp.Body.(*bounded) // do bounds every answer
+	d := jsontext.NewDecoder(body)
 	n := 0
 	for {
 		var e verify.Evidence
@@ -266,6 +267,7 @@ func (c *Client) evidence(ctx context.Context, id string, from, to int, yield fu
 			return 0, fmt.Errorf("client: evidence of file %d: %w", from+n, err)
 		}
 		n++
+		body.left = c.document // each document has its own bound: thousands may come
 		if !yield(&e, nil) {
 			return 0, nil
 		}
