@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -150,11 +151,31 @@ For a keeper of its own, "greatseal-keeper found" does the same.`,
 			if err != nil {
 				return err
 			}
-			if err := config.Write(p.path("server.yaml"), p.server(root, listen)); err != nil {
+			// What the operator has written into it since the first time stays.
+			if have, err := config.ReadServer(p.path("server.yaml")); err == nil && have.Root == root {
+				a.note("%s pins this charter already and stays as it is", p.path("server.yaml"))
+				listen = ""
+			} else if !errors.Is(err, os.ErrNotExist) {
+				return fail(exitFailed, "move it away and found again", "%s is there and does not pin this charter", p.path("server.yaml"))
+			} else if err := config.Write(p.path("server.yaml"), p.server(root, listen)); err != nil {
 				return err
 			}
 			return a.print(map[string]string{"root": root.String(), "server": p.path("server.yaml")}, func(w io.Writer) {
 				fmt.Fprintf(w, "charter %s is in force\ngreatseal server --config %s\n", root, p.path("server.yaml"))
+				url := "http://" + listen
+				if listen == "" {
+					return
+				}
+				if strings.HasPrefix(listen, "unix:") {
+					url = listen
+				}
+				fmt.Fprintf(w, `
+Then each person writes ~/.config/greatseal/client.yaml (docs/operate/clients.md):
+  server: %s
+  name: NAME
+  identity: /home/NAME/.ssh/id_ed25519.pub
+  root: %s
+`, url, root)
 			})
 		},
 	}
