@@ -83,17 +83,23 @@ func (a *App) collect(ctx context.Context, k *collecting, given string, args []s
 	if err := k.output.check(len(in)); err != nil {
 		return err
 	}
-	pieces, err := a.pieces(ctx, in, m, items, v)
+	pieces, done, err := l.pieces(ctx, in, m, items, v)
 	if err != nil {
 		return err
 	}
 	s := v.Command.Sign
-	r := signResult{Request: v.ID, State: v.State, Policy: s.Policy, Key: s.Key, Receipt: v.Receipt, Count: len(items)}
+	r := signResult{Request: v.ID, State: v.State, Policy: s.Policy, Key: s.Key, Receipt: v.Receipt, Files: []signedFile{}, Count: len(items)}
+	if done != nil {
+		r.Done = &alreadyFiles{done}
+	}
+	if len(pieces) == 0 {
+		return a.printSigned(r)
+	}
 	if r.Files, err = l.finish(ctx, v, pieces, &k.output); err != nil {
 		return err
 	}
-	if n := len(items) - len(pieces); n > 0 {
-		a.note("%d of %d files of the request are finished", len(pieces), len(items))
+	if n := len(items) - len(pieces) - len(done); n > 0 {
+		a.note("%d of %d files of the request are finished", len(items)-n, len(items))
 	}
 	return a.printSigned(r)
 }
@@ -149,32 +155,37 @@ func (a *App) collected(k *collecting, m *matcher, args []string) ([]input, erro
 	return out, nil
 }
 
-// pieces matches files to items.
-func (a *App) pieces(ctx context.Context, in []input, m *matcher, items [][]byte, v *server.View) ([]piece, error) {
-	bar := a.meter("comparing", totalSize(in), true)
+// pieces matches files to items. done are those that carry the signature already,
+// with evidence beside them: a job may be run again.
+func (l *link) pieces(ctx context.Context, in []input, m *matcher, items [][]byte, v *server.View) (out []piece, done []string, err error) {
+	bar := l.app.meter("comparing", totalSize(in), true)
 	defer bar.end()
 	taken := map[int]bool{}
-	var out []piece
 	for _, i := range in {
 		was, err := os.Stat(i.path)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		it, near, got, err := m.match(ctx, i, taken, bar)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", i.path, err)
+			return nil, nil, fmt.Errorf("%s: %w", i.path, err)
 		}
 		if it == nil {
+			if have, err := l.app.verifyBeside(ctx, i.path, l.cfg.Root); err == nil && have.Approval().RequestID().String() == v.ID {
+				l.app.note("%s is signed already by request %s", i.path, short(v.ID))
+				done = append(done, i.path)
+				continue
+			}
 			what := "none of the files of the request"
 			if near != nil {
 				what = "not the file that was signed: " + differs(near.plan, got)
 			}
-			return nil, fail(exitFailed, "greatseal request show "+short(v.ID)+" lists them", "%s is %s", i.path, what)
+			return nil, nil, fail(exitFailed, "greatseal request show "+short(v.ID)+" lists them", "%s is %s", i.path, what)
 		}
 		taken[it.index] = true
 		out = append(out, piece{it.index, i.path, it.item.Name, items[it.index], was})
 	}
-	return out, nil
+	return out, done, nil
 }
 
 func totalSize(in []input) int64 {
