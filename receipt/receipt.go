@@ -34,13 +34,22 @@ func ParseKey(s string) (ed25519.PublicKey, error) {
 	return b, nil
 }
 
-// Sign makes the envelope of a receipt's payload. sign gets the message and
-// returns the Ed25519 signature.
-func Sign(pub ed25519.PublicKey, payload []byte, sign func(message []byte) ([]byte, error)) ([]byte, error) {
+// Key is a keeper's public key, checked once for many receipts. It is safe for
+// concurrent use.
+type Key struct{ cred *credential.X509 }
+
+// NewKey checks a public key.
+func NewKey(pub ed25519.PublicKey) (*Key, error) {
 	cred, err := credential.NewX509(pub)
 	if err != nil {
-		return nil, fmt.Errorf("receipt: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
+	return &Key{cred}, nil
+}
+
+// Sign makes the envelope of a receipt's payload. sign gets the message and
+// returns the Ed25519 signature.
+func (k *Key) Sign(payload []byte, sign func(message []byte) ([]byte, error)) ([]byte, error) {
 	data, err := credential.X509SignedData(credential.Statement, statement.PAE(payload))
 	if err != nil {
 		return nil, fmt.Errorf("receipt: %w", err)
@@ -53,26 +62,22 @@ func Sign(pub ed25519.PublicKey, payload []byte, sign func(message []byte) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("receipt: %w", err)
 	}
-	e := statement.Envelope{Payload: payload, Signatures: []statement.Signature{{KeyID: string(cred.ID()), Sig: sig}}}
+	e := statement.Envelope{Payload: payload, Signatures: []statement.Signature{{KeyID: string(k.cred.ID()), Sig: sig}}}
 	return e.Encode()
 }
 
 // Verify reads a receipt's envelope and checks that the keeper with this key
 // signed it.
-func Verify(pub ed25519.PublicKey, envelope []byte) (*statement.Receipt, statement.ID, error) {
+func (k *Key) Verify(envelope []byte) (*statement.Receipt, statement.ID, error) {
 	var none statement.ID
-	cred, err := credential.NewX509(pub)
-	if err != nil {
-		return nil, none, fmt.Errorf("%w: %w", ErrReceipt, err)
-	}
 	e, err := statement.DecodeEnvelope(envelope)
 	if err != nil {
 		return nil, none, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	if len(e.Signatures) != 1 || e.Signatures[0].KeyID != string(cred.ID()) {
-		return nil, none, fmt.Errorf("%w: want one signature, by %s", ErrReceipt, cred.ID())
+	if len(e.Signatures) != 1 || e.Signatures[0].KeyID != string(k.cred.ID()) {
+		return nil, none, fmt.Errorf("%w: want one signature, by %s", ErrReceipt, k.cred.ID())
 	}
-	if err := cred.Verify(credential.Statement, statement.PAE(e.Payload), e.Signatures[0].Sig); err != nil {
+	if err := k.cred.Verify(credential.Statement, statement.PAE(e.Payload), e.Signatures[0].Sig); err != nil {
 		return nil, none, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
 	r, err := statement.Decode[statement.Receipt](e.Payload)
@@ -80,6 +85,24 @@ func Verify(pub ed25519.PublicKey, envelope []byte) (*statement.Receipt, stateme
 		return nil, none, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
 	return &r, e.ID(), nil
+}
+
+// Sign is [Key.Sign] for one receipt.
+func Sign(pub ed25519.PublicKey, payload []byte, sign func(message []byte) ([]byte, error)) ([]byte, error) {
+	k, err := NewKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	return k.Sign(payload, sign)
+}
+
+// Verify is [Key.Verify] for one receipt.
+func Verify(pub ed25519.PublicKey, envelope []byte) (*statement.Receipt, statement.ID, error) {
+	k, err := NewKey(pub)
+	if err != nil {
+		return nil, statement.ID{}, err
+	}
+	return k.Verify(envelope)
 }
 
 // Follows checks that next comes directly after previous, whose ID is id.

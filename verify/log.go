@@ -72,7 +72,7 @@ type logRun struct {
 	head   audit.Head
 	chain  *quorum.Chain
 	first  *charter.Charter
-	keeper []byte // Ed25519 public key of receipts
+	keeper *receipt.Key
 	report *LogReport
 
 	book     book
@@ -99,7 +99,11 @@ func Log(ctx context.Context, src LogSource, root statement.ID, o LogOptions) (*
 		return nil, fmt.Errorf("verify: log: %w", err)
 	}
 	first, ref := ch.Head()
-	keeper, err := receipt.ParseKey(first.Keeper.Receipts)
+	pub, err := receipt.ParseKey(first.Keeper.Receipts)
+	if err != nil {
+		return nil, fmt.Errorf("verify: log: %w", err)
+	}
+	keeper, err := receipt.NewKey(pub)
 	if err != nil {
 		return nil, fmt.Errorf("verify: log: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
-	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -105,7 +104,7 @@ func (r *logRun) contentsOfReceipt(d *decoded) {
 	var id statement.ID
 	var err error
 	if d.index >= r.o.From {
-		rc, id, err = receipt.Verify(r.keeper, d.body)
+		rc, id, err = r.keeper.Verify(d.body)
 	} else {
 		var env *statement.Envelope
 		var claim statement.Receipt

@@ -20,6 +20,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
 	"github.com/greatseal-io/greatseal/key"
 	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -39,11 +40,12 @@ const patience = 2 * time.Second
 
 // Local is a keeper in this process: the only thing that holds providers.
 type Local struct {
-	c        Config
-	formats  map[string]format.Format
-	receipts ownKey
-	log      ownKey
-	cache    *quorum.Cache
+	c          Config
+	formats    map[string]format.Format
+	receipts   ownKey
+	receiptKey *receipt.Key
+	log        ownKey
+	cache      *quorum.Cache
 
 	// law orders executions: those that only use the law in force (charter,
 	// states and certificates of keys) share it, those that change it hold it
@@ -145,6 +147,9 @@ func Open(ctx context.Context, c Config) (*Local, error) {
 	}
 	if k.log, err = own(ctx, &c, c.LogKey, false); err != nil {
 		return nil, err
+	}
+	if k.receiptKey, err = receipt.NewKey(k.receipts.pub); err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
 	}
 	var lastReceipt []byte
 	k.ledger, err = ledger.OpenFile(ledgerPath(c.Dir), ledger.Options{

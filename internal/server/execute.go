@@ -198,11 +198,11 @@ func (s *Server) unjudged(ctx context.Context, r *store.Request, why error) erro
 // the request as it was executed, or nil; when it has moved on since, the change
 // conflicts and the request is read.
 func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request) error {
-	pub, err := receipt.ParseKey(s.Charter().Keeper.Receipts)
+	key, err := s.receiptKey(s.Charter().Keeper.Receipts)
 	if err != nil {
 		return err
 	}
-	rc, _, err := receipt.Verify(pub, out.Receipt)
+	rc, _, err := key.Verify(out.Receipt)
 	if err != nil {
 		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
@@ -415,4 +415,27 @@ func (s *Server) Outcome(ctx context.Context, id statement.ID) (*keeper.Outcome,
 		return nil, nil, fmt.Errorf("server: outcome of %s is another request's", id)
 	}
 	return &out, &rc, nil
+}
+
+// namedKey is a keeper's key as its charter writes it, and as it was read.
+type namedKey struct {
+	text string
+	key  *receipt.Key
+}
+
+// receiptKey reads the keeper's key once for each form of it.
+func (s *Server) receiptKey(text string) (*receipt.Key, error) {
+	if k := s.receipts.Load(); k != nil && k.text == text {
+		return k.key, nil
+	}
+	pub, err := receipt.ParseKey(text)
+	if err != nil {
+		return nil, err
+	}
+	key, err := receipt.NewKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	s.receipts.Store(&namedKey{text, key})
+	return key, nil
 }

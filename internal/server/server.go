@@ -92,6 +92,8 @@ type Server struct {
 	mu    sync.Mutex
 	chain *quorum.Chain
 
+	receipts atomic.Pointer[namedKey]
+
 	flight  singleflight.Group
 	workers chan struct{}
 	bulk    chan struct{} // of requests of many items
