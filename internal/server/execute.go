@@ -206,6 +206,12 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 	if err != nil {
 		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
+	if rc.Charter.Version > version(s.Chain()) {
+		// Another replica has replaced the charter that we would judge the refusal by.
+		if err := s.Reload(ctx); err != nil {
+			return err
+		}
+	}
 	for range maxSteps {
 		// The request before the receipt: if another replica keeps the receipt
 		// between the two looks, the change made here is of an old revision.
@@ -228,7 +234,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 				return err
 			}
 		}
-		if known != nil && (r == nil || rc.Outcome == statement.Refused && (r.Code == rc.Code || !r.State.Open()) || r.State == store.Executed) {
+		if known != nil && (r == nil || rc.Outcome == statement.Refused && settledBy(rc, r) || r.State == store.Executed) {
 			return nil // kept before
 		}
 		now := s.now()
@@ -265,6 +271,16 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 		return nil
 	}
 	return store.ErrConflict
+}
+
+// settledBy reports whether a refusal that is kept has had its effect on r. One
+// that time does not cure and that left r endorsed is looked at again: it may have
+// been judged here under a charter that was no longer in force.
+func settledBy(rc *statement.Receipt, r *store.Request) bool {
+	if !r.State.Open() {
+		return true
+	}
+	return r.Code == rc.Code && (r.State != store.Endorsed || curable(rc.Code))
 }
 
 func (s *Server) count(rc *statement.Receipt) {

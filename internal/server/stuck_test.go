@@ -292,3 +292,33 @@ func TestExpiryOvertaken(t *testing.T) {
 		t.Errorf("executed, then %s %v", r.State, err)
 	}
 }
+
+// A replica that has not seen the charter under which the keeper refuses loads it:
+// else the request would stay endorsed and take no more endorsements.
+func TestRefusedUnderANewerCharter(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	w := servertest.New(t)
+	st := w.Store("")
+	first, stop := w.Server(st)
+	second, _ := w.Server(st)
+	items := w.Files("app", 1)
+	env := w.Sign("alice", "release", items, func(r *statement.Request) { r.NotBefore = r.Created.Add(time.Hour) })
+	_, _, err := first.Submit(t.Context(), env, items)
+	must(t, err)
+	_, err = first.Endorse(t.Context(), w.Endorse("bob", env))
+	must(t, err)
+	r, err := first.Endorse(t.Context(), w.Endorse("carol", env))
+	must(t, err)
+	if r.State != store.Endorsed {
+		t.Fatalf("with everybody, before its time: %s", r.State)
+	}
+	replace(t, w, first, func(c *charter.Charter) {
+		p := c.Policies["release"]
+		p.Rule.Quorum = &charter.Node{Group: "officers", Need: 3}
+		c.Policies["release"] = p
+	})
+	stop()
+	w.Pass(2 * time.Hour)
+	must(t, second.Execute(t.Context(), r.ID))
+	w.Until(second, r.ID, store.Pending)
+}
