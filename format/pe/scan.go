@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	chunkSize  = 256 << 10 // stays in a core's cache from the read to the checksum
+	aloneSize  = 64 << 10  // stays in one core's nearest caches from the read to the hash
+	chunkSize  = 256 << 10 // worth waking another core for
 	chunkCount = 6
 	pageSize   = 4096
 	pageEntry  = 4 + sha256.Size
@@ -38,8 +39,10 @@ type chunk struct {
 	left atomic.Int32
 }
 
-// scan reads the signed part of a once, in order: this goroutine reads and sums,
-// one goroutine for each hash consumes. Memory is bounded by chunkCount buffers.
+// scan reads the signed part of a once, in order. One hash is fed right where the
+// file is read and summed: handing bytes to another core costs more processor time
+// than the sum. Of several, page hashes among them, each has a goroutine of its own.
+// Memory is bounded by chunkCount buffers.
 func scan(ctx context.Context, a format.Artifact, im *image, hashes []crypto.Hash, pages bool) (*scanned, error) {
 	out := &scanned{digests: map[crypto.Hash][]byte{}}
 	var consumers []func(c *chunk)
@@ -86,11 +89,17 @@ func padding(n int64) int64 { return (8 - n%8) % 8 }
 // pump reads [start, im.end()) into the consumers and returns the sum of its
 // words on top of acc.
 func pump(ctx context.Context, a format.Artifact, im *image, start int64, acc uint64, consumers []func(*chunk)) (uint64, error) {
-	end := im.end()
-	size := min(int64(chunkSize), end-start)
+	if len(consumers) <= 1 {
+		c := &chunk{buf: make([]byte, min(aloneSize, im.end()-start))}
+		return read(ctx, a, im, start, acc, aloneSize, func() *chunk { return c }, func(c *chunk) {
+			for _, consume := range consumers {
+				consume(c)
+			}
+		})
+	}
 	free := make(chan *chunk, chunkCount)
-	for range min(chunkCount, (end-start)/chunkSize+2) {
-		free <- &chunk{buf: make([]byte, size)}
+	for range min(chunkCount, (im.end()-start)/chunkSize+2) {
+		free <- &chunk{buf: make([]byte, min(chunkSize, im.end()-start))}
 	}
 	var wg sync.WaitGroup
 	queues := make([]chan *chunk, len(consumers))
@@ -112,14 +121,26 @@ func pump(ctx context.Context, a format.Artifact, im *image, start int64, acc ui
 			close(q)
 		}
 	}()
+	return read(ctx, a, im, start, acc, chunkSize, func() *chunk { return <-free }, func(c *chunk) {
+		c.left.Store(int32(len(queues)))
+		for _, q := range queues {
+			q <- c
+		}
+	})
+}
+
+// read fills chunks of at most size bytes from [start, im.end()) in order, gives
+// each to consume and returns the sum of all words on top of acc.
+func read(ctx context.Context, a format.Artifact, im *image, start int64, acc uint64, size int64, next func() *chunk, consume func(*chunk)) (uint64, error) {
+	end := im.end()
 	for off := start; off < end; {
 		if err := ctx.Err(); err != nil {
 			return 0, fmt.Errorf("pe: %w", err)
 		}
-		c := <-free
-		// Reads after the first stand at multiples of chunkSize: at even offsets,
-		// as the sum needs it, and with whole pages in them.
-		n := min(chunkSize-off%chunkSize, end-off)
+		c := next()
+		// Reads after the first stand at multiples of size: at even offsets, as
+		// the sum needs it, and with whole pages in them.
+		n := min(size-off%size, end-off)
 		c.b, c.off = c.buf[:n], off
 		if err := readFull(a, c.b, off); err != nil {
 			return 0, err
@@ -128,15 +149,8 @@ func pump(ctx context.Context, a format.Artifact, im *image, start int64, acc ui
 			return 0, fmt.Errorf("%w: it changed while it was read", ErrChanged)
 		}
 		acc = addWords(acc, c.b)
+		consume(c)
 		off += n
-		if len(queues) == 0 {
-			free <- c
-			continue
-		}
-		c.left.Store(int32(len(queues)))
-		for _, q := range queues {
-			q <- c
-		}
 	}
 	return acc, nil
 }
