@@ -25,6 +25,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/keeper/wire"
 	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/stamp"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/store/pgtest"
@@ -230,7 +231,7 @@ func (p *prepared) variant(dsn string, e edit) (noticed []string, err error) {
 	notice := func(who string, err error) { noticed = append(noticed, who+": "+err.Error()) }
 
 	// A stranger reads the log, as it is served.
-	r, err := verify.Log(ctx, source(st, p.w.people.Found), p.w.people.Root, verify.LogOptions{OldHead: []byte(p.old)})
+	r, err := verify.Log(ctx, servertest.LogSource(st, p.w.people.Found), p.w.people.Root, verify.LogOptions{OldHead: []byte(p.old)})
 	if err != nil {
 		notice("the log's reader", err)
 	} else if !r.OK() {

@@ -21,6 +21,7 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/trial"
 	"github.com/greatseal-io/greatseal/merkle"
@@ -261,7 +262,7 @@ func TestAttackOldCharter(t *testing.T) {
 	w.db = openDB(t, w.o.dsn)
 	w.start()
 	w.published()
-	r, err := verify.Log(w.ctx, source(w.store, w.people.Found), w.people.Root, verify.LogOptions{OldHead: []byte(seen.Checkpoint)})
+	r, err := verify.Log(w.ctx, servertest.LogSource(w.store, w.people.Found), w.people.Root, verify.LogOptions{OldHead: []byte(seen.Checkpoint)})
 	check(t, err)
 	if r.OK() || !slices.ContainsFunc(r.Problems, func(p verify.Problem) bool { return p.Code == verify.ProblemRollback }) {
 		t.Errorf("everything is set back, and found is %v", r.Problems)

@@ -1,22 +1,17 @@
 package attacks
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"slices"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/key"
 	"github.com/greatseal-io/greatseal/receipt"
@@ -47,54 +42,16 @@ func (w *world) published() *store.Head {
 	}
 }
 
-// source is the log as a stranger reads it.
-func source(s store.Store, founding []byte) verify.LogSource {
-	missing := func(err error) error {
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
-		}
-		return err
-	}
-	return verify.LogSource{Founding: founding,
-		Fetch: func(ctx context.Context, path string) ([]byte, error) {
-			if path == audit.CheckpointPath {
-				h, err := s.Head(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return h.Note, nil
-			}
-			t, err := audit.ParseTilePath(path)
-			if err != nil {
-				return nil, err
-			}
-			if t.L < 0 {
-				b, err := s.ReadBundle(ctx, t.N, t.W)
-				return b, missing(err)
-			}
-			out, err := s.ReadTiles(ctx, []tlog.Tile{t})
-			if err != nil {
-				return nil, missing(err)
-			}
-			return slices.Clone(out[0]), nil
-		},
-		Body: func(ctx context.Context, sum [32]byte, _ int64) ([]byte, error) {
-			b, err := s.Body(ctx, sum)
-			return b, missing(err)
-		},
-	}
-}
-
 func (w *world) judgeLog(o verify.LogOptions) *verify.LogReport {
 	w.Helper()
-	r, err := verify.Log(w.ctx, source(w.store, w.people.Found), w.people.Root, o)
+	r, err := verify.Log(w.ctx, servertest.LogSource(w.store, w.people.Found), w.people.Root, o)
 	check(w, err)
 	return r
 }
 
 // logStands reports whether the log can be read and is good.
 func (w *world) logStands(o verify.LogOptions) bool {
-	r, err := verify.Log(w.ctx, source(w.store, w.people.Found), w.people.Root, o)
+	r, err := verify.Log(w.ctx, servertest.LogSource(w.store, w.people.Found), w.people.Root, o)
 	return err == nil && r.OK()
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/rpc"
 	"os"
 	"path/filepath"
@@ -17,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/all"
@@ -27,6 +24,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/keeper/host"
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
 	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/trial"
 	"github.com/greatseal-io/greatseal/receipt"
@@ -472,7 +470,7 @@ func (w *world) sound() error {
 		return err
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		report, err := verify.Log(w.ctx, source(st, w.people.Found), w.people.Root, verify.LogOptions{})
+		report, err := verify.Log(w.ctx, servertest.LogSource(st, w.people.Found), w.people.Root, verify.LogOptions{})
 		if err != nil {
 			return err
 		}
@@ -602,42 +600,4 @@ func (w *world) intended() error {
 		return err
 	}
 	return l.Close()
-}
-
-// source is the log as a stranger reads it.
-func source(s store.Store, founding []byte) verify.LogSource {
-	missing := func(err error) error {
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
-		}
-		return err
-	}
-	return verify.LogSource{Founding: founding,
-		Fetch: func(ctx context.Context, path string) ([]byte, error) {
-			if path == audit.CheckpointPath {
-				h, err := s.Head(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return h.Note, nil
-			}
-			t, err := audit.ParseTilePath(path)
-			if err != nil {
-				return nil, err
-			}
-			if t.L < 0 {
-				b, err := s.ReadBundle(ctx, t.N, t.W)
-				return b, missing(err)
-			}
-			out, err := s.ReadTiles(ctx, []tlog.Tile{t})
-			if err != nil {
-				return nil, missing(err)
-			}
-			return slices.Clone(out[0]), nil
-		},
-		Body: func(ctx context.Context, sum [32]byte, _ int64) ([]byte, error) {
-			b, err := s.Body(ctx, sum)
-			return b, missing(err)
-		},
-	}
 }
