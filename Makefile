@@ -3,9 +3,9 @@ export GOTOOLCHAIN = auto
 SHELL = /bin/bash
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-PACKAGES = gcc libc6-dev softhsm2 postgresql openssl openssh-client osslsigncode nsis-common grub-efi-amd64-bin sbsigntool groff-base
+PACKAGES = $(shell sed 's/\#.*//' tools/judges/packages/*)
 
-.PHONY: build demo test deps lint generate fuzz
+.PHONY: build demo test deps judges oracles lint generate fuzz
 
 build: ## both binaries into bin/
 	@mkdir -p bin
@@ -15,7 +15,7 @@ build: ## both binaries into bin/
 demo: build ## the whole way of a signature, with three attacks failing
 	bin/greatseal demo
 
-test: deps ## everything, against real servers, tokens and verifiers
+test: judges ## everything, against real servers, tokens and verifiers
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
 
@@ -25,6 +25,13 @@ deps: ## what the tests need of Debian; does nothing where it is all there
 		echo "installing:$$missing"; \
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
 	fi
+
+judges: deps ## verifiers that Debian does not have, into .cache/judges
+	@mkdir -p .cache/judges/bin
+	@for s in $$(ls tools/judges/*.sh 2>/dev/null); do JUDGES=$(CURDIR)/.cache/judges bash $$s </dev/null || { echo "$$s failed"; exit 1; }; done
+
+oracles: judges ## every format judged by its own ecosystem, a line for each
+	$(GO) run ./internal/oracles
 
 lint: ## gofmt, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted: $$out"; exit 1; }

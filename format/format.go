@@ -26,6 +26,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -70,8 +71,9 @@ type Format interface {
 	Options() []Option
 	// Plan reads a once, in constant memory.
 	Plan(ctx context.Context, a Artifact, p Params) (*Plan, error)
-	// Assemble returns what is to be signed after the signatures in done: one
-	// message a round. An empty result says that done is all. Later rounds are
+	// Assemble returns what is to be signed after the signatures in done: usually
+	// one message a round, more where a file holds several pieces of code that are
+	// signed alike. An empty result says that done is all. Later rounds are
 	// derived here, from the plan and the earlier signatures; nobody submits them.
 	Assemble(p *Plan, id Identity, at time.Time, done [][]byte) ([]ToBeSigned, error)
 	// Attach returns the change to the file, or the file to stand beside it. It
@@ -83,6 +85,47 @@ type Format interface {
 	// Inspect says what a is and what its signatures cover, without judging them.
 	Inspect(ctx context.Context, a Artifact) (*Report, error)
 }
+
+// Limits of the signatures over one file.
+const (
+	MaxRounds     = 4
+	MaxSignatures = 1024
+)
+
+// Remover is a Format whose signatures can be taken off again.
+type Remover interface {
+	// Remove returns the change that takes off signature index of Inspect's
+	// report, or all of them where index is -1. What the signatures had been added
+	// to comes back byte for byte as far as the format remembers it. ErrUnsigned
+	// when there is nothing to take off.
+	Remove(ctx context.Context, a Artifact, index int) (*Patch, error)
+}
+
+// Extractor is a Format whose embedded signatures can be had as files.
+type Extractor interface {
+	// Extract returns signature index of Inspect's report in the form that other
+	// tools read: CMS in DER, an OpenPGP packet, …
+	Extract(ctx context.Context, a Artifact, index int) (*Sidecar, error)
+}
+
+// Lister is a Format of files that hold others: archives, packages, images.
+type Lister interface {
+	// List calls yield for each entry, in the order of the file, and returns the
+	// first error of yield.
+	List(ctx context.Context, a Artifact, yield func(Entry) error) error
+}
+
+// Entry is one file inside another.
+type Entry struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`            // of its content, in bytes
+	Digest Hex    `json:"digest,omitzero"` // SHA-256 of its content
+	Facts  []Fact `json:"facts,omitzero"`
+}
+
+// ErrUnsigned is wrapped when a file has no signature to verify, take off or
+// extract.
+var ErrUnsigned = errors.New("no signature")
 
 // Stamper is a Format whose signatures take a timestamp after they are made.
 type Stamper interface {
@@ -100,9 +143,49 @@ type StampTarget struct {
 }
 
 // ToBeSigned is one message, complete: the keeper hashes it as the scheme says.
+//
+// Digest stands in its place where a signature covers the content itself, which
+// does not travel: Assemble gets it from the plan, either as it is (the content's
+// own digest) or by finishing a hash whose state the plan carries (OpenPGP, which
+// hashes the content and then a trailer). A plan whose state does not lead to its
+// Content is refused.
 type ToBeSigned struct {
 	Scheme  sigalg.Scheme
-	Message []byte
+	Message []byte // or
+	Digest  []byte // under Scheme.Hash()
+}
+
+// Check refuses anything but a message, or a digest as long as the scheme's hash.
+func (t *ToBeSigned) Check() error {
+	h := t.Scheme.Hash()
+	switch {
+	case !t.Scheme.Valid():
+		return fmt.Errorf("format: unknown scheme %.40q", t.Scheme)
+	case (len(t.Message) == 0) == (len(t.Digest) == 0):
+		return errors.New("format: a message or a digest is wanted, one of the two")
+	case len(t.Digest) > 0 && (h == 0 || len(t.Digest) != h.Size()):
+		return fmt.Errorf("format: digest of %d bytes does not fit %s", len(t.Digest), t.Scheme)
+	}
+	return nil
+}
+
+// Input is what a key is handed.
+func (t *ToBeSigned) Input() []byte {
+	if len(t.Digest) > 0 {
+		return t.Digest
+	}
+	return t.Scheme.Input(t.Message)
+}
+
+// Verify checks a signature; the errors are those of [sigalg.Verify].
+func (t *ToBeSigned) Verify(pub crypto.PublicKey, sig []byte) error {
+	if err := t.Check(); err != nil {
+		return err
+	}
+	if len(t.Digest) > 0 {
+		return sigalg.VerifyDigest(pub, t.Scheme, t.Digest, sig)
+	}
+	return sigalg.Verify(pub, t.Scheme, t.Message, sig)
 }
 
 // Signature is one round's signature value, with its RFC 3161 token where there

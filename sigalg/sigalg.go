@@ -10,7 +10,8 @@
 //  1. Every Scheme belongs to exactly one family of keys, and [Verify] refuses a
 //     public key of another family, an RSA key below 2048 bits and a curve that
 //     the scheme does not name.
-//  2. Verify is given the message, never a digest of unknown origin.
+//  2. Verify is given the message, never a digest of unknown origin; VerifyDigest
+//     is for a caller that finished the hash itself.
 //  3. An ECDSA signature is ASN.1 DER in its only form; what is accepted
 //     re-encodes to itself.
 //
@@ -226,15 +227,40 @@ func KeyOf(pub crypto.PublicKey) (Key, error) {
 // certificates of others carry them. What may sign for Greatseal is narrower:
 // [KeyOf] says it for keys, package credential for people and machines.
 func Verify(pub crypto.PublicKey, s Scheme, message, sig []byte) error {
+	if s.Hash() != 0 {
+		return VerifyDigest(pub, s, s.Input(message), sig)
+	}
 	i, ok := info(s)
 	if !ok {
 		return fmt.Errorf("sigalg: unknown scheme %q", s)
 	}
-	bad := func(ok bool) error {
-		if !ok {
-			return ErrSignature
+	switch p := pub.(type) {
+	case ed25519.PublicKey:
+		if i.family == familyEd25519 {
+			return verdict(len(p) == ed25519.PublicKeySize && ed25519.Verify(p, message, sig))
 		}
-		return nil
+	case *mldsa.PublicKey:
+		if i.family == familyMLDSA {
+			if k, err := KeyOf(p); err != nil || !s.Fits(k) {
+				return fmt.Errorf("sigalg: scheme %q does not fit the key", s)
+			}
+			return verdict(mldsa.Verify(p, message, sig, nil) == nil)
+		}
+	}
+	return misfit(pub, s)
+}
+
+// VerifyDigest is Verify for a message of which the caller has the digest under
+// s.Hash(). It refuses schemes that sign the message itself.
+func VerifyDigest(pub crypto.PublicKey, s Scheme, digest, sig []byte) error {
+	i, ok := info(s)
+	switch {
+	case !ok:
+		return fmt.Errorf("sigalg: unknown scheme %q", s)
+	case i.hash == 0:
+		return fmt.Errorf("sigalg: scheme %q signs no digest", s)
+	case len(digest) != i.hash.Size():
+		return fmt.Errorf("sigalg: digest of %d bytes: %s has %d", len(digest), i.hash, i.hash.Size())
 	}
 	switch p := pub.(type) {
 	case *rsa.PublicKey:
@@ -243,30 +269,30 @@ func Verify(pub crypto.PublicKey, s Scheme, message, sig []byte) error {
 		}
 		switch i.family {
 		case familyRSAPKCS1:
-			return bad(rsa.VerifyPKCS1v15(p, i.hash, s.Input(message), sig) == nil)
+			return verdict(rsa.VerifyPKCS1v15(p, i.hash, digest, sig) == nil)
 		case familyRSAPSS:
 			o := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: i.hash}
-			return bad(rsa.VerifyPSS(p, i.hash, s.Input(message), sig, o) == nil)
+			return verdict(rsa.VerifyPSS(p, i.hash, digest, sig, o) == nil)
 		}
 	case *ecdsa.PublicKey:
 		if i.family == familyECDSA {
 			if p.Curve != elliptic.P256() && p.Curve != elliptic.P384() && p.Curve != elliptic.P521() {
 				return errors.New("sigalg: unknown elliptic curve")
 			}
-			return bad(canonicalECDSA(sig) && ecdsa.VerifyASN1(p, s.Input(message), sig))
-		}
-	case ed25519.PublicKey:
-		if i.family == familyEd25519 {
-			return bad(len(p) == ed25519.PublicKeySize && ed25519.Verify(p, message, sig))
-		}
-	case *mldsa.PublicKey:
-		if i.family == familyMLDSA {
-			if k, err := KeyOf(p); err != nil || !s.Fits(k) {
-				return fmt.Errorf("sigalg: scheme %q does not fit the key", s)
-			}
-			return bad(mldsa.Verify(p, message, sig, nil) == nil)
+			return verdict(canonicalECDSA(sig) && ecdsa.VerifyASN1(p, digest, sig))
 		}
 	}
+	return misfit(pub, s)
+}
+
+func verdict(ok bool) error {
+	if !ok {
+		return ErrSignature
+	}
+	return nil
+}
+
+func misfit(pub crypto.PublicKey, s Scheme) error {
 	return fmt.Errorf("sigalg: scheme %q does not fit a %T", s, pub)
 }
 

@@ -21,9 +21,6 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-// maxRounds is the number of times that a format is asked what comes next.
-const maxRounds = 4
-
 // key makes the identity under which the keeper signed: the key that the receipt
 // commits to, of the kind that the charter says, with the certificates that the
 // receipt commits to.
@@ -179,14 +176,14 @@ func (j *judging) rounds() error {
 			}
 			return nil
 		}
-		if round == maxRounds || used+len(tbs) > len(have) {
+		if round == format.MaxRounds || used+len(tbs) > len(have) {
 			return fmt.Errorf("%d signatures: the format makes more", len(have))
 		}
 		for _, t := range tbs {
-			if t.Scheme != j.a.identity.Scheme || len(t.Message) == 0 {
+			if t.Scheme != j.a.identity.Scheme {
 				return fmt.Errorf("signature %d: under %s: the key signs under %s", used, t.Scheme, j.a.identity.Scheme)
 			}
-			if err := sigalg.Verify(j.a.identity.Public, t.Scheme, t.Message, have[used]); err != nil {
+			if err := t.Verify(j.a.identity.Public, have[used]); err != nil {
 				return fmt.Errorf("signature %d: %w", used, err)
 			}
 			used++

@@ -169,7 +169,13 @@ func (i *Identity) Pool() *x509.CertPool {
 // Sign signs message under scheme.
 func (i *Identity) Sign(tb testing.TB, scheme sigalg.Scheme, message []byte) []byte {
 	tb.Helper()
-	sig, err := i.Key.Sign(rand.Reader, scheme.Input(message), scheme.SignerOpts())
+	return i.SignInput(tb, scheme, scheme.Input(message))
+}
+
+// SignInput signs what a key is handed: see sigalg.Scheme.Input.
+func (i *Identity) SignInput(tb testing.TB, scheme sigalg.Scheme, input []byte) []byte {
+	tb.Helper()
+	sig, err := i.Key.Sign(rand.Reader, input, scheme.SignerOpts())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -261,7 +261,7 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if sigs[0].Timestamp != nil {
 		return nil, errors.New("attest: an envelope has no place for a timestamp")
 	}
-	if err := sigalg.Verify(id.Public, id.Scheme, tbs[0].Message, sigs[0].Value); err != nil {
+	if err := tbs[0].Verify(id.Public, sigs[0].Value); err != nil {
 		return nil, fmt.Errorf("attest: signature does not fit plan and key: %w", err)
 	}
 	b, err := payload(p)

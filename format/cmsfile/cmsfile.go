@@ -36,7 +36,6 @@ import (
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
-	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/tsp"
 )
 
@@ -205,7 +204,7 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if len(sigs) != 1 {
 		return nil, fmt.Errorf("cmsfile: %d signatures: one is wanted", len(sigs))
 	}
-	if err := sigalg.Verify(id.Public, id.Scheme, tbs[0].Message, sigs[0].Value); err != nil {
+	if err := tbs[0].Verify(id.Public, sigs[0].Value); err != nil {
 		return nil, fmt.Errorf("cmsfile: signature does not fit plan and key: %w", err)
 	}
 	s, err := f.spec(p, id, at)

@@ -52,6 +52,12 @@ func (s *Signer) Sign(tb testing.TB, message []byte) []byte {
 	return s.key.Sign(tb, s.Scheme, message)
 }
 
+// SignInput signs what a key is handed: see sigalg.Scheme.Input.
+func (s *Signer) SignInput(tb testing.TB, input []byte) []byte {
+	tb.Helper()
+	return s.key.SignInput(tb, s.Scheme, input)
+}
+
 // Trust believes this signer, by root and by key, and its authority's timestamps.
 func (s *Signer) Trust() format.Trust {
 	return format.Trust{Roots: s.Root.Pool(), TimestampRoots: s.Root.Pool(), Keys: []crypto.PublicKey{s.Public}, Now: At}
@@ -91,7 +97,7 @@ func SignAll(tb testing.TB, f format.Format, p *format.Plan, s *Signer, at time.
 	tb.Helper()
 	var done [][]byte
 	var out []format.Signature
-	for range 8 {
+	for range format.MaxRounds + 1 {
 		tbs, err := f.Assemble(p, s.Identity, at, done)
 		if err != nil {
 			tb.Fatalf("assemble round %d: %v", len(done), err)
@@ -99,13 +105,15 @@ func SignAll(tb testing.TB, f format.Format, p *format.Plan, s *Signer, at time.
 		if len(tbs) == 0 {
 			return out
 		}
-		if len(tbs) != 1 {
-			tb.Fatalf("assemble round %d: %d messages: one a round", len(done), len(tbs))
+		for _, t := range tbs {
+			if err := t.Check(); err != nil {
+				tb.Fatalf("assemble round %d: %v", len(done), err)
+			}
+			sig := s.With(t.Scheme).SignInput(tb, t.Input())
+			done = append(done, sig)
+			out = append(out, format.Signature{Value: sig})
 		}
-		sig := s.With(tbs[0].Scheme).Sign(tb, tbs[0].Message)
-		done = append(done, sig)
-		out = append(out, format.Signature{Value: sig})
 	}
-	tb.Fatal("more than 8 rounds")
+	tb.Fatalf("more than %d rounds", format.MaxRounds)
 	return nil
 }

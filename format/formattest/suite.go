@@ -174,7 +174,7 @@ func (r *run) message(p *format.Plan) (string, error) {
 			return b.String(), nil
 		}
 		for _, m := range tbs {
-			fmt.Fprintf(&b, "%s %d:%s\n", m.Scheme, len(m.Message), m.Message)
+			fmt.Fprintf(&b, "%s %d:%s %x\n", m.Scheme, len(m.Message), m.Message, m.Digest)
 			done = append(done, fmt.Appendf(nil, "signature of round %d", len(done)))
 		}
 	}

@@ -131,7 +131,7 @@ func (f twoRounds) Attach(_ context.Context, a format.Artifact, p *format.Plan, 
 		if err != nil {
 			return nil, err
 		}
-		if err := sigalg.Verify(id.Public, id.Scheme, tbs[0].Message, s.Value); err != nil {
+		if err := tbs[0].Verify(id.Public, s.Value); err != nil {
 			return nil, fmt.Errorf("two-rounds: %w", err)
 		}
 		done = append(done, s.Value)

@@ -19,13 +19,6 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-// maxRounds is the number of times that a format is asked what is to be signed
-// next; maxSignatures the number of signatures of one item.
-const (
-	maxRounds     = 4
-	maxSignatures = 8
-)
-
 // job is one item on its way.
 type job struct {
 	format format.Format
@@ -164,15 +157,15 @@ func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigne
 	if err != nil {
 		return nil, refuse(PlanInvalid, "%v", err)
 	}
-	if len(j.sigs)+len(tbs) > maxSignatures {
-		return nil, refuse(PlanInvalid, "more than %d signatures", maxSignatures)
+	if len(j.sigs)+len(tbs) > format.MaxSignatures {
+		return nil, refuse(PlanInvalid, "more than %d signatures", format.MaxSignatures)
 	}
 	for _, t := range tbs {
 		if t.Scheme != id.Scheme {
 			return nil, refuse(PlanInvalid, "scheme %s: the key signs under %s", t.Scheme, id.Scheme)
 		}
-		if len(t.Message) == 0 {
-			return nil, refuse(PlanInvalid, "empty message")
+		if err := t.Check(); err != nil {
+			return nil, refuse(PlanInvalid, "%v", err)
 		}
 	}
 	return tbs, nil
@@ -183,17 +176,17 @@ func (x *execution) rounds(ctx context.Context, j *job, kk key.Key, id format.Id
 	tbs := j.first
 	j.first = nil
 	for round := 1; len(tbs) > 0; round++ {
-		if round > maxRounds {
-			return refuse(PlanInvalid, "more than %d rounds", maxRounds)
+		if round > format.MaxRounds {
+			return refuse(PlanInvalid, "more than %d rounds", format.MaxRounds)
 		}
 		for _, t := range tbs {
-			sig, err := kk.Sign(ctx, t.Scheme, t.Scheme.Input(t.Message))
+			sig, err := kk.Sign(ctx, t.Scheme, t.Input())
 			if err != nil {
 				return err
 			}
 			// A fault in the device must not leave it: one wrong RSA-CRT
 			// signature gives the key away.
-			if err := sigalg.Verify(id.Public, t.Scheme, t.Message, sig); err != nil {
+			if err := t.Verify(id.Public, sig); err != nil {
 				return refuse(KeyFaulty, "own signature does not verify")
 			}
 			if total.Add(int64(len(sig))) > x.c.Limits.Result {

@@ -1,0 +1,10 @@
+package main
+
+// Formats are those that must have a line, in the order of the printed table.
+// A format is done when an independent verifier has judged it.
+var formats = []string{
+	// Windows
+	"pe", "efi",
+	// General
+	"cms", "dsse",
+}
