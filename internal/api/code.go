@@ -32,6 +32,7 @@ func Codes() []Code {
 		{"internal", 500, "An error of the server; its log says more."},
 		{"items-mismatch", 400, "The items are not those of the request."},
 		{"keeper-away", 503, "The keeper does not answer; nothing was lost."},
+		{"keeper-mismatch", 403, "A charter names another keeper or log; those stay."},
 		{"keeper-stopped", 503, "The keeper executes nothing; its status says why."},
 		{"key-mismatch", 403, "Not the policy's key."},
 		{"key-not-generated", 409, "The key is in the charter and does not exist yet."},

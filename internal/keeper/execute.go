@@ -34,7 +34,7 @@ const (
 	ResultTooLarge     Code = "result-too-large"    // sign fewer items at a time
 	CertificateInvalid Code = "certificate-invalid" // of key.import-certificate
 	SubjectInvalid     Code = "subject-invalid"     // of key.generate: not RFC 4514
-	KeeperMismatch     Code = "keeper-mismatch"     // the next charter names other keys for receipts or the log
+	KeeperMismatch     Code = "keeper-mismatch"     // the next charter names other keys for receipts or the log, or calls the log otherwise
 )
 
 // refusal is an error that becomes a receipt.

@@ -311,7 +311,7 @@ func TestCharterReplace(t *testing.T) {
 }
 
 // Invariant 4: no version is skipped, repeated or forked, and the keeper's own keys
-// stay.
+// and the log's name stay.
 func TestAttackCharterForks(t *testing.T) {
 	w := newWorld(t)
 	w.pass(time.Minute)
@@ -322,6 +322,7 @@ func TestAttackCharterForks(t *testing.T) {
 	w.refusedWith("charter-invalid", w.replacement(func(c *charter.Charter) { c.Deployment = "other" }, "bob", "carol"))
 	w.refusedWith("keeper-mismatch", w.replacement(func(c *charter.Charter) { c.Keeper.Receipts = keyText(bytes.Repeat([]byte{1}, 32)) }, "bob", "carol"))
 	w.refusedWith("keeper-mismatch", w.replacement(func(c *charter.Charter) { c.Keeper.LogKey = keyText(bytes.Repeat([]byte{1}, 32)) }, "bob", "carol"))
+	w.refusedWith("keeper-mismatch", w.replacement(func(c *charter.Charter) { c.Keeper.Log += "/renamed" }, "bob", "carol"))
 	w.refusedWith("keeper-mismatch", w.replacement(func(c *charter.Charter) {
 		c.Keys = map[string]charter.Key{"release": c.Keys["release"], "nightly": c.Keys["nightly"], "rsa": c.Keys["rsa"], "tsa": c.Keys["tsa"],
 			"own": {URI: "test:keeper-receipts", Algorithm: sigalg.Ed25519}}

@@ -190,6 +190,10 @@ func (x *execution) replaceCharter() (*Outcome, error) {
 	if err := x.mine(next.Keeper.Receipts, next.Keeper.LogKey, next.Keeper.Log); err != nil {
 		return nil, refuse(KeeperMismatch, "%v", err)
 	}
+	if head, _ := x.chain.Head(); next.Keeper.Log != head.Keeper.Log {
+		// Whoever follows the log knows its checkpoints by that name.
+		return nil, refuse(KeeperMismatch, "keeper.log is %q for good: the next charter says %q", head.Keeper.Log, next.Keeper.Log)
+	}
 	for name, ck := range next.Keys {
 		if ck.URI == x.c.ReceiptKey || ck.URI == x.c.LogKey {
 			return nil, refuse(KeeperMismatch, "key %s: %s is the keeper's own key", name, ck.URI)

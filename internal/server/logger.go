@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
-	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/keeper"
 )
 
@@ -54,7 +53,7 @@ func (s *Server) integrate(ctx context.Context) error {
 	}
 	ext := &keeper.Extension{Size: h.Tree.Size, Root: h.Tree.Root[:]}
 	if len(st.Checkpoint) > 0 {
-		last, err := s.anyCheckpoint(st.Checkpoint)
+		last, err := s.ParseCheckpoint(st.Checkpoint)
 		if err != nil {
 			return fmt.Errorf("server: the keeper's checkpoint: %w", err)
 		}
@@ -94,31 +93,7 @@ func (s *Server) integrate(ctx context.Context) error {
 
 // ParseCheckpoint checks a note against the log's key in the charter.
 func (s *Server) ParseCheckpoint(msg []byte) (audit.Head, error) {
-	return parseCheckpoint(s.Charter().Keeper, msg)
-}
-
-// anyCheckpoint is ParseCheckpoint for one that may have been signed under an
-// earlier charter: the log may have had another name.
-func (s *Server) anyCheckpoint(msg []byte) (audit.Head, error) {
-	h, err := s.ParseCheckpoint(msg)
-	chain, tried := s.Chain(), map[charter.Keeper]bool{s.Charter().Keeper: true}
-	for v := version(chain); err != nil && v > 0; v-- {
-		c, _, verr := chain.Version(v)
-		if verr != nil {
-			return h, verr
-		}
-		if tried[c.Keeper] {
-			continue
-		}
-		tried[c.Keeper] = true
-		if old, oerr := parseCheckpoint(c.Keeper, msg); oerr == nil {
-			return old, nil
-		}
-	}
-	return h, err
-}
-
-func parseCheckpoint(k charter.Keeper, msg []byte) (audit.Head, error) {
+	k := s.Charter().Keeper
 	pub, err := base64.StdEncoding.DecodeString(k.LogKey)
 	if err != nil {
 		return audit.Head{}, fmt.Errorf("server: log key: %w", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/notify"
@@ -39,6 +40,9 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	}
 	if d.State == quorum.Refused {
 		return nil, false, refusal(d)
+	}
+	if err := s.sameKeeper(&req); err != nil {
+		return nil, false, err
 	}
 	files, upload, err := s.checkItems(ctx, env.ID(), &req, items, now)
 	if err != nil {
@@ -112,6 +116,22 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 // refusal is the problem that a decision of refusal is to a caller.
 func refusal(d *quorum.Decision) *Problem {
 	return problem(403, string(d.Code), "greatseal charter show says who may ask for what", "%s", d.Reason)
+}
+
+// sameKeeper refuses a charter that the keeper would refuse after everybody has
+// endorsed it: what signs receipts and checkpoints, and the log's name, stay.
+func (s *Server) sameKeeper(req *statement.Request) error {
+	if req.Command.Charter == nil {
+		return nil
+	}
+	next, err := charter.Decode(req.Command.Charter.Statement)
+	if err != nil {
+		return malformed("charter", err)
+	}
+	if next.Keeper != s.Charter().Keeper {
+		return problem(403, string(keeper.KeeperMismatch), "copy \"keeper\" from greatseal charter show", "the charter names another keeper or log: those stay as long as the deployment")
+	}
+	return nil
 }
 
 // checkItems refuses at once what the keeper would refuse after everybody has
