@@ -68,6 +68,11 @@ func (f *fault) Unwrap() error { return f.err }
 
 // fail makes a fault.
 func fail(code int, hint string, format string, args ...any) error {
+	for i, x := range args {
+		if err, ok := x.(error); ok {
+			args[i] = plain(err)
+		}
+	}
 	return &fault{code, fmt.Errorf(format, args...), hint}
 }
 
@@ -105,6 +110,7 @@ func (a *App) report(err error) int {
 	if code == exitFailed && errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
+	err = plain(err)
 	if a.json {
 		doc := struct {
 			Error string `json:"error"`

@@ -50,7 +50,7 @@ func verdict(err error) (code int, hint string) {
 	if errors.As(err, &away) {
 		return exitUnavailable, "greatseal status; --server or \"server:\" in the configuration names the server"
 	}
-	return exitFailed, ""
+	return exitFailed, fileHint(err)
 }
 
 func orText(s, otherwise string) string {

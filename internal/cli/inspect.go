@@ -23,7 +23,7 @@ type inspected struct {
 	Format   string         `json:"format,omitzero"` // by content
 	SignAs   []string       `json:"signAs"`          // formats that can sign it
 	Report   *format.Report `json:"report,omitzero"`
-	Detached *detachedFile  `json:"detached,omitzero"`
+	Detached []detachedFile `json:"detached,omitzero"` // signatures beside it
 	Evidence string         `json:"evidence,omitzero"` // evidence beside it, not judged
 }
 
@@ -75,21 +75,21 @@ does that.`,
 	}
 }
 
-// lookBeside finds a detached signature and evidence.
+// lookBeside finds detached signatures and evidence.
 func (r *inspected) lookBeside(cmd *cobra.Command, path string) error {
-	data, at, err := beside(path, "", "")
+	list, err := allBeside(path, "")
 	if err != nil {
 		return err
 	}
-	if at != "" {
-		d := &detachedFile{File: at}
-		r.Detached = d
-		s := format.BytesArtifact(at, data)
-		if ft, err := formatOf(s, "", at); err != nil {
+	for _, x := range list {
+		d := detachedFile{File: x.path}
+		s := format.BytesArtifact(x.path, x.data)
+		if ft, err := formatOf(s, x.format, ""); err != nil {
 			d.Error = err.Error()
 		} else if d.Report, err = ft.Inspect(cmd.Context(), s); err != nil {
 			d.Error = err.Error()
 		}
+		r.Detached = append(r.Detached, d)
 	}
 	if _, err := readEvidenceFile(path + evidenceSuffix); err == nil {
 		r.Evidence = path + evidenceSuffix
@@ -110,7 +110,7 @@ func (r *inspected) write(w io.Writer) {
 	}
 	field(w, "sha256", r.SHA256)
 	field(w, "sign as", strings.Join(r.SignAs, ", "))
-	if d := r.Detached; d != nil {
+	for _, d := range r.Detached {
 		field(w, "beside it", d.File)
 		if d.Error != "" {
 			field(w, "", d.Error)

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -30,13 +29,12 @@ func (a *App) requestCommand() *cobra.Command {
 type listing struct {
 	state                                     []string
 	command, policy, key, requester, endorser string
-	name, file, digest, since, until, before  string
-	limit                                     int
-	all                                       bool
+	name, file, digest, since, until          string
+	paging
 }
 
 func (k *listing) filter(ctx context.Context, a *App) (client.Filter, error) {
-	f := client.Filter{Command: k.command, Policy: k.policy, Key: k.key, Requester: k.requester, Endorser: k.endorser, Name: k.name, Before: k.before, Limit: k.limit}
+	f := client.Filter{Command: k.command, Policy: k.policy, Key: k.key, Requester: k.requester, Endorser: k.endorser, Name: k.name, Before: k.after}
 	for _, s := range k.state {
 		if !slices.Contains(store.States(), store.State(s)) {
 			return f, fail(exitUsage, orText(suggest(s, states()), "--state "+strings.Join(states(), ",")), "there is no state %q", s)
@@ -80,6 +78,9 @@ func (a *App) requestList() *cobra.Command {
 		Short: "list requests, newest first",
 		Args:  exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := k.check(); err != nil {
+				return err
+			}
 			f, err := k.filter(cmd.Context(), a)
 			if err != nil {
 				return err
@@ -89,18 +90,11 @@ func (a *App) requestList() *cobra.Command {
 				return err
 			}
 			defer l.Close()
-			list := []server.View{}
-			for {
-				page, err := l.Requests(cmd.Context(), f)
-				if err != nil {
-					return err
-				}
-				list = append(list, page.Requests...)
-				if f.Before = page.Next; page.Next == "" || !k.all {
-					break
-				}
+			page, err := l.pages(cmd.Context(), f, k.limit)
+			if err != nil {
+				return err
 			}
-			return a.print(list, func(w io.Writer) { printViews(w, list) })
+			return a.printPage(page, "none")
 		},
 	}
 	fl := c.Flags()
@@ -115,22 +109,9 @@ func (a *App) requestList() *cobra.Command {
 	fl.StringVar(&k.digest, "digest", "", "digest of a file's signed content, hexadecimal")
 	fl.StringVar(&k.since, "since", "", "made since: 2026-01-31, or 72h")
 	fl.StringVar(&k.until, "until", "", "made until")
-	fl.IntVar(&k.limit, "limit", 100, "how many at the most")
-	fl.BoolVar(&k.all, "all", false, "page through all of them")
+	k.paging.flags(c)
 	must(c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states(), cobra.ShellCompDirectiveNoFileComp)))
 	return c
-}
-
-func printViews(w io.Writer, list []server.View) {
-	if len(list) == 0 {
-		fmt.Fprintln(w, "none")
-		return
-	}
-	t := &table{head: []string{"ID", "STATE", "WHAT", "REQUESTER", "MADE", "WAITS FOR"}}
-	for _, v := range list {
-		t.row(short(v.ID), v.State, what(v.Command), v.Requester, when(v.Created), strings.Join(v.Awaits, ", "))
-	}
-	t.write(w)
 }
 
 // what is a command in a few words.
@@ -378,93 +359,6 @@ func (a *App) requestCancel() *cobra.Command {
 			}
 			return a.print(v, func(w io.Writer) { fmt.Fprintf(w, "request %s is %s\n", short(v.ID), v.State) })
 		},
-	}
-}
-
-func (a *App) inboxCommand() *cobra.Command {
-	var watch bool
-	c := &cobra.Command{
-		Use:     "inbox",
-		GroupID: "endorse",
-		Short:   "list the requests that wait for your endorsement",
-		Long: `Lists the open requests to which your endorsement would still count. With --watch,
-new ones are shown as they come, with --json one document a line.`,
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.enter(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			if watch {
-				return l.watchInbox(cmd.Context())
-			}
-			list, err := l.Inbox(cmd.Context(), 0)
-			if err != nil {
-				return err
-			}
-			if list == nil {
-				list = []server.View{}
-			}
-			return a.print(list, func(w io.Writer) {
-				if len(list) == 0 {
-					fmt.Fprintln(w, "nothing waits for you")
-					return
-				}
-				printViews(w, list)
-			})
-		},
-	}
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing new ones as they come")
-	return c
-}
-
-// inboxPoll is how often an inbox that is not empty is looked at: the server
-// answers at once as long as anything is in it.
-const inboxPoll = 2 * time.Second
-
-func (l *link) watchInbox(ctx context.Context) error {
-	seen := map[string]bool{}
-	for {
-		wait := time.Minute
-		if len(seen) > 0 {
-			wait = 0
-		}
-		list, err := l.Inbox(ctx, wait)
-		var away *client.AwayError
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.As(err, &away):
-			l.app.note("%v; trying again", err)
-		case err != nil:
-			return err
-		}
-		now := map[string]bool{}
-		for _, v := range slices.Backward(list) { // the oldest first
-			now[v.ID] = true
-			if seen[v.ID] {
-				continue
-			}
-			if l.app.json {
-				err = l.app.printLine(v)
-			} else {
-				_, err = fmt.Fprintf(l.app.Out, "%s  %s, asked by %s, until %s\n", short(v.ID), printable(what(v.Command)), printable(v.Requester), when(v.Expires))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if away == nil {
-			seen = now
-		}
-		if wait == 0 || away != nil {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(inboxPoll):
-			}
-		}
 	}
 }
 

@@ -57,7 +57,7 @@ The exit code is 5 when anything is wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), k, args[0]) },
 	}
 	f := c.Flags()
-	f.StringVarP(&k.signature, "signature", "s", "", "detached signature (default: the one beside the file)")
+	f.StringVarP(&k.signature, "signature", "s", "", "detached signature (default: the one beside the file; two must be told apart)")
 	f.StringVarP(&k.evidence, "evidence", "e", "", "evidence document (default: FILE"+evidenceSuffix+", if it is there)")
 	f.BoolVar(&k.none, "no-evidence", false, "judge the signature alone, even if there is evidence")
 	f.StringVar(&k.root, "root", "", "ID or file of the first charter, from which evidence is judged")
@@ -80,24 +80,53 @@ func unverified(hint string, err error) error {
 // sidecars are the suffixes of detached signatures, and their formats.
 var sidecars = []struct{ suffix, format string }{{cmsfile.Suffix, "cms"}, {attest.Suffix, "dsse"}}
 
+// sidecar is a detached signature beside a file.
+type sidecar struct {
+	path, format string
+	data         []byte
+}
+
+// allBeside finds the detached signatures beside a file, of one format or (only
+// being empty) of any.
+func allBeside(path, only string) ([]sidecar, error) {
+	var out []sidecar
+	for _, s := range sidecars {
+		if only != "" && s.format != only {
+			continue
+		}
+		data, err := readSmall(path + s.suffix)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sidecar{path + s.suffix, s.format, data})
+	}
+	return out, nil
+}
+
 // beside finds the detached signature of a file: the one named, or the one of a
 // format that stands beside it. An empty format is any; formats whose signatures
-// are inside have none.
+// are inside have none. It does not choose between two.
 func beside(path, named, only string) (data []byte, at string, err error) {
 	if named != "" {
 		data, err = readSmall(named)
 		return data, named, err
 	}
-	for _, s := range sidecars {
-		if only != "" && s.format != only {
-			continue
-		}
-		data, err = readSmall(path + s.suffix)
-		if !errors.Is(err, os.ErrNotExist) {
-			return data, path + s.suffix, err
-		}
+	list, err := allBeside(path, only)
+	if err != nil || len(list) == 0 {
+		return nil, "", err
 	}
-	return nil, "", nil
+	if len(list) > 1 {
+		var have, hint []string
+		for _, s := range list {
+			have = append(have, s.path+" ("+s.format+")")
+			hint = append(hint, "--signature "+s.path)
+		}
+		return nil, "", fail(exitUsage, strings.Join(hint, ", or "), "%d signatures stand beside %s: %s", len(list), path, strings.Join(have, " and "))
+	}
+	return list[0].data, list[0].path, nil
 }
 
 // planFormat is the format that a document is about.
@@ -172,6 +201,9 @@ func (k *verifying) trust(a *App) (format.Trust, error) {
 	}
 	for _, p := range k.keys {
 		pub, err := readPublic(p)
+		if errors.Is(err, os.ErrNotExist) {
+			return t, err
+		}
 		if err != nil {
 			return t, fail(exitUsage, "--key takes a public key or a certificate in PEM", "%s: %v", p, err)
 		}
