@@ -2,9 +2,11 @@ package formattest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,8 +33,12 @@ type Case struct {
 	// the message to be signed as it is and the plan acceptable to Assemble.
 	Unsigned []string
 	// Open says which bytes of the signed file, or of the sidecar, the format
-	// leaves open: Verify may accept their change. nil: none.
+	// leaves open: Verify may accept their change. nil: none. Run prints those that
+	// are accepted.
 	Open func(signed []byte, offset int) bool
+	// Partly says that Plan need not read the whole file: its signature covers
+	// digests that the file itself carries, which Verify checks.
+	Partly bool
 }
 
 func (c *Case) at() time.Time {
@@ -86,6 +92,8 @@ func Run(t *testing.T, f format.Format, c Case) {
 	r.truncatedFiles()
 	r.strangers()
 	r.reading()
+	r.removal()
+	r.extraction()
 }
 
 func (r *run) artifact() format.Artifact { return format.BytesArtifact(r.c.Name, r.c.Artifact) }
@@ -331,18 +339,102 @@ func flip(b []byte, try func(i int, b []byte)) {
 func (r *run) flippedFiles() {
 	r.Helper()
 	open := func(b []byte, i int) bool { return r.c.Open != nil && r.c.Open(b, i) }
+	var free []int
+	accepted := func(what string, was []byte, i int, now byte, mayBeOpen bool) {
+		r.Helper()
+		if !mayBeOpen || !open(was, i) {
+			r.Errorf("verify: %s with byte %d (%#x) changed to %#x is accepted", what, i, was[i], now)
+		} else if len(free) == 0 || free[len(free)-1] != i {
+			free = append(free, i)
+		}
+	}
 	flip(r.full, func(i int, b []byte) {
-		if _, err := r.verify(b, r.good); err == nil && !(r.side == nil && open(r.full, i)) {
-			r.Errorf("verify: file with byte %d (%#x) changed to %#x is accepted", i, r.full[i], b[i])
+		if _, err := r.verify(b, r.good); err == nil {
+			accepted("file", r.full, i, b[i], r.side == nil)
 		}
 	})
 	flip(r.side, func(i int, b []byte) {
 		t := r.good
 		t.Detached = b
-		if _, err := r.verify(r.full, t); err == nil && !open(r.side, i) {
-			r.Errorf("verify: signature file with byte %d (%#x) changed to %#x is accepted", i, r.side[i], b[i])
+		if _, err := r.verify(r.full, t); err == nil {
+			accepted("signature file", r.side, i, b[i], true)
 		}
 	})
+	r.Logf("%s: of %d bytes, %d are open: %s", r.f.Name(), max(len(r.full), len(r.side)), len(free), ranges(free))
+}
+
+// ranges writes ascending numbers for people: "3, 7-9".
+func ranges(list []int) string {
+	var out []string
+	for i := 0; i < len(list); {
+		j := i
+		for j+1 < len(list) && list[j+1] == list[j]+1 {
+			j++
+		}
+		if j == i {
+			out = append(out, strconv.Itoa(list[i]))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", list[i], list[j]))
+		}
+		i = j + 1
+	}
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(out, ", ")
+}
+
+// removal takes the signature off again: what is left is not signed and is, to a
+// plan, what it was before.
+func (r *run) removal() {
+	r.Helper()
+	rem, ok := r.f.(format.Remover)
+	if !ok {
+		return
+	}
+	a := format.BytesArtifact(r.c.Name, r.full)
+	p, err := rem.Remove(r.Context(), a, -1)
+	if err != nil {
+		r.Fatalf("remove: %v", err)
+	}
+	bare, err := p.Bytes(a)
+	if err != nil {
+		r.Fatalf("remove: %v", err)
+	}
+	b := format.BytesArtifact(r.c.Name, bare)
+	if rep, err := r.f.Inspect(r.Context(), b); err != nil || len(rep.Signatures) > 0 {
+		r.Errorf("remove: afterwards there are signatures: %+v, %v", rep, err)
+	}
+	if _, err := r.verify(bare, r.good); err == nil {
+		r.Error("remove: what is left verifies")
+	}
+	if plan, err := r.f.Plan(r.Context(), b, r.c.Params); err != nil || !bytes.Equal(plan.Content, r.plan.Content) {
+		r.Errorf("remove: what is left is planned as other content: %v", err)
+	}
+	if _, err := rem.Remove(r.Context(), b, -1); !errors.Is(err, format.ErrUnsigned) {
+		r.Errorf("remove: of an unsigned file: %v: want ErrUnsigned", err)
+	}
+	if _, err := rem.Remove(r.Context(), a, 1<<20); err == nil {
+		r.Error("remove: a signature that is not there is taken off")
+	}
+}
+
+func (r *run) extraction() {
+	r.Helper()
+	x, ok := r.f.(format.Extractor)
+	if !ok {
+		return
+	}
+	s, err := x.Extract(r.Context(), format.BytesArtifact(r.c.Name, r.full), 0)
+	if err != nil {
+		r.Fatalf("extract: %v", err)
+	}
+	if err := (&format.Patch{Sidecar: s}).Check(); err != nil {
+		r.Errorf("extract: %v", err)
+	}
+	if _, err := x.Extract(r.Context(), r.artifact(), 0); !errors.Is(err, format.ErrUnsigned) {
+		r.Errorf("extract: of an unsigned file: %v: want ErrUnsigned", err)
+	}
 }
 
 func (r *run) truncatedFiles() {
@@ -431,7 +523,7 @@ func (r *run) reading() {
 	if _, err := r.f.Plan(r.Context(), c, r.c.Params); err != nil {
 		r.Fatal(err)
 	}
-	if n := c.read.Load(); n < size || n > size+size/10+1<<20 {
+	if n := c.read.Load(); n < size && !r.c.Partly || n > size+size/10+1<<20 {
 		r.Errorf("plan reads %d bytes of %d", n, size)
 	}
 	if n := c.back.Load(); n > 1<<20 {
@@ -446,7 +538,7 @@ func (r *run) reading() {
 	}
 	short := shrunk{r.artifact()}
 	if size > 0 {
-		if _, err := r.f.Plan(r.Context(), short, r.c.Params); err == nil {
+		if _, err := r.f.Plan(r.Context(), short, r.c.Params); err == nil && !r.c.Partly {
 			r.Error("plan: a file that ends before its size is accepted")
 		}
 		if _, err := r.f.Verify(r.Context(), shrunk{format.BytesArtifact(r.c.Name, r.full)}, r.good); err == nil {
