@@ -190,9 +190,9 @@ func open(ts *testscript.TestScript, args ...string) (ids []string) {
 	c.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "GREATSEAL_CONFIG="+ts.Getenv("GREATSEAL_CONFIG"))
 	b, err := c.Output()
 	ts.Check(err)
-	var list []struct{ ID string }
+	var list struct{ Requests []struct{ ID string } }
 	ts.Check(json.Unmarshal(b, &list))
-	for _, v := range list {
+	for _, v := range list.Requests {
 		ids = append(ids, v.ID)
 	}
 	return ids

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -34,6 +35,12 @@ propose.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case asYAML && a.json:
+				return fail(exitUsage, "leave one of them out", "--yaml and --json are two forms of the charter")
+			case asYAML && len(args) > 0:
+				return fail(exitUsage, cmd.CommandPath()+" --yaml", "--yaml prints the whole charter: not %q alone", args[0])
+			}
 			l, err := a.connect()
 			if err != nil {
 				return err
@@ -230,7 +237,9 @@ func (a *App) charterPropose() *cobra.Command {
 		Long: `Shows what the new charter changes and asks for it; it comes into force when the
 quorum of charter.replace has endorsed it. Edit what "greatseal charter show --yaml"
 prints: version, previous and created are filled in. "greatseal charter replay" says
-beforehand what would have been decided otherwise.`,
+beforehand what would have been decided otherwise.
+
+The same charter proposed again attaches to the request that is open.`,
 		Args: exactly("CHARTER.yaml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -250,18 +259,24 @@ beforehand what would have been decided otherwise.`,
 			if err != nil {
 				return fail(exitRefused, "greatseal charter check "+args[0], "%v", err)
 			}
+			if open, err := l.proposed(ctx, next); err != nil {
+				return err
+			} else if open != nil {
+				payload = open
+			}
 			v, rc, err := l.ask(ctx, statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}}, k)
 			if err != nil {
 				return err
 			}
 			type result struct {
-				Request string               `json:"request"`
-				State   store.State          `json:"state"`
-				Awaits  []string             `json:"awaits,omitzero"`
-				Charter statement.CharterRef `json:"charter"` // proposed
-				Changes []charter.Change     `json:"changes"`
+				Request  string               `json:"request"`
+				Attached bool                 `json:"attached,omitzero"` // to a request that was open already
+				State    store.State          `json:"state"`
+				Awaits   []string             `json:"awaits,omitzero"`
+				Charter  statement.CharterRef `json:"charter"` // proposed
+				Changes  []charter.Change     `json:"changes"`
 			}
-			r := result{v.ID, v.State, v.Awaits, next.Ref(payload), d}
+			r := result{v.ID, v.Attached, v.State, v.Awaits, next.Ref(payload), d}
 			return a.print(r, func(w io.Writer) {
 				if rc == nil {
 					fmt.Fprintf(w, "request %s waits for %s\n", short(v.ID), waitsFor(v))
@@ -273,6 +288,42 @@ beforehand what would have been decided otherwise.`,
 	}
 	k.flags(c)
 	return c
+}
+
+// proposed is the statement of an open request for the same charter, or nil. When
+// it was made (created) does not tell two proposals apart: it is filled in.
+func (l *link) proposed(ctx context.Context, next *charter.Charter) ([]byte, error) {
+	page, err := l.pages(ctx, client.Filter{State: []store.State{store.Pending, store.Endorsed}, Command: string(statement.CharterReplace)}, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range page.Requests {
+		if !l.app.Now().Before(v.Expires) {
+			continue
+		}
+		env, err := l.Envelopes(ctx, v.ID)
+		if err != nil {
+			return nil, err
+		}
+		r, id, err := l.statementOf(ctx, env.Request)
+		if err != nil {
+			return nil, err
+		}
+		if id.String() != v.ID || r.Command.Charter == nil {
+			return nil, fail(exitUnverified, "tell the server's administrator", "the server shows another request for %s", short(v.ID))
+		}
+		doc, err := charter.Decode(r.Command.Charter.Statement)
+		if err != nil {
+			continue // nobody can bring it into force
+		}
+		same := *next
+		same.Created = doc.Created
+		b, err := charter.Encode(&same)
+		if err == nil && bytes.Equal(b, r.Command.Charter.Statement) {
+			return b, nil
+		}
+	}
+	return nil, nil
 }
 
 // proposal reads the next charter and makes it follow the one in force.

@@ -43,10 +43,14 @@ func (a *App) endorseCommand() *cobra.Command {
 and the files' plans here, and shows what would be signed: what the requester
 claims, what the plans say, and what differs from the last time that a file of the
 name was signed under the policy. Your endorsement is a signature of your own over
-exactly this request.
+exactly this request. What you are shown is marked: signed is what the signature
+itself will hold, claimed is the requester's word, found is what somebody recomputed
+from bytes of his own.
 
 With --file, the plan of your own copy is made here (an independent build, say) and
-the endorsement is given only if it is the same, byte for byte.`,
+the endorsement is given only if it is the same, byte for byte.
+
+With --quiet and --yes nothing is shown but errors.`,
 		Example: `  greatseal endorse 4f2a91c03bde
   greatseal endorse 4f2a91c03bde --file build/app.exe --comment "rebuilt from 4f2a91c"`,
 		Args: exactly("ID"),
@@ -163,6 +167,15 @@ func recomputedBy(envelope []byte, n int) string {
 	return e.Endorser
 }
 
+// recomputers are all who made every plan anew, the user among them.
+func (j *judged) recomputers() []string {
+	out := slices.Clone(j.recomputed)
+	if _, ok := j.findings[server.FindingRecomputed]; ok {
+		out = append(out, "you")
+	}
+	return out
+}
+
 func (a *App) decide(ctx context.Context, k *endorsing, given string, verdict statement.Verdict) error {
 	id, err := idOf(given)
 	if err != nil {
@@ -188,7 +201,8 @@ func (a *App) decide(ctx context.Context, k *endorsing, given string, verdict st
 			return err
 		}
 	}
-	if !a.json {
+	// With --quiet and --yes nobody looks at it.
+	if !a.json && !(a.quiet && k.yes) {
 		if err := l.printJudged(ctx, a.Err, j, k.show); err != nil {
 			return err
 		}
@@ -212,6 +226,9 @@ func (a *App) decide(ctx context.Context, k *endorsing, given string, verdict st
 	}
 	if v, err = l.settled(ctx, v); err != nil {
 		return err
+	}
+	if a.quiet && k.yes && !a.json {
+		return nil
 	}
 	return a.print(v, func(w io.Writer) {
 		did := "endorsed"
@@ -320,10 +337,7 @@ func (l *link) printJudged(ctx context.Context, w io.Writer, j *judged, most int
 	// What is signed comes from the envelope, not from the server's description.
 	v.Command, v.Requester, v.Reason, v.Origin = j.r.Command, j.r.Requester, j.r.Reason, j.r.Origin
 	v.Created, v.Expires, v.NotBefore, v.Count = j.r.Created, j.r.Expires, j.r.NotBefore, len(j.items)
-	v.Decision, v.Recomputed = j.decision, slices.Clone(j.recomputed)
-	if _, ok := j.findings[server.FindingRecomputed]; ok {
-		v.Recomputed = append(v.Recomputed, "you")
-	}
+	v.Decision, v.Recomputed = j.decision, j.recomputers()
 	s.Files = j.files[:min(most, len(j.files))]
 	printRequest(w, s)
 	switch c := j.r.Command; {
@@ -419,7 +433,7 @@ func (l *link) printBefore(ctx context.Context, w io.Writer, j *judged) error {
 		}
 		if d := changes(was, p); len(d) > 0 && shown < maxDiffs {
 			shown++
-			field(w, "", j.files[i].Name+": "+strings.Join(d, "; "))
+			field(w, "", "  "+wordOf(j.recomputers())+"  "+j.files[i].Name+": "+strings.Join(d, "; "))
 		}
 	}
 	if fresh > 0 {

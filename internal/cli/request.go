@@ -138,8 +138,8 @@ func (a *App) requestShow() *cobra.Command {
 		Use:   "show ID",
 		Short: "show a request: what it asks, who has decided, what is missing",
 		Long: `Shows what a request asks for and how far its quorum is, branch by branch. What the
-requester says is marked as claimed; what others recomputed from bytes of their own
-is marked as found.
+requester says is marked as claimed, what others recomputed from bytes of their own
+as found, and what the signature itself will hold as signed.
 
 This is the server's word. "greatseal endorse" and "greatseal verify" check it.`,
 		Args: exactly("ID"),
@@ -290,34 +290,47 @@ func printBranch(w io.Writer, b *quorum.Branch, indent, lead, below string) {
 	}
 }
 
-// printFiles tells claims and findings apart.
+// wordOf is what facts that stand in a plan are: the requester's claim, or found by
+// those who made the plan anew from bytes of their own.
+func wordOf(recomputed []string) string {
+	if len(recomputed) > 0 {
+		return "found  "
+	}
+	return "claimed"
+}
+
+// printFiles says of everything whether it is signed, claimed or found: what the
+// signature itself will hold, what the requester says, and what others have
+// recomputed.
 func printFiles(w io.Writer, files []server.FileView, total int, recomputed []string) {
+	word := wordOf(recomputed)
 	for _, f := range files {
-		field(w, "file", fmt.Sprintf("%s  %s, %s", f.Name, f.Format, size(f.Size)))
-		field(w, "", fmt.Sprintf("  %s %s", f.Digest, f.Content))
-		for _, x := range f.Claims {
-			field(w, "", "  claimed  "+x.Name+" = "+x.Value)
-		}
-		label := "  claimed  " // facts in a plan are the word of whoever made it
-		if len(recomputed) > 0 {
-			label = "  found    "
-		}
-		for _, x := range f.Facts {
-			field(w, "", label+x.Name+" = "+x.Value)
-		}
+		say := func(word, what string) { field(w, "", "  "+word+"  "+what) }
+		field(w, "file", f.Name)
+		say("signed ", fmt.Sprintf("%s, %s %s", f.Format, f.Digest, f.Content))
 		for _, x := range f.Params {
 			if x.Value != "" {
-				field(w, "", "  option   "+x.Name+" = "+x.Value)
+				say("signed ", "option "+x.Name+" = "+x.Value)
 			}
+		}
+		say(word, "size = "+size(f.Size))
+		for _, x := range f.Facts {
+			say(word, x.Name+" = "+x.Value)
+		}
+		for _, x := range f.Claims {
+			say("claimed", x.Name+" = "+x.Value)
 		}
 	}
 	if n := total - len(files); n > 0 && len(files) > 0 {
 		field(w, "", fmt.Sprintf("and %s more: --files %d", count(n, "file"), total))
 	}
-	if len(recomputed) > 0 && len(files) > 0 {
-		field(w, "recomputed", "by "+strings.Join(recomputed, ", ")+", from bytes of their own")
-	} else if len(files) > 0 {
-		field(w, "recomputed", "by nobody yet: what is read from the files is the requester's word")
+	switch {
+	case len(files) == 0:
+	case len(recomputed) > 0:
+		field(w, "recomputed", "by "+strings.Join(recomputed, ", ")+", from bytes of their own: what is marked found")
+		field(w, "", "names, and what is marked claimed, are the requester's word")
+	default:
+		field(w, "recomputed", "by nobody yet: names, and what is marked claimed, are the requester's word")
 	}
 }
 
