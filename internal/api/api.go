@@ -15,7 +15,8 @@
 //     certificate, token or session it holds, but the scopes read, log and
 //     metrics of a token that was made for it.
 //  3. Of tokens and sessions only the SHA-256 is kept; the secret is shown once.
-//  4. A challenge is used once, within a minute, by the process that made it.
+//  4. A challenge is used once, within a minute, at whichever replica. Asking for
+//     challenges takes up nothing that others need.
 //  5. Bodies, headers, waiting times, open waits and rates are bounded, and a
 //     peer that is slow is cut off.
 //  6. An error shows its code and what the caller may know; what is internal goes
@@ -67,7 +68,6 @@ type Limits struct {
 	AnonPerSecond float64       // calls of one address without a principal; 20
 	Waits         int           // long-polls and event streams at a time; 4096
 	WaitsOf       int           // of one principal or address; 64
-	Sessions      int           // challenges that are open at a time; 10 000
 	Grace         time.Duration // how long a body may take besides its 16 KiB/s; 20 s
 }
 
@@ -79,7 +79,6 @@ func (l *Limits) fill() {
 	def(&l.AnonPerSecond, 20)
 	def(&l.Waits, 4096)
 	def(&l.WaitsOf, 64)
-	def(&l.Sessions, 10_000)
 	def(&l.Grace, 20*time.Second)
 }
 
@@ -129,7 +128,6 @@ func New(cfg Config) (*API, error) {
 		a.audience = u.Host
 	}
 	l := cfg.Limits
-	a.challenges.max = l.Sessions
 	a.addresses.init(20*l.AnonPerSecond+l.PerSecond, 20*l.Burst)
 	a.strangers.init(l.AnonPerSecond, max(1, int(4*l.AnonPerSecond)))
 	a.principals.init(l.PerSecond, l.Burst)

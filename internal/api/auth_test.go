@@ -242,17 +242,105 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-func TestChallengesAreBounded(t *testing.T) {
-	s := newSite(t, func(c *api.Config) { c.Limits.Sessions = 3 })
-	for i := range 5 {
-		a := s.raw(t, "POST", "/v1/sessions/challenge", []byte("{}"), "Content-Type", wire.JSON)
-		if want := map[bool]int{true: 200, false: 503}[i < 3]; a.StatusCode != want {
-			t.Errorf("challenge %d: %d", i, a.StatusCode)
+// Invariant 4: a challenge is good at every replica, once in all of them, however
+// many others were asked for, and no byte of it can be another.
+func TestChallengesOfReplicas(t *testing.T) {
+	var cfg api.Config
+	at := func(url string) func(c *api.Config) {
+		return func(c *api.Config) {
+			c.URL, c.Limits.AnonPerSecond, c.Limits.Burst = url, 1e6, 1e6
+			cfg = *c
 		}
 	}
-	s.Pass(2 * time.Minute)
-	if a := s.raw(t, "POST", "/v1/sessions/challenge", []byte("{}"), "Content-Type", wire.JSON); a.StatusCode != 200 {
-		t.Errorf("after the others have expired: %d", a.StatusCode)
+	s := newSite(t, at("https://sign.example.com"))
+	replica := func(change ...func(c *api.Config)) *httptest.Server {
+		c := cfg
+		for _, f := range change {
+			f(&c)
+		}
+		a, err := api.New(c)
+		must(t, err)
+		h := httptest.NewServer(a.Handler())
+		t.Cleanup(h.Close)
+		return h
+	}
+	second, other := replica(), replica(func(c *api.Config) { c.URL = "https://other.example.com" })
+	on := func(h *httptest.Server) *site { x := *s; x.http = h; return &x }
+	challenge := func(x *site) wire.Challenge {
+		t.Helper()
+		a := x.raw(t, "POST", "/v1/sessions/challenge", []byte("{}"), "Content-Type", wire.JSON)
+		var c wire.Challenge
+		must(t, json.Unmarshal(a.body, &c))
+		return c
+	}
+	login := func(x *site, audience, nonce string) answer {
+		t.Helper()
+		c := servertest.Signer("alice")
+		sig, err := c.Sign(t.Context(), credential.Login, wire.LoginMessage("test", audience, "alice", nonce))
+		must(t, err)
+		b, err := json.Marshal(wire.Login{Name: "alice", Credential: string(c.Credential().ID()), Nonce: nonce, Signature: sig})
+		must(t, err)
+		return x.raw(t, "POST", "/v1/sessions", b, "Content-Type", wire.JSON)
+	}
+	const home = "sign.example.com"
+	c := challenge(s)
+	seen := map[string]bool{c.Nonce: true}
+	for range 500 { // a flood
+		n := challenge(on(second)).Nonce
+		if seen[n] {
+			t.Fatal("a challenge twice")
+		}
+		seen[n] = true
+	}
+	if a := login(on(other), home, c.Nonce); a.Code != "login-refused" {
+		t.Errorf("relayed to another host: %d %s", a.StatusCode, a.body)
+	}
+	if a := login(on(second), home, c.Nonce); a.StatusCode != 201 {
+		t.Fatalf("at the other replica, after a flood: %d %s", a.StatusCode, a.body)
+	}
+	for what, x := range map[string]*site{"where it was used": on(second), "where it was made": s, "after a restart": on(replica())} {
+		if a := login(x, home, c.Nonce); a.Code != "login-refused" {
+			t.Errorf("replayed %s: %d %s", what, a.StatusCode, a.body)
+		}
+	}
+	n := challenge(s).Nonce
+	for i := range n {
+		b := []byte(n)
+		if b[i]++; b[i] == n[i]+1 && login(s, home, string(b)).Code != "login-refused" {
+			t.Errorf("with another byte %d", i)
+		}
+	}
+	for _, x := range []string{n + "A", n + "=", n[:len(n)-1], " " + n} {
+		if a := login(s, home, x); a.Code != "login-refused" {
+			t.Errorf("%q: %d", x, a.StatusCode)
+		}
+	}
+	if a := login(s, home, challenge(newSite(t)).Nonce); a.Code != "login-refused" {
+		t.Errorf("a challenge of another deployment: %d", a.StatusCode)
+	}
+	// Of many at a time, one.
+	won := make(chan int, 8)
+	for i := range cap(won) {
+		go func() { won <- login([]*site{s, on(second)}[i%2], home, n).StatusCode }()
+	}
+	got := 0
+	for range cap(won) {
+		if <-won == 201 {
+			got++
+		}
+	}
+	if got != 1 {
+		t.Errorf("of eight logins with one challenge %d succeeded", got)
+	}
+	// A replica whose clock is ahead gives no challenge that lasts longer.
+	ahead := replica(func(c *api.Config) { c.Clock = func() time.Time { return s.Now().Add(time.Hour) } })
+	if a := login(s, home, challenge(on(ahead)).Nonce); a.Code != "login-refused" {
+		t.Errorf("a challenge from the future: %d", a.StatusCode)
+	}
+	late := challenge(s)
+	s.Pass(61 * time.Second)
+	if a := login(on(second), home, late.Nonce); a.Code != "login-refused" {
+		t.Errorf("after its minute: %d", a.StatusCode)
 	}
 }
 

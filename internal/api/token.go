@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
@@ -22,10 +21,9 @@ import (
 )
 
 const (
-	sessionLife   = 8 * time.Hour
-	challengeLife = time.Minute
-	maxTokenLife  = 400 * 24 * time.Hour
-	maxTokensOf   = 64 // of one principal, sessions included
+	sessionLife  = 8 * time.Hour
+	maxTokenLife = 400 * 24 * time.Hour
+	maxTokensOf  = 64 // of one principal, sessions included
 )
 
 // makeToken makes a secret: "gs_", a handle, "_", 32 random bytes.
@@ -50,59 +48,22 @@ func tokenID(token string) (string, bool) {
 	return id, true
 }
 
-// challenges are the nonces that were given out and not yet used.
-type challenges struct {
-	mu  sync.Mutex
-	max int
-	m   map[string]time.Time // expiry
-}
-
-func (c *challenges) make(now time.Time) (string, *problem) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil {
-		c.m = map[string]time.Time{}
-	}
-	if len(c.m) >= c.max {
-		for n, exp := range c.m {
-			if !now.Before(exp) {
-				delete(c.m, n)
-			}
-		}
-		if len(c.m) >= c.max {
-			return "", &problem{Status: 503, Code: "busy", Detail: "too many logins at a time", Hint: "try again in a moment", retry: 5}
-		}
-	}
-	n := rand.Text()
-	c.m[n] = now.Add(challengeLife)
-	return n, nil
-}
-
-// use reports whether nonce was given out and is used for the first time, in time.
-func (c *challenges) use(nonce string, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	exp, ok := c.m[nonce]
-	delete(c.m, nonce)
-	return ok && now.Before(exp)
-}
-
 func (a *API) sessionRoutes() {
 	type none struct{}
 	type challengeOut struct{ Body wire.Challenge }
 	type loginIn struct{ Body wire.Login }
 	type sessionOut struct{ Body wire.Session }
 	route(a, op{method: http.MethodPost, path: "/sessions/challenge", id: "challenge", tag: "sessions", access: public(),
-		sum: "Get a challenge to sign", doc: "For people and machines without a client certificate. The nonce is good for one login, within a minute, at the process that gave it."},
+		sum: "Get a challenge to sign", doc: "For people and machines without a client certificate. The nonce is good for one login within a minute, at every replica."},
 		func(ctx context.Context, _ *none) (*challengeOut, error) {
 			now := a.cfg.Clock()
 			audience, p := a.audienceOf(ctx)
 			if p != nil {
 				return nil, p
 			}
-			n, p := a.challenges.make(now)
-			if p != nil {
-				return nil, p
+			n, err := a.challenges.make(ctx, a.cfg.Store, now)
+			if err != nil {
+				return nil, err
 			}
 			return &challengeOut{wire.Challenge{Nonce: n, Deployment: a.cfg.Server.Charter().Deployment, Audience: audience, Expires: now.Add(challengeLife).UTC()}}, nil
 		})
@@ -157,8 +118,12 @@ func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 	if p != nil {
 		return nil, p
 	}
-	if !a.challenges.use(in.Nonce, now) {
+	ends, err := a.challenges.check(ctx, a.cfg.Store, in.Nonce, now)
+	if errors.Is(err, errChallenge) {
 		return nil, refused
+	}
+	if err != nil {
+		return nil, err
 	}
 	cred := a.roster().credential(in.Name, credential.ID(in.Credential))
 	msg := wire.LoginMessage(a.cfg.Server.Charter().Deployment, audience, in.Name, in.Nonce)
@@ -168,6 +133,12 @@ func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 			return nil, p
 		}
 		return nil, refused
+	}
+	// After the signature: nobody but those of the charter fills the table.
+	if err := a.cfg.Store.Once(ctx, challengeHash(in.Nonce), ends.Add(challengeSkew), now); errors.Is(err, store.ErrExists) {
+		return nil, refused
+	} else if err != nil {
+		return nil, err
 	}
 	id, token, hash := makeToken()
 	if err := a.tidy(ctx, in.Name, now, true); err != nil {

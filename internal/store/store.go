@@ -303,6 +303,12 @@ type Store interface {
 	Token(ctx context.Context, hash [32]byte) (*Token, error)
 	Tokens(ctx context.Context) ([]Token, error)
 	DeleteToken(ctx context.Context, id string) error
+	// Secret returns the secret that all replicas share under a name: fresh, if
+	// nobody has asked before. Whoever reads the database knows it.
+	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
+	// Once notes that something is used, and forgets it after it has expired.
+	// ErrExists says that it was used before, here or on another replica.
+	Once(ctx context.Context, hash [32]byte, expires, now time.Time) error
 
 	// Health says whether the database answers.
 	Health(ctx context.Context) error

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +70,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"FilterIsAnyText", filterText},
 		{"Uploads", uploads},
 		{"Tokens", tokens},
+		{"SecretIsShared", secretIsShared},
+		{"UsedOnce", usedOnce},
 		{"Timestamps", timestamps},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, open(t)) })
@@ -586,4 +589,56 @@ func timestamps(t *testing.T, s store.Store) {
 	if err != nil || len(ts) != 1 || string(ts[3]) != "a" {
 		t.Fatalf("%v, %v", ts, err)
 	}
+}
+
+// The first secret of a name stays, whoever else comes with another.
+func secretIsShared(t *testing.T, s store.Store) {
+	got := make([][]byte, 8)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			b, err := s.Secret(t.Context(), "logins", fmt.Appendf(nil, "secret %d", i))
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = b
+		})
+	}
+	wg.Wait()
+	for _, b := range got {
+		if len(b) == 0 || !bytes.Equal(b, got[0]) {
+			t.Errorf("secrets %q and %q under one name", b, got[0])
+		}
+	}
+	other, err := s.Secret(t.Context(), "other", []byte("another"))
+	must(t, err)
+	if string(other) != "another" {
+		t.Errorf("under another name: %q", other)
+	}
+}
+
+// What is used is used once, by whoever comes first, and is forgotten after it has
+// expired, not before.
+func usedOnce(t *testing.T, s store.Store) {
+	var first atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			switch err := s.Once(t.Context(), [32]byte{1}, epoch.Add(time.Minute), epoch); {
+			case err == nil:
+				first.Add(1)
+			case !errors.Is(err, store.ErrExists):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if first.Load() != 1 {
+		t.Errorf("used %d times", first.Load())
+	}
+	must(t, s.Once(t.Context(), [32]byte{2}, epoch.Add(time.Minute), epoch))
+	if err := s.Once(t.Context(), [32]byte{1}, epoch.Add(time.Minute), epoch.Add(time.Minute)); !errors.Is(err, store.ErrExists) {
+		t.Errorf("in its last moment: %v", err)
+	}
+	must(t, s.Once(t.Context(), [32]byte{1}, epoch.Add(time.Hour), epoch.Add(2*time.Minute)))
 }
