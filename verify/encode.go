@@ -17,7 +17,7 @@ import (
 // Limits of an evidence document.
 const (
 	MaxEvidence     = quorum.MaxChain + 64<<20 // bytes
-	MaxSignatures   = 8                        // of one file
+	MaxSignatures   = format.MaxSignatures     // of one file
 	MaxSignature    = 64 << 10                 // bytes of one
 	MaxCertificates = 8
 	MaxCertificate  = 16 << 10 // bytes of one, or of a public key
