@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +27,9 @@ type Listen struct {
 	Address  string      // host:port or unix:PATH
 	TLS      *config.TLS // mandatory beyond loopback; with CA, clients show certificates
 	Optional bool        // beyond loopback, a client may come without a certificate: people log in
+	// Poll is how often the files of TLS are looked at, and read again when they
+	// have changed; default 5 s.
+	Poll time.Duration
 }
 
 // Serve serves an API until ctx ends; then it refuses new calls, ends the waiting
@@ -54,11 +55,17 @@ func Serve(ctx context.Context, a *API, l Listen, ready func(net.Addr)) error {
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	if l.TLS != nil {
-		c, err := tlsConfig(l.TLS, !local && !l.Optional)
+		c, err := newCerts(l.TLS, !local && !l.Optional, a.log)
 		if err != nil {
 			return err
 		}
-		s.TLSConfig = c
+		s.TLSConfig = c.config()
+		def(&l.Poll, certsPoll)
+		looking, stop := context.WithCancel(ctx)
+		var looks sync.WaitGroup
+		defer looks.Wait()
+		defer stop()
+		looks.Go(func() { c.follow(looking, l.Poll) })
 	}
 	s.RegisterOnShutdown(a.Stop)
 	if ready != nil {
@@ -120,30 +127,6 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("api: %w", err)
 	}
 	return ln, nil
-}
-
-func tlsConfig(t *config.TLS, required bool) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return nil, fmt.Errorf("api: tls: %w", err)
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
-	if t.CA == "" {
-		return c, nil
-	}
-	b, err := os.ReadFile(t.CA)
-	if err != nil {
-		return nil, fmt.Errorf("api: tls: ca: %w", err)
-	}
-	c.ClientCAs = x509.NewCertPool()
-	if !c.ClientCAs.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("api: tls: ca: %s holds no certificate", t.CA)
-	}
-	c.ClientAuth = tls.VerifyClientCertIfGiven
-	if required {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return c, nil
 }
 
 // limited holds a number of connections.
