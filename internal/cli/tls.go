@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -58,25 +56,62 @@ anything with them alone.`,
 			})
 		},
 	}
-	var hosts []string
+	var k connecting
+	var csr string
 	issue := &cobra.Command{
-		Use:   "issue NAME --dir DIR [--host HOST …]",
+		Use:   "issue NAME --dir DIR [--csr FILE] [--host HOST …]",
 		Short: "make a certificate: for a person or machine, or with --host for a server",
-		Args:  exactly("NAME"),
+		Long: `Makes DIR/NAME.crt with DIR/NAME.key. NAME is who the charter says it is: a person or
+a machine; a server's or keeper's certificate also says by which hosts it is reached.
+
+With --csr the key stays where it was made: NAME.crt is for the key of a certificate
+request (PKCS #10), which proves that it is the asker's. Of the request nothing else
+is taken: it may ask for NAME and for the hosts that are given here, and is refused
+when it asks for more.`,
+		Example: `  greatseal tls issue alice --dir tls
+  greatseal tls issue server --dir tls --dns sign.example.com --ip 192.0.2.7
+  greatseal tls issue ci --dir tls --csr ci.csr`,
+		Args: exactly("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := issueTLS(dir, args[0], hosts, a.Now()); err != nil {
+			k.name, k.now = args[0], a.Now()
+			if err := k.check(); err != nil {
 				return err
 			}
-			base := filepath.Join(dir, args[0])
-			return a.print(map[string]string{"certificate": base + ".crt", "key": base + ".key"}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s.crt\n%s.key\n", base, base)
+			base := filepath.Join(dir, k.name)
+			made := map[string]string{"certificate": base + ".crt"}
+			if csr != "" {
+				r, err := readRequest(csr, "openssl req -new makes one")
+				if err != nil {
+					return err
+				}
+				if err := k.allows(r); err != nil {
+					return err
+				}
+				if err := k.issueFor(dir, r.PublicKey); err != nil {
+					return err
+				}
+			} else {
+				if err := k.issue(dir); err != nil {
+					return err
+				}
+				made["key"] = base + ".key"
+			}
+			return a.print(made, func(w io.Writer) {
+				fmt.Fprintln(w, printable(made["certificate"]))
+				if f, ok := made["key"]; ok {
+					fmt.Fprintln(w, printable(f))
+				}
 			})
 		},
 	}
 	for _, x := range []*cobra.Command{ca, issue} {
 		x.Flags().StringVar(&dir, "dir", "tls", "folder")
 	}
-	issue.Flags().StringSliceVar(&hosts, "host", nil, "name or address of a server; repeatable")
+	f := issue.Flags()
+	f.StringSliceVar(&k.hosts, "host", nil, "name or address of a server; repeatable")
+	f.StringSliceVar(&k.dns, "dns", nil, "name of a server; repeatable")
+	f.StringSliceVar(&k.ips, "ip", nil, "address of a server; repeatable")
+	f.StringVar(&csr, "csr", "", "certificate request in PEM: the key is made elsewhere")
 	c.AddCommand(ca, issue)
 	return c
 }
@@ -102,46 +137,28 @@ func newCA(now time.Time) (crypto.Signer, *x509.Certificate, error) {
 	return key, cert, err
 }
 
-// issueTLS makes DIR/NAME.crt and DIR/NAME.key from DIR/ca.
-func issueTLS(dir, name string, hosts []string, now time.Time) error {
-	ca, caKey, err := readPair(filepath.Join(dir, "ca"))
-	if err != nil {
-		return fail(exitFailed, "greatseal tls ca --dir "+dir, "%v", err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	serial, err := newSerial()
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, leafDays),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		URIs: []*url.URL{{Scheme: "greatseal", Opaque: name}},
-	}
-	for _, h := range hosts {
-		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-		if ip := net.ParseIP(h); ip != nil {
-			t.IPAddresses = append(t.IPAddresses, ip)
-		} else {
-			t.DNSNames = append(t.DNSNames, h)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, ca, key.Public(), caKey)
-	if err != nil {
-		return err
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
-	}
-	return writePair(filepath.Join(dir, name), key, cert)
-}
-
 func newSerial() (*big.Int, error) {
 	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+}
+
+func certificatesPEM(certs ...*x509.Certificate) []byte {
+	var out []byte
+	for _, c := range certs {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return out
+}
+
+// absent refuses a path where there is something already.
+func absent(path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case err == nil:
+		return fail(exitFailed, "remove it, or choose another name", "%s exists already", path)
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	}
+	return err
 }
 
 // writePair writes base.crt and base.key and replaces neither.
@@ -152,9 +169,9 @@ func writePair(base string, key crypto.Signer, certs ...*x509.Certificate) error
 	}
 	k := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	defer clear(k)
-	var c []byte
-	for _, cert := range certs {
-		c = append(c, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+	c := certificatesPEM(certs...)
+	if err := absent(base + ".crt"); err != nil {
+		return err // before there is a key without its certificate
 	}
 	if err := writeOnce(base+".key", k, 0o600); err != nil {
 		return err

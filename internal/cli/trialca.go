@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -30,20 +29,9 @@ deployment before a real authority has answered.`,
 			if csr == "" || out == "" {
 				return fail(exitUsage, "greatseal key trial-ca --csr KEY.csr --out CHAIN.pem", "--csr and --out are wanted")
 			}
-			b, err := readSmall(csr)
+			req, err := readRequest(csr, "greatseal key csr KEY --out "+csr)
 			if err != nil {
 				return err
-			}
-			p, _ := pem.Decode(b)
-			if p == nil || p.Type != "CERTIFICATE REQUEST" {
-				return fail(exitFailed, "greatseal key csr KEY --out "+csr, "%s is no certificate request in PEM", csr)
-			}
-			req, err := x509.ParseCertificateRequest(p.Bytes)
-			if err == nil {
-				err = req.CheckSignature()
-			}
-			if err != nil {
-				return fail(exitFailed, "greatseal key csr KEY --out "+csr, "%s: %v", csr, err)
 			}
 			ca, err := trialAuthority(dir, a.Now())
 			if err != nil {
