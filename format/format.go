@@ -47,6 +47,37 @@ type Identity struct {
 	Scheme sigalg.Scheme
 	Public crypto.PublicKey
 	Chain  []*x509.Certificate // leaf first; empty for formats that need no certificate
+	Also   []Identity          // further keys that sign the same plan; only for a format that is [Hybrid]
+}
+
+// MaxKeys is the number of keys that may sign one plan.
+const MaxKeys = 4
+
+// Signers lists the keys that sign: the identity's own, then those in Also.
+func (id *Identity) Signers() []Identity {
+	own := *id
+	own.Also = nil
+	return append([]Identity{own}, id.Also...)
+}
+
+// Hybrid is a Format whose signature can be made by several keys over one plan, a
+// classical and a post-quantum one, say: the result holds all of them. In Assemble
+// every key signs in the first round.
+type Hybrid interface {
+	// MaxKeys is how many keys may sign, at most [MaxKeys].
+	MaxKeys() int
+}
+
+// CheckKeys refuses more keys than f takes.
+func CheckKeys(f Format, keys int) error {
+	most := 1
+	if h, ok := f.(Hybrid); ok {
+		most = min(h.MaxKeys(), MaxKeys)
+	}
+	if keys < 1 || keys > most {
+		return fmt.Errorf("format: %d keys sign: format %s takes at most %d", keys, f.Name(), most)
+	}
+	return nil
 }
 
 // Option is one parameter that a format takes.
@@ -153,6 +184,7 @@ type ToBeSigned struct {
 	Scheme  sigalg.Scheme
 	Message []byte // or
 	Digest  []byte // under Scheme.Hash()
+	Key     int    // which key signs: its place in Identity.Signers
 }
 
 // Check refuses anything but a message, or a digest as long as the scheme's hash.

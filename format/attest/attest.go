@@ -222,30 +222,42 @@ func PAE(payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// Assemble returns the statement's pre-authentication encoding, in one round.
-func (Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [][]byte) ([]format.ToBeSigned, error) {
+// MaxKeys makes the format hybrid: a signature of each key.
+func (Format) MaxKeys() int { return format.MaxKeys }
+
+// Assemble returns the statement's pre-authentication encoding for each key, in
+// one round.
+func (f Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [][]byte) ([]format.ToBeSigned, error) {
 	b, err := payload(p)
 	if err != nil {
 		return nil, err
 	}
-	k, err := sigalg.KeyOf(id.Public)
-	if err != nil {
-		return nil, fmt.Errorf("attest: %w", err)
+	signers := id.Signers()
+	if err := format.CheckKeys(f, len(signers)); err != nil {
+		return nil, err
 	}
-	if !id.Scheme.Fits(k) {
-		return nil, fmt.Errorf("attest: scheme %q does not fit a key %s", id.Scheme, k)
+	var out []format.ToBeSigned
+	for i, id := range signers {
+		k, err := sigalg.KeyOf(id.Public)
+		if err != nil {
+			return nil, fmt.Errorf("attest: %w", err)
+		}
+		if !id.Scheme.Fits(k) {
+			return nil, fmt.Errorf("attest: scheme %q does not fit a key %s", id.Scheme, k)
+		}
+		out = append(out, format.ToBeSigned{Scheme: id.Scheme, Message: PAE(b), Key: i})
 	}
 	switch len(done) {
 	case 0:
-		return []format.ToBeSigned{{Scheme: id.Scheme, Message: PAE(b)}}, nil
-	case 1:
+		return out, nil
+	case len(out):
 		return nil, nil
 	}
-	return nil, fmt.Errorf("attest: %d signatures: there is one round", len(done))
+	return nil, fmt.Errorf("attest: %d signatures: %d are wanted, in one round", len(done), len(out))
 }
 
 // Attach makes the envelope. It refuses a file of another size than the plan's,
-// a signature that the identity did not make over the plan, and timestamps, for
+// signatures that the identity did not make over the plan, and timestamps, for
 // which DSSE has no place.
 func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
 	tbs, err := f.Assemble(p, id, at, nil)
@@ -255,24 +267,27 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if a.Size() != p.Size {
 		return nil, fmt.Errorf("attest: %s has %d bytes: the plan is for %d", a.Name(), a.Size(), p.Size)
 	}
-	if len(sigs) != 1 {
-		return nil, fmt.Errorf("attest: %d signatures: one is wanted", len(sigs))
-	}
-	if sigs[0].Timestamp != nil {
-		return nil, errors.New("attest: an envelope has no place for a timestamp")
-	}
-	if err := tbs[0].Verify(id.Public, sigs[0].Value); err != nil {
-		return nil, fmt.Errorf("attest: signature does not fit plan and key: %w", err)
+	if len(sigs) != len(tbs) {
+		return nil, fmt.Errorf("attest: %d signatures: %d are wanted", len(sigs), len(tbs))
 	}
 	b, err := payload(p)
 	if err != nil {
 		return nil, err
 	}
-	keyID, err := KeyID(id.Public)
-	if err != nil {
-		return nil, err
+	e := envelope{payload: b}
+	for i, id := range id.Signers() {
+		if sigs[i].Timestamp != nil {
+			return nil, errors.New("attest: an envelope has no place for a timestamp")
+		}
+		if err := tbs[i].Verify(id.Public, sigs[i].Value); err != nil {
+			return nil, fmt.Errorf("attest: signature does not fit plan and key: %w", err)
+		}
+		keyID, err := KeyID(id.Public)
+		if err != nil {
+			return nil, err
+		}
+		e.signatures = append(e.signatures, signature{keyID, sigs[i].Value})
 	}
-	e := envelope{payload: b, signatures: []signature{{keyID, sigs[0].Value}}}
 	return &format.Patch{Size: p.Size, Sidecar: &format.Sidecar{Suffix: Suffix, Data: e.encode()}}, nil
 }
 

@@ -74,6 +74,14 @@ func TestConformance(t *testing.T) {
 	formattest.Reads(t, New(), format.BytesArtifact("large", make([]byte, 8<<20+1)), nil)
 }
 
+// A classical and a post-quantum signature over one statement.
+func TestHybrid(t *testing.T) {
+	formattest.Run(t, New(), formattest.Case{
+		Artifact: []byte(text), Other: []byte("any file at al1\n"), Name: "app.tar",
+		Signer: formattest.Identity(t, sigalg.Ed25519).And(formattest.Identity(t, sigalg.MLDSA65)),
+	})
+}
+
 // Invariant 2, our side: no predicate type of Greatseal's own, however spelt.
 func TestOwnTypesRefused(t *testing.T) {
 	for _, typ := range []string{

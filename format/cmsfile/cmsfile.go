@@ -22,6 +22,7 @@
 package cmsfile
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -165,34 +166,45 @@ func signingTime(at time.Time) ([]byte, error) {
 	return b.Bytes()
 }
 
-// Assemble returns the signed attributes, in one round.
+// MaxKeys makes the format hybrid: a signer for each key.
+func (Format) MaxKeys() int { return format.MaxKeys }
+
+// Assemble returns the signed attributes for each key, in one round.
 func (f Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done [][]byte) ([]format.ToBeSigned, error) {
-	s, err := f.spec(p, id, at)
-	if err != nil {
+	signers := id.Signers()
+	if err := format.CheckKeys(f, len(signers)); err != nil {
 		return nil, err
 	}
-	// Verify wants that usage; no signature is made that it refuses.
-	if leaf := id.Chain[0]; !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
-		return nil, fmt.Errorf("cmsfile: certificate %q is not for code signing", leaf.Subject)
-	}
-	m, err := s.SignedAttributes()
-	if errors.Is(err, cms.ErrAlgorithm) {
-		return nil, fmt.Errorf("cmsfile: plan has digest %s: scheme %s wants digest=%s: %w", p.Digest, id.Scheme, format.HashName(cms.DigestFor(id.Scheme)), err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cmsfile: %w", err)
+	var out []format.ToBeSigned
+	for i, id := range signers {
+		s, err := f.spec(p, id, at)
+		if err != nil {
+			return nil, err
+		}
+		// Verify wants that usage; no signature is made that it refuses.
+		if leaf := id.Chain[0]; !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
+			return nil, fmt.Errorf("cmsfile: certificate %q is not for code signing", leaf.Subject)
+		}
+		m, err := s.SignedAttributes()
+		if errors.Is(err, cms.ErrAlgorithm) {
+			return nil, fmt.Errorf("cmsfile: plan has digest %s: scheme %s wants digest=%s: %w", p.Digest, id.Scheme, format.HashName(cms.DigestFor(id.Scheme)), err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cmsfile: %w", err)
+		}
+		out = append(out, format.ToBeSigned{Scheme: id.Scheme, Message: m, Key: i})
 	}
 	switch len(done) {
 	case 0:
-		return []format.ToBeSigned{{Scheme: id.Scheme, Message: m}}, nil
-	case 1:
+		return out, nil
+	case len(out):
 		return nil, nil
 	}
-	return nil, fmt.Errorf("cmsfile: %d signatures: there is one round", len(done))
+	return nil, fmt.Errorf("cmsfile: %d signatures: %d are wanted, in one round", len(done), len(out))
 }
 
-// Attach makes the .p7s. It refuses a file of another size than the plan's and a
-// signature that the identity did not make over the plan.
+// Attach makes the .p7s. It refuses a file of another size than the plan's and
+// signatures that the identity did not make over the plan.
 func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
 	tbs, err := f.Assemble(p, id, at, nil)
 	if err != nil {
@@ -201,26 +213,53 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if a.Size() != p.Size {
 		return nil, fmt.Errorf("cmsfile: %s has %d bytes: the plan is for %d", a.Name(), a.Size(), p.Size)
 	}
-	if len(sigs) != 1 {
-		return nil, fmt.Errorf("cmsfile: %d signatures: one is wanted", len(sigs))
+	if len(sigs) != len(tbs) {
+		return nil, fmt.Errorf("cmsfile: %d signatures: %d are wanted", len(sigs), len(tbs))
 	}
-	if err := tbs[0].Verify(id.Public, sigs[0].Value); err != nil {
-		return nil, fmt.Errorf("cmsfile: signature does not fit plan and key: %w", err)
+	var certs []*x509.Certificate
+	var infos []cms.SignerInfo
+	for i, id := range id.Signers() {
+		if err := tbs[i].Verify(id.Public, sigs[i].Value); err != nil {
+			return nil, fmt.Errorf("cmsfile: signature does not fit plan and key: %w", err)
+		}
+		s, err := f.spec(p, id, at)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range id.Chain {
+			if !slices.ContainsFunc(certs, c.Equal) {
+				certs = append(certs, c)
+			}
+		}
+		infos = append(infos, cms.SignerInfo{Spec: s, Signature: sigs[i].Value, Certificate: id.Chain[0]})
 	}
-	s, err := f.spec(p, id, at)
-	if err != nil {
-		return nil, err
-	}
-	der, err := cms.Encode(cms.Content{Type: cms.OIDData}, id.Chain, cms.SignerInfo{Spec: s, Signature: sigs[0].Value, Certificate: id.Chain[0]})
+	der, err := cms.Encode(cms.Content{Type: cms.OIDData}, certs, infos...)
 	if err != nil {
 		return nil, fmt.Errorf("cmsfile: %w", err)
 	}
-	if sigs[0].Timestamp != nil {
-		if der, err = addToken(der, 0, sigs[0].Value, sigs[0].Timestamp); err != nil {
+	for _, s := range sigs {
+		if s.Timestamp == nil {
+			continue
+		}
+		if der, err = f.addStamp(der, s); err != nil {
 			return nil, err
 		}
 	}
 	return &format.Patch{Size: p.Size, Sidecar: &format.Sidecar{Suffix: Suffix, Data: der}}, nil
+}
+
+// addStamp adds a signature's token to the signer whose value it is: CMS orders
+// its signers by their encoding, not by ours.
+func (Format) addStamp(der []byte, sig format.Signature) ([]byte, error) {
+	d, err := parse(der)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(d.Signers, func(s *cms.ParsedSigner) bool { return bytes.Equal(s.Signature, sig.Value) })
+	if i < 0 {
+		return nil, errors.New("cmsfile: the signature is not in the signature file")
+	}
+	return addToken(der, i, sig.Value, sig.Timestamp)
 }
 
 // addToken adds a token that is over this signature value.

@@ -48,6 +48,31 @@ func sign(t *testing.T, file []byte, s *formattest.Signer, p format.Params, stam
 	return patch.Sidecar.Data
 }
 
+// A classical and a post-quantum signature over one plan.
+func TestHybrid(t *testing.T) {
+	classical := formattest.Identity(t, sigalg.P256).With(sigalg.ECDSASHA512)
+	s := classical.And(formattest.Identity(t, sigalg.MLDSA65))
+	formattest.Run(t, New(), formattest.Case{
+		Artifact: []byte(text), Other: []byte("any file at al1\n"), Name: "file",
+		Params: format.Params{"digest": "sha512"}, Signer: s,
+		Unsigned: []string{"Size"},
+	})
+	for _, stamp := range []bool{false, true} {
+		trust := s.Trust()
+		trust.Detached = sign(t, []byte(text), s, format.Params{"digest": "sha512"}, stamp)
+		r, err := New().Verify(t.Context(), format.BytesArtifact("file", []byte(text)), trust)
+		if err != nil || len(r.Signatures) != 2 || r.Signatures[0].Key == r.Signatures[1].Key {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		// Whoever trusts one of the two does not take the other on faith.
+		one := classical.Trust()
+		one.Detached = trust.Detached
+		if _, err := New().Verify(t.Context(), format.BytesArtifact("file", []byte(text)), one); err == nil {
+			t.Error("a signer whom nobody trusts is accepted")
+		}
+	}
+}
+
 func TestConformance(t *testing.T) {
 	for _, c := range []struct {
 		kind sigalg.Key

@@ -27,6 +27,18 @@ type Signer struct {
 	format.Identity
 	Root *cmstest.Identity // the authority
 	key  *cmstest.Identity
+	also []*Signer
+}
+
+// And is a signer that signs with the keys of others too, each under its own
+// authority: see format.Hybrid.
+func (s *Signer) And(others ...*Signer) *Signer {
+	c := *s
+	c.Also, c.also = nil, others
+	for _, o := range others {
+		c.Also = append(c.Also, o.Identity)
+	}
+	return &c
 }
 
 // Identity makes a signer with a key of the kind, which signs under the kind's
@@ -36,7 +48,7 @@ func Identity(tb testing.TB, kind sigalg.Key, change ...func(*x509.Certificate))
 	tb.Helper()
 	root := cmstest.NewRoot(tb)
 	key := root.Authority(tb, "Test Intermediate").Issue(tb, "Test Signer "+string(kind), kind, change...)
-	return &Signer{format.Identity{Scheme: kind.Default(), Public: key.Key.Public(), Chain: key.Chain}, root, key}
+	return &Signer{format.Identity{Scheme: kind.Default(), Public: key.Key.Public(), Chain: key.Chain}, root, key, nil}
 }
 
 // With is the same signer under another scheme of its key.
@@ -60,7 +72,12 @@ func (s *Signer) SignInput(tb testing.TB, input []byte) []byte {
 
 // Trust believes this signer, by root and by key, and its authority's timestamps.
 func (s *Signer) Trust() format.Trust {
-	return format.Trust{Roots: s.Root.Pool(), TimestampRoots: s.Root.Pool(), Keys: []crypto.PublicKey{s.Public}, Now: At}
+	t := format.Trust{Roots: s.Root.Pool(), TimestampRoots: s.Root.Pool(), Keys: []crypto.PublicKey{s.Public}, Now: At}
+	for _, o := range s.also {
+		t.Roots.AddCert(o.Root.Root)
+		t.Keys = append(t.Keys, o.Public)
+	}
+	return t
 }
 
 // Timestamp makes an RFC 3161 token over value, by a time-stamping authority
@@ -109,7 +126,11 @@ func SignAll(tb testing.TB, f format.Format, p *format.Plan, s *Signer, at time.
 			if err := t.Check(); err != nil {
 				tb.Fatalf("assemble round %d: %v", len(done), err)
 			}
-			sig := s.With(t.Scheme).SignInput(tb, t.Input())
+			by := s
+			if t.Key > 0 {
+				by = s.also[t.Key-1]
+			}
+			sig := by.With(t.Scheme).SignInput(tb, t.Input())
 			done = append(done, sig)
 			out = append(out, format.Signature{Value: sig})
 		}
