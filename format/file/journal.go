@@ -174,7 +174,7 @@ func (j *journal) fits(f *os.File) error {
 }
 
 // rollBack writes the old bytes back.
-func (j *journal) rollBack(f *os.File, path string) error {
+func (j *journal) rollBack(f *os.File) error {
 	for _, r := range j.Regions {
 		if _, err := f.WriteAt(r.Old, r.Offset); err != nil {
 			return err
@@ -183,7 +183,7 @@ func (j *journal) rollBack(f *os.File, path string) error {
 	if err := f.Truncate(j.OldSize); err != nil {
 		return err
 	}
-	if err := os.Chtimes(path, time.Time{}, time.Unix(0, j.Modified)); err != nil {
+	if err := setModified(f, time.Unix(0, j.Modified)); err != nil {
 		return err
 	}
 	return f.Sync()
@@ -245,7 +245,7 @@ func writeInPlace(path string, p *format.Patch, o *Options) (err error) {
 	o.at("journal")
 	err = j.apply(f, o)
 	if err == nil {
-		err = os.Chtimes(path, time.Time{}, fi.ModTime())
+		err = setModified(f, fi.ModTime())
 	}
 	if err == nil {
 		o.at("applied")
@@ -253,7 +253,7 @@ func writeInPlace(path string, p *format.Patch, o *Options) (err error) {
 	}
 	if err != nil {
 		err = fmt.Errorf("file: %w", err)
-		if back := j.rollBack(f, path); back != nil {
+		if back := j.rollBack(f); back != nil {
 			return errors.Join(err, fmt.Errorf("file: rolling back: %w", back)) // the journal stays for Recover
 		}
 	} else {
@@ -307,7 +307,7 @@ func Recover(path string) error {
 	if err := j.fits(f); err != nil {
 		return fmt.Errorf("%w (if %s is as it should be, remove %s)", err, path, name)
 	}
-	if err := j.rollBack(f, path); err != nil {
+	if err := j.rollBack(f); err != nil {
 		return fmt.Errorf("file: rolling back: %w", err)
 	}
 	if err := removeJournal(path); err != nil {

@@ -1,8 +1,11 @@
 package file
 
 import (
+	"errors"
 	"os"
+	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +20,18 @@ func changeTime(fi os.FileInfo) int64 {
 		return s.Ctim.Nano()
 	}
 	return 0
+}
+
+// setModified sets the modification time of f itself, whatever its name leads to
+// by now. Linux before 5.8 refuses an empty name: there /proc names the descriptor.
+func setModified(f *os.File, t time.Time) error {
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(t.UnixNano())}
+	err := unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		err = unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), ts, 0)
+	}
+	if err != nil {
+		return &os.PathError{Op: "futimens", Path: f.Name(), Err: err}
+	}
+	return nil
 }

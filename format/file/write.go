@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/greatseal-io/greatseal/format"
 )
@@ -143,7 +142,7 @@ func inherit(t *os.File, src os.FileInfo, mode fs.FileMode) error {
 	if err := t.Chmod(mode); err != nil {
 		return err
 	}
-	return os.Chtimes(t.Name(), time.Time{}, src.ModTime())
+	return setModified(t, src.ModTime())
 }
 
 // fill makes t the patched copy of src.
