@@ -34,7 +34,8 @@ internal/keeper/ledger
 internal/notify internal/blob internal/config internal/store/... internal/depstest
 verify/...
 format/all format/file format/formattest
-format/pe format/cmsfile format/attest
+format/pe format/cmsfile format/attest format/kmod
+format/single
 tsp/client
 tsp
 quorum/...

@@ -12,12 +12,17 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
+	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/pe"
 )
 
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
-	return []format.Format{pe.New(), cmsfile.New(), attest.New()}
+	return []format.Format{
+		pe.New(),
+		kmod.New(),
+		cmsfile.New(), attest.New(), // for any kind of file
+	}
 }
 
 // Detect finds the format of a from its content.

@@ -5,6 +5,8 @@ package main
 var formats = []string{
 	// Windows
 	"pe", "efi",
+	// Linux
+	"kmod",
 	// General
 	"cms", "dsse",
 }
