@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +36,7 @@ type TLS struct {
 type Server struct {
 	Listen    string         `yaml:"listen"`             // host:port or unix:PATH
 	TLS       *TLS           `yaml:"tls,omitempty"`      // mandatory beyond loopback; with CA, clients show certificates
-	URL       string         `yaml:"url,omitempty"`      // where clients reach it, for messages
+	URL       string         `yaml:"url,omitempty"`      // where clients reach it, for logins and messages; mandatory beyond loopback
 	Database  string         `yaml:"database"`           // sqlite:PATH or postgres://…
 	Blobs     string         `yaml:"blobs,omitempty"`    // folder of uploads; none: no uploads
 	Root      statement.ID   `yaml:"root"`               // ID of charter version 1
@@ -263,6 +264,21 @@ func ReadServer(path string) (*Server, error) {
 	return &c, c.check()
 }
 
+// checkURL refuses what clients cannot reach, or would not take for the server that
+// they log in to.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil, u.Host == "", u.Hostname() == "", u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "", u.Path != "" && u.Path != "/":
+		return fmt.Errorf("config: url: %q: want https://HOST or https://HOST:PORT", s)
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && Loopback(net.JoinHostPort(u.Hostname(), "80")):
+		return nil
+	}
+	return fmt.Errorf("config: url: %q: want https, or http on this machine", s)
+}
+
 func (c *Server) check() error {
 	switch {
 	case c.Listen == "":
@@ -272,7 +288,15 @@ func (c *Server) check() error {
 	case c.Root == statement.ID{}:
 		return errors.New("config: root is missing: the ID of charter version 1, as \"greatseal charter id\" prints it")
 	}
+	if c.URL != "" {
+		if err := checkURL(c.URL); err != nil {
+			return err
+		}
+	}
 	if !Loopback(c.Listen) {
+		if c.URL == "" {
+			return errors.New("config: url is missing: beyond loopback, where clients reach the server, as https://HOST:PORT; nobody could log in without it")
+		}
 		if err := c.TLS.check("listen beyond loopback"); err != nil {
 			return err
 		}
