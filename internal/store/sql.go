@@ -28,8 +28,9 @@ var migrations embed.FS
 type SQL struct {
 	read    *sql.DB
 	write   *sql.DB       // for statements one by one: the same as read on PostgreSQL
-	pool    *pgxpool.Pool // PostgreSQL only
-	reading *shelf        // SQLite only, as the next
+	pool    *pgxpool.Pool // PostgreSQL only, as the next
+	patient *pgx.ConnConfig
+	reading *shelf // SQLite only, as the next
 	writing *shelf
 	queue   chan *pendingChange
 	stopped chan struct{}
@@ -117,6 +118,8 @@ func (s *SQL) openPostgres(ctx context.Context, dsn string) error {
 	if c.ConnConfig.ConnectTimeout == 0 { // a network that swallows packets must not hold us for minutes
 		c.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
+	s.patient = c.ConnConfig.Copy()
+	c.AfterConnect = limitTimes
 	if s.pool, err = pgxpool.NewWithConfig(ctx, c); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -128,27 +131,41 @@ func (s *SQL) openPostgres(ctx context.Context, dsn string) error {
 	return nil
 }
 
+// limitTimes bounds what the server waits for in the database: a lock that
+// somebody holds, a statement that does not come to an end, a transaction that its
+// client has left alone. Times that the database, its user or the address sets
+// stay as they are. By a statement: poolers refuse such parameters when one
+// connects.
+func limitTimes(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, `SELECT set_config(name, value, false) FROM (VALUES
+		('statement_timeout', '60s'), ('lock_timeout', '20s'), ('idle_in_transaction_session_timeout', '60s')) AS t (name, value)
+		WHERE current_setting(name) = '0'`)
+	return err
+}
+
 func (s *SQL) migrate(ctx context.Context) error {
-	dialect, dir := goose.DialectSQLite3, "migrations/sqlite"
+	dialect, dir, db := goose.DialectSQLite3, "migrations/sqlite", s.write
 	if s.pool != nil {
-		dialect, dir = goose.DialectPostgres, "migrations/postgres"
-		// Replicas that start together take turns.
-		conn, err := s.pool.Acquire(ctx)
+		// On connections of its own, without limitTimes: a large table takes long,
+		// and replicas that start together take turns.
+		dialect, dir, db = goose.DialectPostgres, "migrations/postgres", stdlib.OpenDB(*s.patient)
+		defer db.Close()
+		conn, err := db.Conn(ctx)
 		if err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
-		defer conn.Release()
+		defer conn.Close()
 		const lock = 0x67736561 // "gsea"
-		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", lock); err != nil {
+		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", lock); err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
-		defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lock)
+		defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", lock)
 	}
 	sub, err := fs.Sub(migrations, dir)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	p, err := goose.NewProvider(dialect, s.write, sub)
+	p, err := goose.NewProvider(dialect, db, sub)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -326,6 +343,8 @@ func (s *SQL) wrap(err error) error {
 		// Class 08 connection, 40 roll-back, 53 resources, 57 operator intervention.
 		switch {
 		case len(pg.Code) == 5 && strings.Contains("08 40 53 57", pg.Code[:2]):
+			return fmt.Errorf("%w: %w", ErrBusy, err)
+		case pg.Code == "55P03", pg.Code == "25P03": // a lock that was waited for in vain; left alone for too long
 			return fmt.Errorf("%w: %w", ErrBusy, err)
 		case pg.Code == "23505":
 			return fmt.Errorf("%w: %w", ErrExists, err)
