@@ -58,7 +58,7 @@ func (a *API) eventRoutes() {
 
 	type none struct{}
 	route(a, op{method: http.MethodGet, path: "/inbox/events", id: "inbox-events", tag: "endorsements", access: only(scopeRead), answer: wire.Events,
-		sum: "Changes of the caller's inbox as server-sent events", doc: "Events \"inbox\" with a page of requests as data, the present one first."},
+		sum: "Changes of the caller's inbox as server-sent events", doc: "Events \"inbox\" with the first page of requests as data, as GET /inbox answers it; the present one first."},
 		func(ctx context.Context, _ *none) (*stream, error) {
 			wctx, done, p := a.waiting(ctx, streamLife)
 			if p != nil {
@@ -99,6 +99,9 @@ func (a *API) follow(ctx, wctx context.Context, w *writer, r *store.Request) err
 	}
 }
 
+// inboxEvent is how many requests one event shows.
+const inboxEvent = 1000
+
 func (a *API) followInbox(ctx, wctx context.Context, w *writer) error {
 	type seen struct {
 		id       string
@@ -107,7 +110,7 @@ func (a *API) followInbox(ctx, wctx context.Context, w *writer) error {
 	var last []seen
 	quiet := time.Now()
 	for n := 0; ; {
-		list, err := a.inbox(ctx)
+		list, more, err := a.inbox(ctx, nil, inboxEvent)
 		if err != nil {
 			return err
 		}
@@ -117,7 +120,7 @@ func (a *API) followInbox(ctx, wctx context.Context, w *writer) error {
 		}
 		switch {
 		case n == 0 || !slices.Equal(now, last):
-			page, err := a.page(ctx, list)
+			page, err := a.inboxPage(ctx, list, more)
 			if err != nil {
 				return err
 			}

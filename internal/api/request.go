@@ -249,33 +249,44 @@ func (a *API) endorsementRoutes() {
 		})
 
 	type inboxIn struct {
-		Wait string `query:"wait" maxLength:"16" doc:"where nothing waits, wait for the first request up to this long: 30s; at most 60s"`
+		Wait   string `query:"wait" maxLength:"16" doc:"where nothing waits, wait for the first request up to this long: 30s; at most 60s"`
+		Before string `query:"before" maxLength:"128" doc:"page on: \"next\" of the page before"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"1000"`
 	}
 	type pageOut struct{ Body wire.Page }
-	route(a, op{method: http.MethodGet, path: "/inbox", id: "inbox", tag: "endorsements", access: only(scopeRead), sum: "The open requests that wait for the caller's endorsement"},
+	route(a, op{method: http.MethodGet, path: "/inbox", id: "inbox", tag: "endorsements", access: only(scopeRead), sum: "The open requests that wait for the caller's endorsement",
+		doc: "Newest first. Where there is a \"next\" there may be more, also when the page is empty: many requests wait for others."},
 		func(ctx context.Context, in *inboxIn) (*pageOut, error) {
 			d, p := waitOf(in.Wait)
 			if p != nil {
 				return nil, p
 			}
-			list, err := a.inbox(ctx)
+			before, id, err := parseNext(in.Before)
+			if err != nil {
+				return nil, newProblem(422, "malformed", "", "before: want \"next\" of the page before")
+			}
+			var after *store.Request
+			if !before.IsZero() {
+				after = &store.Request{Created: before, ID: id}
+			}
+			list, more, err := a.inbox(ctx, after, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			if len(list) == 0 && d > 0 {
+			if len(list) == 0 && more == nil && after == nil && d > 0 {
 				wctx, done, p := a.waiting(ctx, d)
 				if p != nil {
 					return nil, p
 				}
 				defer done()
-				for len(list) == 0 && wctx.Err() == nil {
+				for len(list) == 0 && more == nil && wctx.Err() == nil {
 					a.cfg.Server.AwaitNews(wctx)
-					if list, err = a.inbox(ctx); err != nil {
+					if list, more, err = a.inbox(ctx, nil, in.Limit); err != nil {
 						return nil, err
 					}
 				}
 			}
-			page, err := a.page(ctx, list)
+			page, err := a.inboxPage(ctx, list, more)
 			if err != nil {
 				return nil, err
 			}
@@ -283,8 +294,16 @@ func (a *API) endorsementRoutes() {
 		})
 }
 
-func (a *API) inbox(ctx context.Context) ([]*store.Request, error) {
-	return a.cfg.Server.Inbox(ctx, callOf(ctx).who.Name)
+func (a *API) inbox(ctx context.Context, after *store.Request, limit int) (list []*store.Request, more *store.Request, err error) {
+	return a.cfg.Server.InboxPage(ctx, callOf(ctx).who.Name, after, limit)
+}
+
+func (a *API) inboxPage(ctx context.Context, list []*store.Request, more *store.Request) (*wire.Page, error) {
+	page, err := a.page(ctx, list)
+	if err == nil && more != nil {
+		page.Next = next(more)
+	}
+	return page, err
 }
 
 // next is where the page after r begins: its time and, many requests having one

@@ -134,6 +134,11 @@ func (s *Server) sameKeeper(req *statement.Request) error {
 	return nil
 }
 
+// maxItemBytes is how large the items of a request may be: an order to the keeper
+// has at most 256 MiB, with a request of up to 4 MiB and 256 endorsements, most of
+// them a kilobyte. What is larger would be endorsed and never executed.
+const maxItemBytes = 224 << 20
+
 // checkItems refuses at once what the keeper would refuse after everybody has
 // endorsed: items that are not those of the root, plans that cannot be assembled.
 func (s *Server) checkItems(ctx context.Context, id statement.ID, req *statement.Request, items [][]byte, now time.Time) ([]store.File, bool, error) {
@@ -146,6 +151,13 @@ func (s *Server) checkItems(ctx context.Context, id statement.ID, req *statement
 	}
 	if len(items) != a.Count {
 		return nil, false, problem(400, "items-mismatch", "sign again", "%d items: the request is about %d", len(items), a.Count)
+	}
+	size := int64(0)
+	for _, b := range items {
+		size += int64(len(b))
+	}
+	if size > maxItemBytes {
+		return nil, false, problem(413, "too-large", "sign fewer files at a time", "the items have %d bytes: the keeper takes %d in one order", size, maxItemBytes)
 	}
 	root, err := format.ItemsRoot(items)
 	if err != nil || root.String() != a.Items {

@@ -247,23 +247,75 @@ func owner(c *charter.Charter, name string) string {
 	return name
 }
 
-// Inbox lists the open requests that wait for name's endorsement.
+// Inbox lists the open requests that wait for name's endorsement, newest first:
+// all of them.
 func (s *Server) Inbox(ctx context.Context, name string) ([]*store.Request, error) {
-	list, err := s.cfg.Store.Requests(ctx, store.Filter{States: []store.State{store.Pending}, Limit: 1000})
-	if err != nil {
-		return nil, err
-	}
 	var out []*store.Request
-	for _, r := range list {
-		full, err := s.cfg.Store.Request(ctx, r.ID)
+	var after *store.Request
+	for {
+		list, next, err := s.InboxPage(ctx, name, after, inboxPage)
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(s.awaits(full), name) {
-			out = append(out, full)
+		out = append(out, list...)
+		if next == nil {
+			return out, nil
+		}
+		after = next
+	}
+}
+
+const (
+	inboxPage  = 1000
+	inboxRead  = 500    // of one look at the database
+	inboxLooks = 10_000 // requests that one page looks at
+)
+
+// InboxPage is a part of Inbox: up to limit requests that were created before
+// after, which may be nil. next is where the following page begins, or nil at the
+// end. A page may be empty and have a next one: many requests wait for others.
+func (s *Server) InboxPage(ctx context.Context, name string, after *store.Request, limit int) (out []*store.Request, next *store.Request, err error) {
+	f := store.Filter{States: []store.State{store.Pending}, Limit: inboxRead}
+	head := s.Charter()
+	for looked := 0; ; {
+		if after != nil {
+			f.Before, f.BeforeID = after.Created, after.ID
+		}
+		list, err := s.cfg.Store.Requests(ctx, f)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range list {
+			if len(out) == limit || looked == inboxLooks {
+				return out, after, nil
+			}
+			after = r
+			looked++
+			if !mayEndorse(head, r, name) {
+				continue
+			}
+			full, err := s.cfg.Store.Request(ctx, r.ID)
+			if err != nil {
+				return nil, nil, err
+			}
+			if full.State == store.Pending && slices.Contains(s.awaits(full), name) {
+				out = append(out, full)
+			}
+		}
+		if len(list) < f.Limit {
+			return out, nil, nil
 		}
 	}
-	return out, nil
+}
+
+// mayEndorse reports whether name stands anywhere in the quorum of r, which is all
+// that can be said without reading its endorsements.
+func mayEndorse(c *charter.Charter, r *store.Request, name string) bool {
+	rule, ok := ruleOf(c, r)
+	if !ok || rule.Quorum == nil {
+		return false
+	}
+	return slices.ContainsFunc(rule.Quorum.Leaves(), func(n *charter.Node) bool { return slices.Contains(c.Members(n.Name()), name) })
 }
 
 // Get returns a request.

@@ -284,12 +284,26 @@ func (c *Client) Inbox(ctx context.Context, wait time.Duration) ([]server.View, 
 	if wait > 0 {
 		q.Set("wait", strconv.Itoa(int(min(wait, maxWait)/time.Second))+"s")
 	}
-	p, err := get[wire.Page](ctx, c, "/inbox", q, large)
-	if err != nil {
-		return nil, err
+	var out []server.View
+	for range maxInbox {
+		p, err := get[wire.Page](ctx, c, "/inbox", q, large)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, p.Requests...); p.Next == "" {
+			return out, nil
+		}
+		if len(out) > maxInbox {
+			break
+		}
+		q.Set("before", p.Next)
 	}
-	return p.Requests, nil
+	return nil, errors.New("client: inbox: the server does not come to an end")
 }
+
+// maxInbox bounds the requests, and the pages, that a server which lies can make a
+// client take.
+const maxInbox = 100_000
 
 // Search selects executed files.
 type Search struct {
