@@ -241,13 +241,8 @@ beforehand what would have been decided otherwise.
 
 The same charter proposed again attaches to the request that is open.`,
 		Args: exactly("CHARTER.yaml"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.inside(func(cmd *cobra.Command, l *link, args []string) error {
 			ctx := cmd.Context()
-			l, err := a.enter(ctx)
-			if err != nil {
-				return err
-			}
-			defer l.Close()
 			next, d, err := l.proposal(ctx, args[0], true)
 			if err != nil {
 				return err
@@ -284,7 +279,7 @@ The same charter proposed again attaches to the request that is open.`,
 				}
 				fmt.Fprintf(w, "charter %d is in force\n%s\n", rc.Next.Version, rc.Next.ID)
 			})
-		},
+		}),
 	}
 	k.flags(c)
 	return c

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format/file"
@@ -107,6 +109,30 @@ func (a *App) enter(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// linkedRun is a command that talks to the server.
+type linkedRun func(cmd *cobra.Command, l *link, args []string) error
+
+// inside runs a command for which the server must know who asks.
+func (a *App) inside(run linkedRun) func(*cobra.Command, []string) error {
+	return linked(a.enter, run)
+}
+
+// outside runs a command about what the server shows to everybody.
+func (a *App) outside(run linkedRun) func(*cobra.Command, []string) error {
+	return linked(func(context.Context) (*link, error) { return a.connect() }, run)
+}
+
+func linked(open func(context.Context) (*link, error), run linkedRun) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		l, err := open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		return run(cmd, l, args)
+	}
 }
 
 // login gets a session and keeps it.

@@ -38,13 +38,9 @@ func (a *App) evidenceCommand() *cobra.Command {
 FILE.evidence.json; for a request, writes the evidence of all of its files. The
 documents are judged before they are written.`,
 		Args: exactly("ID|FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := a.enter(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.inside(func(cmd *cobra.Command, l *link, args []string) error {
 			var done []written
+			var err error
 			if _, serr := os.Stat(args[0]); serr == nil {
 				done, err = l.evidenceOfFile(cmd.Context(), args[0], out)
 			} else if _, ierr := idOf(args[0]); ierr != nil {
@@ -60,7 +56,7 @@ documents are judged before they are written.`,
 					fmt.Fprintf(w, "%s  request %s\n", printable(d.Evidence), short(d.Request))
 				}
 			})
-		},
+		}),
 	}
 	c.Flags().StringVarP(&out, "out", "o", "", "file, or folder for a request's (default: beside the file; here)")
 	return c

@@ -55,12 +55,7 @@ func (a *App) keyList() *cobra.Command {
 		Use:   "list",
 		Short: "list the keys of the charter and their state",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.enter(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.inside(func(cmd *cobra.Command, l *link, _ []string) error {
 			keys, err := l.Keys(cmd.Context())
 			if err != nil {
 				return err
@@ -77,7 +72,7 @@ func (a *App) keyList() *cobra.Command {
 				}
 				t.write(w)
 			})
-		},
+		}),
 	}
 }
 
@@ -103,12 +98,7 @@ func (a *App) keyShow() *cobra.Command {
 		Use:   "show KEY",
 		Short: "show a key, its public half and its certificates",
 		Args:  exactly("KEY"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := a.enter(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.inside(func(cmd *cobra.Command, l *link, args []string) error {
 			k, err := l.key(cmd, args[0])
 			if err != nil {
 				return err
@@ -129,7 +119,7 @@ func (a *App) keyShow() *cobra.Command {
 					field(w, "certificate", c)
 				}
 			})
-		},
+		}),
 	}
 	c.Flags().BoolVar(&asPEM, "pem", false, "print its certificates in PEM, or the public key where there is none")
 	return c
@@ -225,13 +215,8 @@ func (a *App) keyCSR() *cobra.Command {
 		Short: "print the certificate request of a key, for a certificate authority",
 		Long:  `Takes the certificate request (PKCS #10) from the keeper's signed receipt of key.generate and checks both.`,
 		Args:  exactly("KEY"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.inside(func(cmd *cobra.Command, l *link, args []string) error {
 			ctx := cmd.Context()
-			l, err := a.enter(ctx)
-			if err != nil {
-				return err
-			}
-			defer l.Close()
 			page, err := l.Requests(ctx, client.Filter{State: []store.State{store.Executed}, Command: string(statement.KeyGenerate), Key: args[0], Limit: 1})
 			if err != nil {
 				return err
@@ -266,7 +251,7 @@ func (a *App) keyCSR() *cobra.Command {
 				}
 				fmt.Fprintf(w, "%s", text)
 			})
-		},
+		}),
 	}
 	c.Flags().StringVarP(&out, "out", "o", "", "file (default: standard output)")
 	return c

@@ -18,12 +18,7 @@ your cache folder. Other commands log in by themselves when they must. A session
 shows things and hands in what you have signed; it can neither request nor endorse.
 With a client certificate in the configuration no session is needed.`,
 		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.outside(func(cmd *cobra.Command, l *link, _ []string) error {
 			type result struct {
 				Name    string    `json:"name"`
 				Via     string    `json:"via"`
@@ -49,7 +44,7 @@ With a client certificate in the configuration no session is needed.`,
 			return a.print(result{s.Name, "session", s.Scopes, s.Expires}, func(w io.Writer) {
 				fmt.Fprintf(w, "you are %s until %s\n", printable(s.Name), when(s.Expires))
 			})
-		},
+		}),
 	}
 }
 
@@ -59,12 +54,7 @@ func (a *App) logoutCommand() *cobra.Command {
 		GroupID: "run",
 		Short:   "end the session",
 		Args:    exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.outside(func(cmd *cobra.Command, l *link, _ []string) error {
 			had := readSession(l.cfg, a.Now()) != nil
 			if had {
 				if err := l.Logout(cmd.Context()); err != nil {
@@ -81,6 +71,6 @@ func (a *App) logoutCommand() *cobra.Command {
 					fmt.Fprintln(w, "there is no session")
 				}
 			})
-		},
+		}),
 	}
 }

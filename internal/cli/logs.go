@@ -243,14 +243,10 @@ and proves that the receipt of the request, or of the signed file, is under it.
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.inside(func(cmd *cobra.Command, l *link, args []string) error {
 			ctx := cmd.Context()
-			l, err := a.enter(ctx)
-			if err != nil {
-				return err
-			}
-			defer l.Close()
 			var entry []byte
+			var err error
 			if len(args) == 1 {
 				if entry, index, err = l.entryOf(ctx, args[0]); err != nil {
 					return err
@@ -287,7 +283,7 @@ and proves that the receipt of the request, or of the signed file, is under it.
 				fmt.Fprintf(w, "entry %d is under the head of %d entries\n", index, h.Size())
 				_, _ = w.Write(h.Note())
 			})
-		},
+		}),
 	}
 	c.Flags().Int64Var(&index, "index", 0, "number of an entry")
 	return c
@@ -324,12 +320,7 @@ func (a *App) logCheckpoint() *cobra.Command {
 		Use:   "checkpoint",
 		Short: "fetch the log's signed head, and hold it against the last one seen",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.outside(func(cmd *cobra.Command, l *link, _ []string) error {
 			_, h, old, err := l.head(cmd.Context())
 			if err != nil {
 				return err
@@ -352,7 +343,7 @@ func (a *App) logCheckpoint() *cobra.Command {
 					a.note("it extends the head of %d entries that was seen last", old.Size())
 				}
 			})
-		},
+		}),
 	}
 }
 
@@ -366,14 +357,9 @@ tree, the numbers and the chain of the receipts, and for every command that was
 executed, whether the requests and endorsements in the log grant it. What was judged
 under the head that is kept on this machine is not judged again, unless --full.`,
 		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.outside(func(cmd *cobra.Command, l *link, _ []string) error {
 			return l.verifyLog(cmd.Context(), full)
-		},
+		}),
 	}
 	c.Flags().BoolVar(&full, "full", false, "judge everything, also what was judged before")
 	return c
@@ -485,13 +471,8 @@ func (a *App) logExport() *cobra.Command {
 		Use:   "export",
 		Short: "write the log as JSON, one entry a line, each checked against the head",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: a.outside(func(cmd *cobra.Command, l *link, _ []string) error {
 			ctx := cmd.Context()
-			l, err := a.connect()
-			if err != nil {
-				return err
-			}
-			defer l.Close()
 			c, h, _, err := l.head(ctx)
 			if err != nil {
 				return err
@@ -514,7 +495,7 @@ func (a *App) logExport() *cobra.Command {
 				}
 			}
 			return nil
-		},
+		}),
 	}
 	f := c.Flags()
 	f.Int64Var(&from, "from", 0, "first entry")

@@ -17,8 +17,10 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-// pageSize is how many requests are fetched at once.
-const pageSize = 200
+const (
+	pageSize  = 200       // requests that are fetched at once
+	maxListed = 1_000_000 // bounds what a server that lies can make this program take
+)
 
 // paging are the flags of lists of requests.
 type paging struct {
@@ -60,7 +62,7 @@ func (l *link) pages(ctx context.Context, f client.Filter, limit int) (*wire.Pag
 		switch {
 		case page.Next == "", limit > 0 && len(out.Requests) >= limit:
 			return out, nil
-		case len(page.Requests) == 0, page.Next == f.Before:
+		case len(page.Requests) == 0, page.Next == f.Before, len(out.Requests) > maxListed:
 			return nil, fail(exitUnverified, "tell the server's administrator", "the server's list does not end")
 		}
 		f.Before = page.Next

@@ -14,12 +14,7 @@ func (a *App) statusCommand() *cobra.Command {
 		GroupID: "run",
 		Short:   "say how the server, the keeper and the log are, and whom you are taken for",
 		Args:    exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.enter(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.inside(func(cmd *cobra.Command, l *link, _ []string) error {
 			st, err := l.Status(cmd.Context())
 			if err != nil {
 				return err
@@ -58,6 +53,6 @@ func (a *App) statusCommand() *cobra.Command {
 				}
 				field(w, "formats", strings.Join(st.Formats, ", "))
 			})
-		},
+		}),
 	}
 }

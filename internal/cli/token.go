@@ -86,12 +86,7 @@ func (a *App) tokenList() *cobra.Command {
 		Use:   "list",
 		Short: "list the tokens that you may see",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.enter(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer l.Close()
+		RunE: a.inside(func(cmd *cobra.Command, l *link, _ []string) error {
 			list, err := l.Tokens(cmd.Context())
 			if err != nil {
 				return err
@@ -110,7 +105,7 @@ func (a *App) tokenList() *cobra.Command {
 				}
 				t.write(w)
 			})
-		},
+		}),
 	}
 }
 
