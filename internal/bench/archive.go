@@ -39,7 +39,9 @@ const (
 
 // archive is a deployment in memory whose log is made to be verified: people,
 // keeper and signing key have keys of their own, made at random, and all
-// signatures are real.
+// signatures are real. It is package verifytest's in small, and does not use it:
+// this is part of the program, which is to hold neither package testing nor keys
+// that everybody can make.
 type archive struct {
 	ctx      context.Context
 	chain    *quorum.Chain
