@@ -15,6 +15,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // Invariant 3: no byte of a signed file can change without being noticed. Each
@@ -261,7 +262,7 @@ func TestUnacceptableSignatures(t *testing.T) {
 		s.ContentType = c.Type
 		body := c.Bytes
 		if c.PKCS7 {
-			if body, err = derContents(c.Bytes); err != nil {
+			if body, err = authenticode.Contents(c.Bytes); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -285,10 +286,10 @@ func TestUnacceptableSignatures(t *testing.T) {
 		}
 		return apply(t, b, patch)
 	}
-	authenticode := func(content []byte) cms.Content {
+	spcContent := func(content []byte) cms.Content {
 		return cms.Content{Type: cms.OIDSpcIndirectData, Bytes: content, PKCS7: true}
 	}
-	plain := build(t, authenticode(m.content))
+	plain := build(t, spcContent(m.content))
 	if _, err := verify(put(t, plain), p.trust()); err != nil {
 		t.Fatal(err)
 	}
@@ -303,9 +304,9 @@ func TestUnacceptableSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	many := make([][]byte, maxNested+1)
+	many := make([][]byte, authenticode.MaxNested+1)
 	for i := range many {
-		many[i] = build(t, authenticode(m.content))
+		many[i] = build(t, spcContent(m.content))
 	}
 	for _, c := range []struct {
 		name, want string
@@ -313,17 +314,17 @@ func TestUnacceptableSignatures(t *testing.T) {
 	}{
 		{"plain data", "not Authenticode's", build(t, cms.Content{Type: cms.OIDData, Bytes: []byte("x")})},
 		{"octet string", "not in the form of PKCS #7", build(t, cms.Content{Type: cms.OIDSpcIndirectData, Bytes: m.content})},
-		{"SHA-1", "too weak", build(t, authenticode(sha1))},
-		{"another image's digest", "does not have the digest", build(t, authenticode(wrongDigest))},
-		{"another image's pages", "page hashes differ", build(t, authenticode(wrongPages))},
-		{"unknown unsigned attribute", "not covered by anything", build(t, authenticode(m.content), cms.NewAttribute([]int{1, 2, 3, 4}, []byte{5, 0}))},
-		{"legacy countersignature", "not covered by anything", build(t, authenticode(m.content), cms.NewAttribute([]int{1, 2, 840, 113549, 1, 9, 6}, []byte{0x30, 0}))},
-		{"timestamp over something else", "timestamp", build(t, authenticode(m.content), cms.NewAttribute(cms.OIDMicrosoftTimeStamp, p.token(t, []byte("x"))))},
-		{"two timestamps", "more than one timestamp", build(t, authenticode(m.content), cms.NewAttribute(cms.OIDMicrosoftTimeStamp, p.token(t, []byte("x")), p.token(t, []byte("y"))))},
-		{"nested garbage", "nested 1 signature", build(t, authenticode(m.content), nest([]byte{5, 0}))},
-		{"nested signature of another image", "nested 1 signature", build(t, authenticode(m.content), nest(build(t, authenticode(wrongDigest))))},
-		{"nested in nested", "nested in it", build(t, authenticode(m.content), nest(build(t, authenticode(m.content), nest(plain))))},
-		{"too many nested", "more than 32", build(t, authenticode(m.content), nest(many...))},
+		{"SHA-1", "too weak", build(t, spcContent(sha1))},
+		{"another image's digest", "does not have the digest", build(t, spcContent(wrongDigest))},
+		{"another image's pages", "page hashes differ", build(t, spcContent(wrongPages))},
+		{"unknown unsigned attribute", "not covered by anything", build(t, spcContent(m.content), cms.NewAttribute([]int{1, 2, 3, 4}, []byte{5, 0}))},
+		{"legacy countersignature", "not covered by anything", build(t, spcContent(m.content), cms.NewAttribute([]int{1, 2, 840, 113549, 1, 9, 6}, []byte{0x30, 0}))},
+		{"timestamp over something else", "timestamp", build(t, spcContent(m.content), cms.NewAttribute(cms.OIDMicrosoftTimeStamp, p.token(t, []byte("x"))))},
+		{"two timestamps", "more than one timestamp", build(t, spcContent(m.content), cms.NewAttribute(cms.OIDMicrosoftTimeStamp, p.token(t, []byte("x")), p.token(t, []byte("y"))))},
+		{"nested garbage", "nested 1 signature", build(t, spcContent(m.content), nest([]byte{5, 0}))},
+		{"nested signature of another image", "nested 1 signature", build(t, spcContent(m.content), nest(build(t, spcContent(wrongDigest))))},
+		{"nested in nested", "nested in it", build(t, spcContent(m.content), nest(build(t, spcContent(m.content), nest(plain))))},
+		{"too many nested", "more than 32", build(t, spcContent(m.content), nest(many...))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := verify(put(t, c.der), p.trust()); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -393,6 +394,30 @@ func TestOpenCertificates(t *testing.T) {
 	}
 }
 
+// assembled is what is signed and its parts, for signatures that are made by hand.
+type assembled struct {
+	content []byte
+	spec    cms.SignerSpec
+	message []byte
+}
+
+func assemble(p *format.Plan, id format.Identity) (*assembled, error) {
+	b, params, err := decodeBody(p)
+	if err != nil {
+		return nil, err
+	}
+	s, err := b.statement(p, params)
+	if err != nil {
+		return nil, err
+	}
+	m := &assembled{content: s.Content}
+	if m.spec, err = s.Spec(id); err != nil {
+		return nil, err
+	}
+	m.message, err = m.spec.SignedAttributes()
+	return m, err
+}
+
 // tsaSigned signs with a certificate that is not for code, past the check of
 // Assemble.
 func (p *pki) tsaSigned(t *testing.T, b []byte) []byte {
@@ -422,16 +447,16 @@ func indirectSHA1(t *testing.T) []byte {
 	b := cryptobyte.NewBuilder(nil)
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(oidPEImageData)
+			b.AddASN1ObjectIdentifier(authenticode.OIDPEImageData)
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				b.AddASN1BitString(nil)
 				b.AddASN1(context0.Constructed(), func(b *cryptobyte.Builder) {
-					b.AddASN1(context2.Constructed(), func(b *cryptobyte.Builder) { b.AddASN1(context0, func(*cryptobyte.Builder) {}) })
+					b.AddASN1(cbasn1.Tag(2).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1(context0, func(*cryptobyte.Builder) {}) })
 				})
 			})
 		})
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidSHA1) })
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier([]int{1, 3, 14, 3, 2, 26}) })
 			b.AddASN1OctetString(make([]byte, 20))
 		})
 	})

@@ -197,7 +197,7 @@ var authority = sync.OnceValues(func() (*pki, error) {
 		} else {
 			c.ExtKeyUsage = usage
 			if cn == "Signer lifetime" {
-				c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidLifetime}
+				c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 10, 3, 13}}
 			}
 		}
 		if parent == nil {

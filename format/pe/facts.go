@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // The facts of a plan, in their order: three of the headers (kindFacts), those of
@@ -14,11 +15,6 @@ import (
 // signer of each. Nothing but the first three follows from the body, and no
 // signature covers any: they are the word of whoever made the plan until somebody
 // makes it anew from the bytes.
-const (
-	factSignatures = "signatures"
-	factSigner     = "signer"
-	unreadable     = "not readable"
-)
 
 // versionNames are the strings of a VERSIONINFO that become facts, in order.
 var versionNames = [...]struct{ key, fact string }{
@@ -43,21 +39,21 @@ func (b *body) checkFacts(facts []format.Fact, params format.Params) string {
 		if len(facts) == 0 || facts[0].Name != n.fact {
 			continue
 		}
-		if v := facts[0].Value; v == "" || plainText(v) != v || utf8.RuneCountInString(v) > maxVersionText {
+		if v := facts[0].Value; v == "" || authenticode.PlainText(v) != v || utf8.RuneCountInString(v) > maxVersionText {
 			return "fact " + n.fact + " is not in its form"
 		}
 		facts = facts[1:]
 	}
-	if len(facts) == 0 || facts[0].Name != factSignatures {
+	if len(facts) == 0 || facts[0].Name != authenticode.FactSignatures {
 		return "a fact is unknown, stands twice or is out of order"
 	}
 	n, err := strconv.Atoi(facts[0].Value)
 	switch {
 	case b.TableSize == 0 && facts[0].Value != "0":
 		return "facts tell of signatures, and there is no certificate table"
-	case facts[0].Value == unreadable && params["existing"] == "replace":
+	case facts[0].Value == authenticode.Unreadable && params["existing"] == "replace":
 		n = 0
-	case err != nil || strconv.Itoa(n) != facts[0].Value || b.TableSize > 0 && n < 1 || n > maxEntries+maxNested:
+	case err != nil || strconv.Itoa(n) != facts[0].Value || b.TableSize > 0 && n < 1 || n > maxEntries+authenticode.MaxNested:
 		return "number of signatures is not in its form"
 	}
 	signers := facts[1:]
@@ -65,7 +61,7 @@ func (b *body) checkFacts(facts []format.Fact, params format.Params) string {
 		return "facts tell of " + strconv.Itoa(len(signers)) + " signers and " + strconv.Itoa(n) + " signatures"
 	}
 	for _, s := range signers {
-		if s.Name != factSigner || s.Value == "" || strings.ContainsFunc(s.Value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if s.Name != authenticode.FactSigner || s.Value == "" || strings.ContainsFunc(s.Value, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return "a signer is not in its form"
 		}
 	}

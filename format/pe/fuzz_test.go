@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // seeds are the shapes of recipes, unsigned and signed.
@@ -164,7 +165,7 @@ func FuzzIndirect(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := parseIndirect(b)
-		if err != nil || hashName(d.hash) == "sha1" {
+		if err != nil || authenticode.HashName(d.hash) == "sha1" {
 			return
 		}
 		enc, err := d.encode()
@@ -188,7 +189,7 @@ func FuzzVersionInfo(f *testing.F) {
 			return
 		}
 		for k, v := range strs {
-			if len(k) > 64+1 || len(v) > format.MaxText || plainText(v) != v {
+			if len(k) > 64+1 || len(v) > format.MaxText || authenticode.PlainText(v) != v {
 				t.Errorf("%q = %q", k, v)
 			}
 		}

@@ -110,7 +110,7 @@ func TestPSS(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for n, data := range map[string][]byte{"sig": sigs[0].signer.Signature, "attrs": sigs[0].signer.RawSignedAttrs} {
+	for n, data := range map[string][]byte{"sig": sigs[0].Signer.Signature, "attrs": sigs[0].Signer.RawSignedAttrs} {
 		if err := os.WriteFile(filepath.Join(dir, n), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -221,8 +221,8 @@ func TestNestedSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, y := before[0].signer, after[0].signer
-	if !bytes.Equal(x.Signature, y.Signature) || !bytes.Equal(x.RawSignedAttrs, y.RawSignedAttrs) || !bytes.Equal(before[0].sd.ContentRaw, after[0].sd.ContentRaw) {
+	x, y := before[0].Signer, after[0].Signer
+	if !bytes.Equal(x.Signature, y.Signature) || !bytes.Equal(x.RawSignedAttrs, y.RawSignedAttrs) || !bytes.Equal(before[0].SD.ContentRaw, after[0].SD.ContentRaw) {
 		t.Error("the first signature changed")
 	}
 	// Replacing gives what signing the unsigned image gives.
@@ -326,7 +326,7 @@ func TestRemove(t *testing.T) {
 	for name, r := range recipes() {
 		b := r.make()
 		signed := p.ids["p256"].seal(t, b, nil, nil)
-		patch, err := Remove(context.Background(), file(signed))
+		patch, err := Format{}.Remove(context.Background(), file(signed), -1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -340,7 +340,7 @@ func TestRemove(t *testing.T) {
 		if c := naiveChecksum(got, im.checksumAt); c != im.checksum {
 			t.Errorf("%s: checksum %#x: want %#x", name, im.checksum, c)
 		}
-		if _, err := Remove(context.Background(), file(got)); err != ErrUnsigned {
+		if _, err := (Format{}).Remove(context.Background(), file(got), -1); err != ErrUnsigned {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -44,10 +44,11 @@
 package pe
 
 import (
-	"crypto"
 	"errors"
+	"fmt"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // Limits of what is read. They are far above what linkers and signers make.
@@ -57,29 +58,29 @@ const (
 	maxSections = 1024
 	maxTable    = 16 << 20 // bytes of a certificate table
 	maxEntries  = 16       // WIN_CERTIFICATE entries
-	maxNested   = 32       // signatures nested in one
 	maxPages    = 14 << 20 // bytes of page hashes: a plan holds 16 MiB
-	maxOpus     = 2048     // bytes of a description or a URL
 )
 
 // What callers branch on.
 var (
 	ErrNotPE     = errors.New("pe: not a PE image")
 	ErrMalformed = errors.New("pe: malformed image")
-	ErrUnsigned  = errors.New("pe: image is not signed")
+	ErrUnsigned  = fmt.Errorf("pe: image is not signed: %w", format.ErrUnsigned)
 	ErrChecksum  = errors.New("pe: checksum in the header is wrong")
-	ErrDigest    = errors.New("pe: image does not have the digest that was signed")
-	ErrWeak      = errors.New("pe: digest algorithm is too weak")
+	ErrDigest    = authenticode.ErrDigest
+	ErrWeak      = authenticode.ErrWeak
 	ErrChanged   = errors.New("pe: image is not the one that was planned")
 	ErrPlan      = errors.New("pe: plan contradicts itself")
 )
 
-// Format implements format.Format and format.Stamper.
+// Format implements format.Format and what formats may do besides.
 type Format struct{}
 
 var (
-	_ format.Format  = Format{}
-	_ format.Stamper = Format{}
+	_ format.Format    = Format{}
+	_ format.Stamper   = Format{}
+	_ format.Remover   = Format{}
+	_ format.Extractor = Format{}
 )
 
 // New returns the format.
@@ -90,13 +91,9 @@ func (Format) Name() string { return "pe" }
 
 // Options lists what Plan takes.
 func (Format) Options() []format.Option {
-	return []format.Option{
-		{Name: "description", Help: "what the program is called, shown to people who run it"},
-		{Name: "digest", Help: "hash of the image", Values: []string{"sha256", "sha384", "sha512"}, Default: "sha256"},
-		{Name: "existing", Help: "what to do with signatures that are there: keep them beside ours, or replace them", Values: []string{"keep", "replace"}, Default: "keep"},
-		{Name: "page-hashes", Help: "also hash every page, for drivers and protected processes", Values: []string{"true", "false"}, Default: "false"},
-		{Name: "url", Help: "where people find more about the program"},
-	}
+	return authenticode.Options(format.Option{
+		Name: "page-hashes", Help: "also hash every page, for drivers and protected processes", Values: []string{"true", "false"}, Default: "false",
+	})
 }
 
 // Detect says whether a starts as a PE image does.
@@ -110,11 +107,3 @@ func (Format) Detect(a format.Artifact) bool {
 }
 
 const name = "pe"
-
-// hashName is format.HashName, with the names of hashes that only others use.
-func hashName(h crypto.Hash) string {
-	if h == crypto.SHA1 {
-		return "sha1"
-	}
-	return format.HashName(h)
-}

@@ -5,17 +5,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // bodyVersion is the version of body. Rules: a version that was released never
@@ -43,18 +36,11 @@ type body struct {
 // Plan reads a once. Besides that it reads the headers, the version resource and
 // an existing certificate table, all of limited size.
 func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Params) (*format.Plan, error) {
-	params, err := params.Check(f)
+	params, h, err := authenticode.Given(f, params)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkParams(params); err != nil {
 		return nil, err
 	}
 	im, err := parseImage(a)
-	if err != nil {
-		return nil, err
-	}
-	h, err := format.HashByName(params["digest"])
 	if err != nil {
 		return nil, err
 	}
@@ -93,95 +79,33 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	}
 	p := &format.Plan{
 		Format: name, Version: bodyVersion, Digest: params["digest"], Size: im.size,
-		Content: s.digests[h], Params: paramFacts(params), Facts: facts, Body: enc,
+		Content: s.digests[h], Params: authenticode.ParamFacts(params), Facts: facts, Body: enc,
 	}
 	return p, p.Check()
 }
 
 func digest256(b []byte) []byte { d := sha256.Sum256(b); return d[:] }
 
-func paramFacts(p format.Params) []format.Fact {
-	out := []format.Fact{}
-	for _, n := range slices.Sorted(maps.Keys(p)) {
-		out = append(out, format.Fact{Name: n, Value: p[n]})
-	}
-	return out
-}
-
-// checkParams judges the free texts: they are signed and shown to people.
-func checkParams(p format.Params) error {
-	d, u := p["description"], p["url"]
-	switch {
-	case len(d) > maxOpus || len(u) > maxOpus:
-		return fmt.Errorf("pe: description and url have at most %d bytes", maxOpus)
-	case !utf8.ValidString(d) || strings.ContainsFunc(d, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return errors.New("pe: description holds characters that cannot be shown")
-	case strings.ContainsFunc(u, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return errors.New("pe: url holds characters other than printable ASCII")
-	case u != "" && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://"):
-		return errors.New("pe: url: want https:// or http://")
-	}
-	return nil
-}
-
 // existingFacts says who has signed already. To keep signatures, all must be
 // understood; what is replaced may be anything.
 func existingFacts(table []byte, keep bool) ([]format.Fact, error) {
 	if len(table) == 0 {
-		return []format.Fact{{Name: factSignatures, Value: "0"}}, nil
+		return []format.Fact{{Name: authenticode.FactSignatures, Value: "0"}}, nil
 	}
 	entries, err := parseTable(table)
 	var sigs []signature
 	if err == nil {
 		sigs, err = signatures(entries, false)
 	}
-	switch {
-	case err != nil && keep:
-		return nil, fmt.Errorf("%w (existing signatures can be replaced instead: option existing=replace)", err)
-	case err != nil:
-		return []format.Fact{{Name: factSignatures, Value: unreadable}}, nil
-	}
-	out := []format.Fact{{Name: factSignatures, Value: strconv.Itoa(len(sigs))}}
-	for _, s := range sigs {
-		out = append(out, format.Fact{Name: factSigner, Value: s.signerText()})
-	}
-	return out, nil
-}
-
-// signerText names the certificate that a signature claims, for people.
-func (s *signature) signerText() string {
-	text := "certificate is not in the signature"
-	if c := s.signer.Certificate(); c != nil {
-		text = plainText(c.Subject.String())
-	}
-	if len(text) > 1024 {
-		text = strings.ToValidUTF8(text[:1024], "")
-	}
-	return s.label + ": " + text
+	return authenticode.ExistingFacts(plain(sigs), err, keep)
 }
 
 // decodeBody reads a plan's body and checks every relation in it, so that what
 // is signed is something that Plan may have made of some file.
 func decodeBody(p *format.Plan) (*body, format.Params, error) {
-	if p.Format != name || p.Version != bodyVersion {
-		return nil, nil, fmt.Errorf("pe: plan is of format %q, version %d: want %q, %d", p.Format, p.Version, name, bodyVersion)
-	}
-	if err := p.Check(); err != nil {
-		return nil, nil, err
-	}
 	var b body
-	if err := format.Decode(p.Body, &b); err != nil {
-		return nil, nil, fmt.Errorf("pe: plan: %w", err)
-	}
-	given := format.Params{}
-	for _, f := range p.Params {
-		given[f.Name] = f.Value
-	}
-	params, err := given.Check(Format{})
+	params, _, err := authenticode.ReadPlan(Format{}, bodyVersion, p, &b)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := checkParams(params); err != nil {
 		return nil, nil, err
 	}
 	bad := func(f string, args ...any) (*body, format.Params, error) {
@@ -192,10 +116,6 @@ func decodeBody(p *format.Plan) (*body, format.Params, error) {
 		directory += 16
 	}
 	switch {
-	case len(params) != len(p.Params):
-		return bad("%d options of %d are in it", len(p.Params), len(params))
-	case params["digest"] != p.Digest:
-		return bad("digest %s, option digest %s", p.Digest, params["digest"])
 	case b.Magic != magicPE32 && b.Magic != magicPE32Plus:
 		return bad("image of kind %#x", b.Magic)
 	case p.Size > maxSize || b.End < 0 || b.TableSize < 0 || b.End > p.Size:
@@ -280,31 +200,3 @@ func (b *body) indirect(p *format.Plan) ([]byte, error) {
 }
 
 func (b *body) efi() bool { return (&image{subsystem: b.Subsystem}).efi() }
-
-// spec is the signer that follows from a plan and an identity: no clock is in it.
-func spec(content []byte, params format.Params, id format.Identity) (cms.SignerSpec, error) {
-	attributes, err := signedAttributes(params["description"], params["url"])
-	if err != nil {
-		return cms.SignerSpec{}, err
-	}
-	contents, err := derContents(content)
-	if err != nil {
-		return cms.SignerSpec{}, err
-	}
-	h := cms.DigestFor(id.Scheme)
-	d := h.New()
-	d.Write(contents)
-	return cms.SignerSpec{
-		ContentType: cms.OIDSpcIndirectData, ContentDigest: d.Sum(nil), Digest: h,
-		Scheme: id.Scheme, Attributes: attributes,
-	}, nil
-}
-
-// derContents is an element without its tag and length: what PKCS #7 digests.
-func derContents(der []byte) ([]byte, error) {
-	n, err := derHeader(der)
-	if err != nil || n > len(der) {
-		return nil, malformed("not DER")
-	}
-	return der[n:], nil
-}

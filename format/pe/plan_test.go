@@ -25,6 +25,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
@@ -289,7 +290,7 @@ func TestAssembleIsStrict(t *testing.T) {
 		{"direction character", false, param("description", "a\u202eb")},
 		{"url with space", false, param("url", "https://a b")},
 		{"url with script", false, param("url", "javascript:alert(1)")},
-		{"long url", false, param("url", "https://"+strings.Repeat("a", maxOpus))},
+		{"long url", false, param("url", "https://"+strings.Repeat("a", authenticode.MaxOpus))},
 		{"trailing byte", false, func(p *format.Plan) { p.Body = append(p.Body, 0) }},
 		{"empty body", false, func(p *format.Plan) { p.Body = nil }},
 		{"machine", false, inBody(func(b *body) { b.Machine = 0xaa64 })},

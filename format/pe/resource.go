@@ -2,11 +2,10 @@ package pe
 
 import (
 	"errors"
-	"strings"
-	"unicode"
 	"unicode/utf16"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 const (
@@ -194,15 +193,5 @@ func utf16Text(b []byte) string {
 	for ; len(b) >= 2 && le16(b) != 0 && len(w) < maxVersionText; b = b[2:] {
 		w = append(w, le16(b))
 	}
-	return plainText(string(utf16.Decode(w)))
-}
-
-// plainText replaces control and direction characters.
-func plainText(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s))
+	return authenticode.PlainText(string(utf16.Decode(w)))
 }

