@@ -12,6 +12,7 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
+	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/pe"
 )
@@ -21,7 +22,7 @@ func Formats() []format.Format {
 	return []format.Format{
 		pe.New(),
 		kmod.New(),
-		cmsfile.New(), attest.New(), // for any kind of file
+		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 	}
 }
 

@@ -16,6 +16,7 @@ package single
 
 import (
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,6 +25,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
@@ -109,6 +111,25 @@ func Key(name string, keys []crypto.PublicKey, toBeSigned func(sigalg.Key) (form
 		}
 	}
 	return nil, none, fmt.Errorf("%s: %w", name, ErrUntrusted)
+}
+
+// Keys are the keys that t believes in: its own, and those of certificates for
+// code signing among its intermediates that lead to a root.
+func Keys(t format.Trust) []crypto.PublicKey {
+	out := slices.Clone(t.Keys)
+	if t.Roots == nil {
+		return out
+	}
+	for _, c := range t.Intermediates {
+		pub, err := cms.PublicKey(c)
+		if err != nil {
+			continue
+		}
+		if _, err := cms.VerifyChain(c, t.Intermediates, cms.ChainOptions{Roots: t.Roots, Usage: x509.ExtKeyUsageCodeSigning, At: t.Now}); err == nil {
+			out = append(out, pub)
+		}
+	}
+	return out
 }
 
 // Text makes of bytes read from a file a line that may be a fact: at most limit

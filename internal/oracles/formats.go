@@ -6,7 +6,7 @@ var formats = []string{
 	// Windows
 	"pe", "efi",
 	// Linux
-	"kmod",
+	"kmod", "ima",
 	// General
 	"cms", "dsse",
 }
