@@ -1,0 +1,139 @@
+package macho
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/codesign"
+)
+
+// report says what the file is.
+func (f *file) report(a format.Artifact) *format.Report {
+	r := &format.Report{Format: name, Size: f.size, Signatures: []format.SignatureInfo{}}
+	r.Facts = append(r.Facts, format.Fact{Name: "kind", Value: kinds[f.slices[0].kind]})
+	for _, p := range f.slices {
+		r.Facts = append(r.Facts, format.Fact{Name: "architecture", Value: p.architecture()})
+	}
+	return r
+}
+
+// Inspect reads load commands and signatures; it computes no digest of the file.
+// The index of a signature is that of its slice among those that have one.
+func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, error) {
+	f, err := parse(a)
+	if err != nil {
+		return nil, err
+	}
+	r := f.report(a)
+	for _, p := range f.slices {
+		if p.sigAt == 0 {
+			r.Facts = append(r.Facts, format.Fact{Name: "unsigned slice", Value: p.architecture()})
+			continue
+		}
+		s, err := p.readSignature(a)
+		if err != nil {
+			return nil, fmt.Errorf("slice %s: %w", p.architecture(), err)
+		}
+		info := s.Info(len(r.Signatures))
+		info.Label = p.architecture()
+		r.Signatures = append(r.Signatures, *info)
+	}
+	return r, nil
+}
+
+// Verify reads a once and accepts it when the signature of every slice verifies.
+func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
+	switch {
+	case t.Roots == nil:
+		return nil, errors.New("macho: verify: no trusted certificates are given")
+	case len(t.Detached) > 0:
+		return nil, errDetached
+	}
+	f, err := parse(a)
+	if err != nil {
+		return nil, err
+	}
+	r := f.report(a)
+	found := make([]*codesign.Signature, len(f.slices))
+	infos := make([]piece, len(f.slices))
+	content := map[crypto.Hash][]byte{}
+	for i, p := range f.slices {
+		if p.sigAt == 0 {
+			return nil, fmt.Errorf("%w: slice %s", ErrUnsigned, p.architecture())
+		}
+		if infos[i], err = p.readInfo(a); err != nil {
+			return nil, err
+		}
+		var d *codesign.Directory
+		if found[i], d, err = p.checkPages(ctx, a, infos[i]); err != nil {
+			return nil, fmt.Errorf("slice %s: %w", p.architecture(), err)
+		}
+		content[d.Hash] = append(content[d.Hash], d.Slots...)
+	}
+	for i, p := range f.slices {
+		info, err := found[i].Verify(codesign.Outside{Info: infos[i].bytes()}, t)
+		if err != nil {
+			return nil, fmt.Errorf("slice %s: %w", p.architecture(), err)
+		}
+		h, err := format.HashByName(info.Digest)
+		if err != nil {
+			return nil, err
+		}
+		info.Index, info.Label, info.Content = i, p.architecture(), codesign.Digest(h, content[h])
+		info.Covers[0] = fmt.Sprintf("all %d bytes of slice %s before the signature", p.signature.off, p.architecture())
+		if f.width != 0 {
+			info.Open = append(info.Open, "alignment of slices in the table of the universal file")
+		}
+		if f.width != 0 && p.sub>>24 != p.head.sub>>24 {
+			info.Open = append(info.Open, "capabilities of the processor, which the table of the universal file leaves out")
+		}
+		r.Signatures = append(r.Signatures, *info)
+	}
+	return r, nil
+}
+
+// checkPages reads the signature of a slice and compares the pages with it: all
+// bytes before the signature are hashed, and have the hashes in it.
+func (p *part) checkPages(ctx context.Context, a format.Artifact, seen piece) (*codesign.Signature, *codesign.Directory, error) {
+	s, err := p.readSignature(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := s.Best()
+	if err != nil {
+		return nil, nil, err
+	}
+	if d.Limit != p.signature.off {
+		return nil, nil, malformed("%d bytes are hashed, and the signature begins at %d", d.Limit, p.signature.off)
+	}
+	v := &view{a: a, base: p.off, head: p.raw, end: p.signature.off, seen: seen}
+	got, err := codesign.Pages(ctx, v, d.Limit, d.PageSize, d.Hash)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !bytes.Equal(got, d.Slots) {
+		return nil, nil, fmt.Errorf("%w: page %s differs", ErrDigest, firstPage(got, d.Slots, d.Hash.Size()))
+	}
+	return s, d, nil
+}
+
+func (p piece) bytes() []byte {
+	if len(p.b) == 0 {
+		return nil
+	}
+	return p.b
+}
+
+func firstPage(a, b []byte, size int) string {
+	for i := 0; i+size <= min(len(a), len(b)); i += size {
+		if !bytes.Equal(a[i:i+size], b[i:i+size]) {
+			return strconv.Itoa(i / size)
+		}
+	}
+	return "count"
+}
