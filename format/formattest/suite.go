@@ -389,7 +389,7 @@ func ranges(list []int) string {
 func (r *run) removal() {
 	r.Helper()
 	rem, ok := r.f.(format.Remover)
-	if !ok {
+	if !ok || r.side != nil { // a signature beside the file is a file to delete
 		return
 	}
 	a := format.BytesArtifact(r.c.Name, r.full)
@@ -422,7 +422,7 @@ func (r *run) removal() {
 func (r *run) extraction() {
 	r.Helper()
 	x, ok := r.f.(format.Extractor)
-	if !ok {
+	if !ok || r.side != nil {
 		return
 	}
 	s, err := x.Extract(r.Context(), format.BytesArtifact(r.c.Name, r.full), 0)
