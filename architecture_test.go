@@ -34,7 +34,7 @@ internal/keeper/ledger
 internal/notify internal/blob internal/config internal/store/... internal/depstest
 verify/...
 format/all format/file format/formattest
-format/pe format/cmsfile format/attest format/kmod format/ima
+format/pe format/cmsfile format/attest format/kmod format/mcuboot format/ima
 format/single format/authenticode format/zipfile
 tsp/client
 tsp

@@ -14,6 +14,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/kmod"
+	"github.com/greatseal-io/greatseal/format/mcuboot"
 	"github.com/greatseal-io/greatseal/format/pe"
 )
 
@@ -21,7 +22,7 @@ import (
 func Formats() []format.Format {
 	return []format.Format{
 		pe.New(),
-		kmod.New(),
+		kmod.New(), mcuboot.New(),
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 	}
 }

@@ -41,7 +41,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, n := range []string{
 		"pe", "cms", "dsse",
-		"kmod", "ima",
+		"kmod", "mcuboot", "ima",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -162,7 +162,7 @@ func TestImports(t *testing.T) {
 	n := 0
 	for _, dir := range []string{
 		"..", "../pe", "../cmsfile", "../attest", ".",
-		"../single", "../kmod", "../ima",
+		"../single", "../kmod", "../mcuboot", "../ima",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

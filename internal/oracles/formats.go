@@ -7,6 +7,8 @@ var formats = []string{
 	"pe", "efi",
 	// Linux
 	"kmod", "ima",
+	// Firmware
+	"mcuboot",
 	// General
 	"cms", "dsse",
 }
