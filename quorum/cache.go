@@ -22,11 +22,15 @@ import (
 // An entry is SHA-256 over the credential's kind and text (a passkey's ID does not
 // commit to its key), the purpose, the message and the signature, each with its
 // length.
+//
+// It also remembers what envelopes say (see [Cache.Endorsement]), up to a number of
+// bytes: reading one strictly costs more than finding it by its SHA-256.
 type Cache struct {
 	mu   sync.Mutex
 	set  map[[sha256.Size]byte]struct{}
 	ring [][sha256.Size]byte
 	next int
+	read readings
 }
 
 // NewCache makes a cache for n signatures, at least one.

@@ -116,17 +116,14 @@ func (j *judgement) request(ev Evidence) *Refusal {
 	if n := len(ev.Endorsements); n > MaxEndorsements {
 		return refuse(Malformed, "%d endorsements: at most %d", n, MaxEndorsements)
 	}
-	e, err := single(ev.Request)
+	e, id, req, err := j.cache.Request(ev.Request)
+	if e != nil {
+		j.id, j.d.Request = id, id
+	}
 	if err != nil {
 		return refuse(Malformed, "request: %v", err)
 	}
-	j.id = e.ID()
-	j.d.Request = j.id
-	req, err := statement.Decode[statement.Request](e.Payload)
-	if err != nil {
-		return refuse(Malformed, "request: %v", err)
-	}
-	j.req = &req
+	j.req = req
 	if req.Deployment != j.ix.c.Deployment {
 		return refuse(DeploymentMismatch, "a request of %s: this is %s", req.Deployment, j.ix.c.Deployment)
 	}

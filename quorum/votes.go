@@ -112,12 +112,11 @@ func again(old, by statement.Endorsement) string {
 // this request; the vote tells why. Times are not judged here: a disapproval
 // never lapses by time.
 func (j *judgement) vote(b []byte) (Vote, *statement.Endorsement) {
-	env, err := single(b)
-	if err != nil {
+	env, id, e, err := j.cache.Endorsement(b)
+	if env == nil {
 		return Vote{Why: "malformed: " + err.Error()}, nil
 	}
-	v := Vote{Endorsement: env.ID()}
-	e, err := statement.Decode[statement.Endorsement](env.Payload)
+	v := Vote{Endorsement: id}
 	if err != nil {
 		v.Why = "malformed: " + err.Error()
 		return v, nil
@@ -140,7 +139,7 @@ func (j *judgement) vote(b []byte) (Vote, *statement.Endorsement) {
 		return v, nil
 	}
 	v.Why = "not counted"
-	return v, &e
+	return v, e
 }
 
 // lapsed says why an endorsement does not count, apart from the tree; "" when it

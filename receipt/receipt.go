@@ -16,6 +16,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/sigalg"
@@ -36,7 +37,10 @@ func ParseKey(s string) (ed25519.PublicKey, error) {
 
 // Key is a keeper's public key, checked once for many receipts. It is safe for
 // concurrent use.
-type Key struct{ cred *credential.X509 }
+type Key struct {
+	pub  ed25519.PublicKey
+	cred *credential.X509
+}
 
 // NewKey checks a public key.
 func NewKey(pub ed25519.PublicKey) (*Key, error) {
@@ -44,8 +48,11 @@ func NewKey(pub ed25519.PublicKey) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	return &Key{cred}, nil
+	return &Key{slices.Clone(pub), cred}, nil
 }
+
+// Public is the public key.
+func (k *Key) Public() ed25519.PublicKey { return slices.Clone(k.pub) }
 
 // Sign makes the envelope of a receipt's payload. sign gets the message and
 // returns the Ed25519 signature.
