@@ -167,6 +167,7 @@ type Change struct {
 
 	Endorsement *Endorsement
 	Receipt     *Receipt
+	First       bool   // of Receipt: one whose number is there already is [ErrConflict]
 	Result      []byte // keeper.Outcome, encoded; kept under the request
 	Entries     []LogEntry
 	Jobs        []Job

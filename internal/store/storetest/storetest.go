@@ -67,6 +67,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"LeaseToOneWorker", leaseOnce},
 		{"DueAndStuck", dueAndStuck},
 		{"ReceiptOfUnknownRequestOnce", receiptOnce},
+		{"FirstReceiptOfItsNumber", firstReceipt},
 		{"FilterIsAnyText", filterText},
 		{"Uploads", uploads},
 		{"Tokens", tokens},
@@ -354,6 +355,50 @@ func receiptOnce(t *testing.T, s store.Store) {
 	}
 	if n, err := s.Sequence(ctx, 100); kept != 1 || n != 1 || err != nil {
 		t.Errorf("kept %d times, logged %d times, %v", kept, n, err)
+	}
+}
+
+// A step with the first receipt of a number is a conflict when that number is
+// there, and changes nothing; the others of its group are applied.
+func firstReceipt(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	const n = 8
+	var reqs []*store.Change
+	for i := range n {
+		reqs = append(reqs, NewRequest(fmt.Sprint("app", i), 1))
+		must(t, s.Apply(ctx, reqs[i]))
+	}
+	if got, err := s.Sequence(ctx, 100); got != n || err != nil {
+		t.Fatalf("%d entries, %v", got, err)
+	}
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			id, number := reqs[i].New.ID, uint64(i/2+1) // two want each number
+			errs[i] = s.Apply(ctx, &store.Change{Request: id, Revision: 1, State: store.Executed, At: epoch, First: true, Entries: []store.LogEntry{entry("receipt", id, "receipt")},
+				Receipt: &store.Receipt{Number: number, Request: id, Outcome: statement.Executed, Time: epoch, Envelope: id[:]}})
+		})
+	}
+	wg.Wait()
+	kept := 0
+	for i, err := range errs {
+		r, e := s.Request(ctx, reqs[i].New.ID)
+		must(t, e)
+		switch {
+		case err == nil:
+			kept++
+			if rc, e := s.Receipt(ctx, uint64(i/2+1)); e != nil || rc.Request != r.ID || r.State != store.Executed {
+				t.Errorf("request %d: %+v, receipt %+v, %v", i, r, rc, e)
+			}
+		case !errors.Is(err, store.ErrConflict):
+			t.Error(err)
+		case r.Revision != 1 || r.State != store.Pending:
+			t.Errorf("request %d, whose step was refused, is %s at revision %d", i, r.State, r.Revision)
+		}
+	}
+	if got, err := s.Sequence(ctx, 100); kept != n/2 || got != n/2 || err != nil {
+		t.Errorf("%d receipts kept, %d logged, %v: want %d", kept, got, err, n/2)
 	}
 }
 
