@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/credential"
@@ -18,48 +19,38 @@ const maxSteps = 20
 // Endorse takes an endorsement or a disapproval. One that has arrived before is
 // no error. One that can never count is refused, and the refusal is logged.
 func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, error) {
-	env, err := statement.DecodeEnvelope(envelope)
+	env, _, e, err := s.cache.Endorsement(envelope)
 	if err != nil {
 		return nil, malformed("endorsement", err)
 	}
-	e, err := statement.Decode[statement.Endorsement](env.Payload)
-	if err != nil {
-		return nil, malformed("endorsement", err)
-	}
+	r := s.recent.request(e.Request)
 	for range maxSteps {
-		r, err := s.cfg.Store.Request(ctx, e.Request)
-		if err != nil {
-			return nil, err
-		}
-		for _, old := range r.Endorsements {
-			if old.ID == env.ID() {
-				return r, nil
+		// Nobody is refused, and nothing is taken for done, by what is remembered.
+		remembered := r != nil
+		if !remembered {
+			if r, err = s.cfg.Store.Request(ctx, e.Request); err != nil {
+				return nil, err
 			}
-		}
-		if r.State != store.Pending {
-			return nil, problem(409, "request-closed", "greatseal request show "+r.ID.String()[:12], "request %s is %s: it takes no more endorsements", r.ID.String()[:12], r.State)
+			s.recent.keep(r, nil)
 		}
 		now := s.now()
-		ev := evidenceOf(r)
-		ev.Endorsements = append(ev.Endorsements, envelope)
-		d, _ := s.Chain().Judge(ev, now, quorum.Options{Cache: s.cache})
-		if why := unfit(d); why != "" {
-			return nil, s.reject(ctx, env, &e, envelope, why, now)
-		}
-		if n := said(r, &e); n >= maxSaid {
-			return nil, problem(409, "too-many-endorsements", "the last one counts", "%s has said %s to request %s %d times", e.Endorser, e.Verdict, r.ID.String()[:12], n)
-		}
-		c := &store.Change{
-			Request: r.ID, Revision: r.Revision, At: now, Code: string(d.Code), Detail: d.Reason,
-			Endorsement: &store.Endorsement{ID: env.ID(), Envelope: envelope, Endorser: e.Endorser, Verdict: e.Verdict, Arrived: now},
-		}
-		if err := s.enter(c, audit.KindEndorsement, r.ID, envelope, now); err != nil {
+		c, why, err := s.endorsement(r, env, e, envelope, now)
+		switch {
+		case remembered && c == nil:
+			r = nil
+			continue
+		case err != nil:
 			return nil, err
+		case why != "":
+			return nil, s.reject(ctx, env, e, envelope, why, now)
+		case c == nil:
+			return r, nil
 		}
-		s.settle(c, r, d)
 		s.cfg.Hook("endorse")
 		err = s.cfg.Store.Apply(ctx, c)
 		if errors.Is(err, store.ErrConflict) {
+			s.recent.forget(r.ID)
+			r = nil
 			continue
 		}
 		if err != nil {
@@ -76,6 +67,38 @@ func (s *Server) Endorse(ctx context.Context, envelope []byte) (*store.Request, 
 		return r, nil
 	}
 	return nil, store.ErrConflict
+}
+
+// endorsement is the change of r by an endorsement that has just arrived; or why
+// it can never count; or nothing of these for one that is there already.
+func (s *Server) endorsement(r *store.Request, env *statement.Envelope, e *statement.Endorsement, envelope []byte, now time.Time) (c *store.Change, why string, err error) {
+	id := env.ID()
+	for _, old := range r.Endorsements {
+		if old.ID == id {
+			return nil, "", nil
+		}
+	}
+	if r.State != store.Pending {
+		return nil, "", problem(409, "request-closed", "greatseal request show "+r.ID.String()[:12], "request %s is %s: it takes no more endorsements", r.ID.String()[:12], r.State)
+	}
+	ev := evidenceOf(r)
+	ev.Endorsements = append(ev.Endorsements, envelope)
+	d, _ := s.Chain().Judge(ev, now, quorum.Options{Cache: s.cache})
+	if why := unfit(d); why != "" {
+		return nil, why, nil
+	}
+	if n := said(r, e); n >= maxSaid {
+		return nil, "", problem(409, "too-many-endorsements", "the last one counts", "%s has said %s to request %s %d times", e.Endorser, e.Verdict, r.ID.String()[:12], n)
+	}
+	c = &store.Change{
+		Request: r.ID, Revision: r.Revision, At: now, Code: string(d.Code), Detail: d.Reason,
+		Endorsement: &store.Endorsement{ID: id, Envelope: envelope, Endorser: e.Endorser, Verdict: e.Verdict, Arrived: now},
+	}
+	if err := s.enter(c, audit.KindEndorsement, r.ID, envelope, now); err != nil {
+		return nil, "", err
+	}
+	s.settle(c, r, d)
+	return c, "", nil
 }
 
 // settle sets the state that a decision leads to, and whom to tell.

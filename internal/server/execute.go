@@ -163,9 +163,12 @@ func (s *Server) execute(ctx context.Context, id statement.ID, r *store.Request)
 	if r.Code != "" && s.now().Before(r.Updated.Add(leftBehind)) {
 		return nil // refused a moment ago for a reason that time alone cures
 	}
-	items, err := s.cfg.Store.Items(ctx, id)
-	if err != nil {
-		return err
+	items := s.recent.items(id)
+	if items == nil {
+		var err error
+		if items, err = s.cfg.Store.Items(ctx, id); err != nil {
+			return err
+		}
 	}
 	s.cfg.Hook("execute")
 	out, err := s.cfg.Keeper.Execute(ctx, &keeper.Order{Evidence: evidenceOf(r), Items: items})
@@ -196,13 +199,14 @@ func (s *Server) unjudged(ctx context.Context, r *store.Request, why error) erro
 
 // keep stores an outcome with all that follows from it, in one transaction. r is
 // the request as it was executed, or nil; when it has moved on since, the change
-// conflicts and the request is read.
+// conflicts and the request is read. Whether the receipt is there already is not
+// looked at first either: the store says so.
 func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request) error {
 	key, err := s.receiptKey(s.Charter().Keeper.Receipts)
 	if err != nil {
 		return err
 	}
-	rc, _, err := key.Verify(out.Receipt)
+	rc, _, err := s.cache.Receipt(key, out.Receipt)
 	if err != nil {
 		return fmt.Errorf("server: the keeper's answer: %w", err)
 	}
@@ -215,30 +219,24 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 	for range maxSteps {
 		// The request before the receipt: if another replica keeps the receipt
 		// between the two looks, the change made here is of an old revision.
-		fresh := r == nil || r.ID != rc.Request
-		if fresh {
+		var known *store.Receipt
+		if r == nil || r.ID != rc.Request {
 			if r, err = s.cfg.Store.Request(ctx, rc.Request); err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
-		}
-		known, err := s.cfg.Store.Receipt(ctx, rc.Number)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
+			if known, err = s.cfg.Store.Receipt(ctx, rc.Number); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
 		}
 		if known != nil && !bytes.Equal(known.Envelope, out.Receipt) {
 			// The keeper stops when the other one is its own too.
 			return errors.Join(fmt.Errorf("server: the keeper's receipt %d is not the one that is kept here", rc.Number), s.cfg.Keeper.Observe(ctx, known.Envelope))
 		}
-		if known != nil && !fresh {
-			if r, err = s.cfg.Store.Request(ctx, rc.Request); err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-		}
 		if known != nil && (r == nil || rc.Outcome == statement.Refused && settledBy(rc, r) || r.State == store.Executed) {
 			return nil // kept before
 		}
 		now := s.now()
-		c := &store.Change{At: now, Receipt: &store.Receipt{Number: rc.Number, Request: rc.Request, Outcome: rc.Outcome, Time: rc.Time, Envelope: out.Receipt}}
+		c := &store.Change{At: now, First: known == nil, Receipt: &store.Receipt{Number: rc.Number, Request: rc.Request, Outcome: rc.Outcome, Time: rc.Time, Envelope: out.Receipt}}
 		if known == nil {
 			if err := s.enter(c, audit.KindReceipt, rc.Request, out.Receipt, now); err != nil {
 				return err
@@ -259,6 +257,9 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 		s.cfg.Hook("keep")
 		err = s.cfg.Store.Apply(ctx, c)
 		if errors.Is(err, store.ErrConflict) {
+			if r != nil {
+				s.recent.forget(r.ID)
+			}
 			r = nil
 			continue
 		}

@@ -13,16 +13,39 @@ import (
 // batch is how many entries one transaction of the sequencer integrates.
 const batch = 4096
 
-// rest is the pause after each checkpoint: under load entries are integrated, and
-// checkpoints signed, for many requests at a time. Whoever wants proof waits
-// that much longer at the most.
-const rest = 50 * time.Millisecond
+// The pause after each checkpoint: under load entries are integrated, and
+// checkpoints signed, for many requests at a time. It is rest, and as long as
+// entries keep coming, each within lull of the one before, up to longest: whoever
+// wants proof waits that much longer at the most.
+const (
+	lull    = 25 * time.Millisecond
+	rest    = 2 * lull
+	longest = 10 * lull
+)
 
 func (s *Server) integrateAndRest(ctx context.Context) error {
 	err := s.integrate(ctx)
-	select {
-	case <-ctx.Done():
-	case <-time.After(rest):
+	t := time.NewTicker(lull)
+	defer t.Stop()
+	came := false
+	for paused := lull; paused <= longest; paused += lull {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-t.C:
+		}
+		more := false
+		select {
+		case <-s.sequence:
+			came, more = true, true
+		default:
+		}
+		if paused >= rest && !more {
+			break
+		}
+	}
+	if came {
+		kick(s.sequence)
 	}
 	return err
 }

@@ -106,6 +106,7 @@ type Server struct {
 	complete atomic.Uint64 // receipts up to this number are all in the store
 	seen     atomic.Uint64 // the keeper's last number at the last look
 
+	recent   *recent
 	watch    watchers
 	ahead    chan quorum.Evidence
 	sequence chan struct{} // kicks the sequencer
@@ -142,6 +143,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, cache: cfg.Cache, ahead: make(chan quorum.Evidence, considered), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
 		sequence: make(chan struct{}, 1), messages: make(chan struct{}, 1), stamps: make(chan struct{}, 1)}
+	s.recent = newRecent(maxRecent)
 	s.watch.init()
 	if err := s.Reload(ctx); err != nil {
 		return nil, err

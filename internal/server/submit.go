@@ -109,7 +109,9 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 			s.log.Warn("execution is left to a later try", "request", env.ID(), "error", err)
 		}
 	}
-	r, err = s.cfg.Store.Request(ctx, env.ID())
+	if r, err = s.cfg.Store.Request(ctx, env.ID()); err == nil {
+		s.recent.keep(r, items)
+	}
 	return r, false, err
 }
 
@@ -247,8 +249,10 @@ func (s *Server) enter(c *store.Change, kind audit.Kind, id statement.ID, body [
 	return nil
 }
 
-// changed wakes whoever waits for news of c.
+// changed remembers what c, which was applied, has left, and wakes whoever waits
+// for news of it.
 func (s *Server) changed(c *store.Change) {
+	s.recent.follow(c)
 	s.watch.news()
 	kick(s.sequence)
 	for _, j := range c.Jobs {
