@@ -28,7 +28,8 @@
 //     the old one or the new one, whole.
 //  5. The file and its lock are for their owner only; anything else is refused.
 //  6. One process at a time holds the file open.
-//  7. Signing takes no lock that two signatures share.
+//  7. Signing takes no lock that two signatures share. Of those that take
+//     milliseconds as many are computed at a time as there are processors.
 //
 // What a caller may not conclude: that the file is the newest. Whoever can write
 // to the folder can put an older file back, and with it keys that were
@@ -53,6 +54,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +93,7 @@ var errClosed = fmt.Errorf("soft: closed: %w", key.ErrUnavailable)
 type Provider struct {
 	file   *file
 	closed atomic.Bool
+	turns  chan struct{} // of slow keys: one for each processor
 
 	mu         sync.RWMutex // guards what follows; held while the file is written, never while a key signs
 	keys       map[string]*entry
@@ -134,7 +137,7 @@ func create(path string, passphrase []byte, c cost, fault func(string)) (*Provid
 		f.close()
 		return nil, fmt.Errorf("soft: create %s: %w", path, os.ErrExist)
 	}
-	p := &Provider{file: f, keys: map[string]*entry{}}
+	p := &Provider{file: f, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), keys: map[string]*entry{}}
 	if err := f.wrap(passphrase, c); err != nil {
 		f.close()
 		return nil, err
@@ -167,7 +170,7 @@ func load(f *file, passphrase []byte) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{file: f, keys: make(map[string]*entry, len(b.Keys)), generation: b.Generation}
+	p := &Provider{file: f, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), keys: make(map[string]*entry, len(b.Keys)), generation: b.Generation}
 	for _, s := range b.Keys {
 		e, err := p.entryOf(s)
 		if err != nil {
@@ -489,12 +492,26 @@ func (e *entry) Sign(ctx context.Context, scheme sigalg.Scheme, input []byte) ([
 	if h := scheme.Hash(); h != 0 && len(input) != h.Size() {
 		return nil, fmt.Errorf("soft: %s signs %d bytes under %s, not %d", e.name, h.Size(), scheme, len(input))
 	}
+	if slow(e.algorithm) {
+		select {
+		case e.provider.turns <- struct{}{}:
+			defer func() { <-e.provider.turns }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		runtime.Gosched() // whoever has a moment's work goes first
+	}
 	sig, err := e.signer.Sign(rand.Reader, input, scheme.SignerOpts())
 	if err != nil {
 		return nil, fmt.Errorf("soft: sign with %s: %w", e.name, err)
 	}
 	return sig, nil
 }
+
+// slow reports whether a signature takes milliseconds. If as many were computed at
+// a time as are asked for, whatever else the process does would wait for its turn
+// behind all of them, and those that wait for it with it.
+func slow(k sigalg.Key) bool { return k == sigalg.RSA3072 || k == sigalg.RSA4096 }
 
 func generate(k sigalg.Key) (crypto.Signer, error) {
 	var (
