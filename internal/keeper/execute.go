@@ -70,14 +70,11 @@ func (k *Local) Execute(ctx context.Context, o *Order) (*Outcome, error) {
 	if err := k.size(o); err != nil {
 		return nil, err
 	}
-	e, err := statement.DecodeEnvelope(o.Evidence.Request)
+	_, id, _, err := k.cache.Request(o.Evidence.Request)
 	if err != nil {
 		return nil, fmt.Errorf("%w: request: %w", ErrMalformed, err)
 	}
-	if len(e.Signatures) != 1 {
-		return nil, fmt.Errorf("%w: request with %d signatures: want one", ErrMalformed, len(e.Signatures))
-	}
-	x := &execution{Local: k, ctx: ctx, order: o, id: e.ID()}
+	x := &execution{Local: k, ctx: ctx, order: o, id: id}
 	// One execution of a request at a time: whoever waited finds the receipt.
 	unlock, err := k.requests.lock(ctx, x.id)
 	if err != nil {
