@@ -35,7 +35,7 @@ internal/notify internal/blob internal/config internal/store/... internal/depste
 verify/...
 format/all format/file format/formattest
 format/pe format/cmsfile format/attest format/kmod format/mcuboot format/ima
-format/single format/authenticode format/zipfile
+format/single format/authenticode format/cfb format/zipfile
 tsp/client
 tsp
 quorum/...
