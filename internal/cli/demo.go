@@ -464,7 +464,7 @@ func (d *demo) attackSamePerson(ctx context.Context) error {
 	if _, err := d.endorse(ctx, env, "alice", statement.Endorse); err == nil {
 		return errors.New("alice endorsed her own request")
 	} else {
-		d.refused(err.Error())
+		d.refused(plain(err).Error())
 	}
 	for range 3 {
 		if _, err := d.endorse(ctx, env, "carol", statement.Endorse); err != nil && !strings.Contains(err.Error(), "again") {
@@ -502,7 +502,7 @@ func (d *demo) attackFile(ctx context.Context) error {
 	if err == nil {
 		return errors.New("the altered file was accepted")
 	}
-	d.refused(err.Error())
+	d.refused(plain(err).Error())
 	return nil
 }
 
@@ -551,7 +551,7 @@ func (d *demo) attackDatabase(ctx context.Context) error {
 			return errors.New("the keeper signed an exchanged request")
 		}
 	} else {
-		d.refused("the keeper, of an exchanged request: " + err.Error())
+		d.refused("the keeper, of an exchanged request: " + plain(err).Error())
 	}
 	return nil
 }

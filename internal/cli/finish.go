@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -206,47 +205,68 @@ func (l *link) awaitTimestamps(ctx context.Context, v *server.View) (*server.Vie
 	return v, nil
 }
 
-// identity is the key that signed, as the receipt commits to it.
+// identity is the keys that signed, as the receipt commits to them.
 func (j *job) identity(ctx context.Context) error {
-	s := j.rc.Signed
-	bad := func(what string) error {
-		return fail(exitUnverified, "tell the server's administrator", "request %s: %s", short(j.v.ID), what)
+	uses, chains := j.rc.Signed.Keys(), append([][][]byte{j.res.Chain}, j.res.Also...)
+	if len(chains) != len(uses) {
+		return j.wrong(fmt.Sprintf("certificates of %d keys: the receipt has %d", len(chains), len(uses)))
 	}
-	if chainHash(j.res.Chain) != s.Chain {
-		return bad("the certificates are not those of the receipt")
+	for i, use := range uses {
+		id, err := j.signer(ctx, use, chains[i])
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			j.id = *id
+		} else {
+			j.id.Also = append(j.id.Also, *id)
+		}
+	}
+	return nil
+}
+
+// wrong is a result that is not what the receipt says.
+func (j *job) wrong(what string) error {
+	return fail(exitUnverified, "tell the server's administrator", "request %s: %s", short(j.v.ID), what)
+}
+
+// signer is one of the keys.
+func (j *job) signer(ctx context.Context, use statement.KeyUse, chain [][]byte) (*format.Identity, error) {
+	if chainHash(chain) != use.Chain {
+		return nil, j.wrong("the certificates of key " + use.Key + " are not those of the receipt")
 	}
 	var spki []byte
-	j.id.Scheme = s.Scheme
-	for _, d := range j.res.Chain {
+	id := &format.Identity{Scheme: use.Scheme}
+	for _, d := range chain {
 		c, err := x509.ParseCertificate(d)
 		if err != nil {
-			return bad(err.Error())
+			return nil, j.wrong(err.Error())
 		}
-		j.id.Chain = append(j.id.Chain, c)
+		id.Chain = append(id.Chain, c)
 	}
 	var err error
-	if len(j.id.Chain) > 0 {
-		spki = j.id.Chain[0].RawSubjectPublicKeyInfo
-		j.id.Public, err = cms.PublicKey(j.id.Chain[0])
+	if len(id.Chain) > 0 {
+		spki = id.Chain[0].RawSubjectPublicKeyInfo
+		id.Public, err = cms.PublicKey(id.Chain[0])
 	} else {
 		keys, kerr := j.l.Keys(ctx)
 		if kerr != nil {
-			return kerr
+			return nil, kerr
 		}
 		for _, k := range keys {
-			if k.Name == s.Key {
+			if k.Name == use.Key {
 				spki = k.PublicKey
 			}
 		}
-		j.id.Public, err = x509.ParsePKIXPublicKey(spki)
+		id.Public, err = x509.ParsePKIXPublicKey(spki)
 	}
 	if err != nil {
-		return bad(err.Error())
+		return nil, j.wrong(err.Error())
 	}
-	if h := sha256.Sum256(spki); hex.EncodeToString(h[:]) != s.PublicKey {
-		return bad("the public key is not that of the receipt")
+	if h := sha256.Sum256(spki); hex.EncodeToString(h[:]) != use.PublicKey {
+		return nil, j.wrong("the public key of " + use.Key + " is not that of the receipt")
 	}
-	return nil
+	return id, nil
 }
 
 // evidence fetches and judges the documents of the pieces.
@@ -411,10 +431,13 @@ func (j *job) check(ctx context.Context, s *signedFile, f format.Format, plan *f
 			return nil
 		}
 	} else {
-		t := format.Trust{Keys: []crypto.PublicKey{j.id.Public}, Now: j.rc.Time, Detached: detached, Roots: x509.NewCertPool()}
-		if n := len(j.id.Chain); n > 0 {
-			t.Roots.AddCert(j.id.Chain[n-1])
-			t.Intermediates = j.id.Chain[1:]
+		t := format.Trust{Now: j.rc.Time, Detached: detached, Roots: x509.NewCertPool()}
+		for _, id := range j.id.Signers() {
+			t.Keys = append(t.Keys, id.Public)
+			if n := len(id.Chain); n > 0 {
+				t.Roots.AddCert(id.Chain[n-1])
+				t.Intermediates = append(t.Intermediates, id.Chain[1:]...)
+			}
 		}
 		if _, err = f.Verify(ctx, a, t); err == nil {
 			s.Verified = true
@@ -438,7 +461,7 @@ func (j *job) check(ctx context.Context, s *signedFile, f format.Format, plan *f
 	if r, ierr := f.Inspect(ctx, a); ierr == nil && same && len(r.Signatures) > 1 {
 		for _, x := range r.Signatures {
 			if bytes.Equal(x.Content, plan.Content) && slices.ContainsFunc(j.res.Signatures[s.Index], func(v []byte) bool { return bytes.Equal(v, x.Value) }) {
-				s.Note = fmt.Sprintf("the file holds %d signatures; those of others were not judged: %v", len(r.Signatures), err)
+				s.Note = fmt.Sprintf("the file holds %d signatures; those of others were not judged: %v", len(r.Signatures), plain(err))
 				return nil
 			}
 		}

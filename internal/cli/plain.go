@@ -5,13 +5,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/greatseal-io/greatseal/format/file"
 )
 
-// plainError says what went wrong with a file without naming the system call.
+// plainError is an error in the words of its reader.
 type plainError struct {
 	err  error
 	text string
@@ -20,17 +21,33 @@ type plainError struct {
 func (p *plainError) Error() string { return p.text }
 func (p *plainError) Unwrap() error { return p.err }
 
-// plain is err in the words of its reader: "open app.exe: no such file or
-// directory" becomes "app.exe: no such file or directory", and the package that
-// opened it is left out.
+// layers are packages that an error passes on its way to the reader, to whom they
+// say nothing.
+var layers = []string{"client", "config", "file", "keeper", "server", "verify"}
+
+// plain is err without the names of packages in front, and of system calls: "file:
+// open app.exe: no such file or directory" becomes "app.exe: no such file or
+// directory".
 func plain(err error) error {
-	var p *fs.PathError
 	var done *plainError
-	if err == nil || errors.As(err, &done) || !errors.As(err, &p) {
+	if err == nil || errors.As(err, &done) {
 		return err
 	}
-	text := strings.Replace(err.Error(), p.Error(), p.Path+": "+p.Err.Error(), 1)
-	return &plainError{err, strings.TrimPrefix(strings.TrimPrefix(text, "file: "), "config: ")}
+	text := err.Error()
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		text = strings.Replace(text, p.Error(), p.Path+": "+p.Err.Error(), 1)
+	}
+	for {
+		head, rest, ok := strings.Cut(text, ": ")
+		if !ok || !slices.Contains(layers, head) {
+			break
+		}
+		text = rest
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &plainError{err, text}
 }
 
 // fileHint is what to do about a file that cannot be used; "" where err is about

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -124,18 +125,21 @@ func (a *App) dev(ctx context.Context, dir, listen string) error {
 		return err
 	}
 	c.Listen = listen
+	if err := p.reach(listen); err != nil {
+		return err
+	}
 	return runServer(ctx, c, a.logger(), func(addr net.Addr) {
 		fmt.Fprintf(a.Out, `The deployment in %[1]s listens on %[2]s. In another terminal:
 
   export GREATSEAL_CONFIG=%[1]s/people/alice.yaml
-  greatseal sign YOUR.exe --policy release --no-wait
-  greatseal --config %[1]s/people/bob.yaml inbox
-  greatseal --config %[1]s/people/bob.yaml endorse ID          and the same as carol and scanner
-  greatseal collect ID YOUR.exe
-  greatseal verify YOUR.exe --evidence YOUR.exe.evidence.json --root %[1]s/charter-v1.json --ca %[1]s/trial-ca.crt --tsa-ca %[1]s/trial-ca.crt
+  %[3]s sign YOUR.exe --policy release --no-wait
+  %[3]s --config %[1]s/people/bob.yaml inbox
+  %[3]s --config %[1]s/people/bob.yaml endorse ID          and the same as carol and scanner
+  %[3]s collect ID YOUR.exe
+  %[3]s verify YOUR.exe --evidence YOUR.exe.evidence.json --root %[1]s/charter-v1.json --ca %[1]s/trial-ca.crt --tsa-ca %[1]s/trial-ca.crt
 
 Policy "inspected" uploads the file; "nightly" signs nightly-* unattended. Ctrl-C ends.
-`, dir, addr)
+`, dir, addr, program())
 	})
 }
 
@@ -194,18 +198,55 @@ func (a *App) foundDev(ctx context.Context, p place, listen string) error {
 	if err != nil {
 		return err
 	}
+	at, err := p.serverOf(listen)
+	if err != nil {
+		return err
+	}
 	for name := range t.People {
-		cc := config.Client{Server: "http://" + listen, Name: name, Identity: name, Root: t.Root}
-		if unix := filepath.Join(p.dir, "people"); len(listen) > 5 && listen[:5] == "unix:" {
-			rel, err := filepath.Rel(unix, listen[5:])
-			if err != nil {
-				return err
-			}
-			cc.Server = "unix:" + rel
-		}
-		if err := config.Write(filepath.Join(p.dir, "people", name+".yaml"), cc); err != nil {
+		cc := config.Client{Server: at, Name: name, Identity: name, Root: t.Root}
+		if err := config.Write(filepath.Join(p.path("people"), name+".yaml"), cc); err != nil {
 			return err
 		}
 	}
 	return os.Rename(draft, p.path("server.yaml"))
+}
+
+// serverOf is where people find a server that listens there, as their
+// configurations have it.
+func (p place) serverOf(listen string) (string, error) {
+	path, ok := strings.CutPrefix(listen, "unix:")
+	if !ok {
+		return "http://" + listen, nil
+	}
+	rel, err := filepath.Rel(p.path("people"), path)
+	return "unix:" + rel, err
+}
+
+// reach leads people to where the server listens now.
+func (p place) reach(listen string) error {
+	at, err := p.serverOf(listen)
+	if err != nil {
+		return err
+	}
+	list, err := filepath.Glob(filepath.Join(p.path("people"), "*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, path := range list {
+		c, err := config.ReadClient(path)
+		if err != nil {
+			return err
+		}
+		if c.Server == at || c.Server == listen { // a socket's path is read as absolute
+			continue
+		}
+		c.Server = at
+		if c.Identity == filepath.Join(p.path("people"), c.Name) {
+			c.Identity = c.Name // as it was written: the folder may be moved
+		}
+		if err := config.Write(path, *c); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -74,6 +74,9 @@ func unverified(hint string, err error) error {
 	if f := (*fault)(nil); errors.As(err, &f) {
 		return err
 	}
+	if u := (x509.UnknownAuthorityError{}); errors.As(err, &u) {
+		hint = "greatseal inspect FILE shows who signed it; --ca and --tsa-ca name the authorities that you trust"
+	}
 	return fail(exitUnverified, hint, "%v", err)
 }
 
