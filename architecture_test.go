@@ -33,9 +33,10 @@ internal/keeper
 internal/keeper/ledger
 internal/notify internal/blob internal/config internal/store/... internal/depstest
 verify/...
+format/pgpsig/pgptest
 format/all format/file format/formattest
-format/pe format/cmsfile format/attest format/kmod format/mcuboot format/ima
-format/single format/authenticode format/cfb format/zipfile
+format/pe format/cmsfile format/attest format/kmod format/mcuboot format/ima format/pgp format/pgpkey
+format/single format/authenticode format/cfb format/zipfile format/pgpsig
 tsp/client
 tsp
 quorum/...
@@ -48,6 +49,7 @@ statement
 format
 key/soft key/pkcs11/... key/keytest
 key
+openpgp
 merkle sigalg
 `
 

@@ -3,6 +3,7 @@ module github.com/greatseal-io/greatseal
 go 1.27.0
 
 require (
+	github.com/ProtonMail/go-crypto v1.5.2 // tests: a second OpenPGP, and the only one at hand for version 6
 	github.com/danielgtaylor/huma/v2 v2.39.0 // HTTP API whose OpenAPI 3.1 document follows from the Go types
 	github.com/descope/virtualwebauthn v1.0.3 // tests: an authenticator that makes passkey assertions
 	github.com/fxamacker/cbor/v2 v2.9.6 // deterministic CBOR with a strict decoder: plans, items, log entries, the keeper's protocol
@@ -35,6 +36,7 @@ require (
 	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect

@@ -16,6 +16,8 @@ import (
 	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/mcuboot"
 	"github.com/greatseal-io/greatseal/format/pe"
+	"github.com/greatseal-io/greatseal/format/pgp"
+	"github.com/greatseal-io/greatseal/format/pgpkey"
 )
 
 // Formats returns every format, those of one kind of file first.
@@ -24,6 +26,7 @@ func Formats() []format.Format {
 		pe.New(),
 		kmod.New(), mcuboot.New(),
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
+		pgp.New(), pgpkey.New(), // OpenPGP and its like
 	}
 }
 

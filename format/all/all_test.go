@@ -42,6 +42,7 @@ func TestNames(t *testing.T) {
 	for _, n := range []string{
 		"pe", "cms", "dsse",
 		"kmod", "mcuboot", "ima",
+		"pgp", "pgp-key",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -163,6 +164,7 @@ func TestImports(t *testing.T) {
 	for _, dir := range []string{
 		"..", "../pe", "../cmsfile", "../attest", ".",
 		"../single", "../kmod", "../mcuboot", "../ima",
+		"../pgpsig", "../pgp", "../pgpkey",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

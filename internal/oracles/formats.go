@@ -9,6 +9,8 @@ var formats = []string{
 	"kmod", "ima",
 	// Firmware
 	"mcuboot",
+	// Packages and OpenPGP
+	"pgp", "pgp-key",
 	// General
 	"cms", "dsse",
 }
