@@ -63,6 +63,7 @@ func Codes() []Code {
 		{"purpose-not-allowed", 403, "Not one of the policy's purposes."},
 		{"quorum-pending", 403, "Endorsements are missing."},
 		{"request-closed", 409, "The request takes nothing any more."},
+		{"request-executing", 409, "The request is with the keeper, or may be; nothing is changed until it has answered."},
 		{"requester-not-allowed", 403, "The rule does not let the requester ask."},
 		{"requester-signature", 403, "Not signed by a credential of the requester."},
 		{"requester-unknown", 403, "Nobody of that name in the charter."},

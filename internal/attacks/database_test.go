@@ -58,6 +58,7 @@ var harmless = map[string]string{
 	"requests.updated": "when an execution is tried again",
 	"requests.expires": "when the server gives up: the keeper goes by the envelope",
 	"requests.receipt": "for display and search: results carry their receipt",
+	"requests.sent":    "whether it can still be withdrawn: of one that is marked the keeper is asked, and says what it is; of one that is not, decision 20 does not hold, as with a stolen server",
 
 	"items.request": "of a request that is still open: without its items it is not executed",
 	"items.chunk":   "order of chunks; one is always the first",
@@ -108,6 +109,9 @@ var harmless = map[string]string{
 
 	"tokens.hash": "who may read and hand in; nobody endorses or requests by it", "tokens.id": "as hash", "tokens.principal": "as hash",
 	"tokens.scopes": "as hash", "tokens.created": "as hash", "tokens.expires": "as hash",
+
+	"secrets.name": "whose value it is", "secrets.value": "challenges for logins are made with it; a login takes a signature",
+	"used.hash": "a login's challenge that was used; another one is given to everybody", "used.expires": "when it is forgotten, after it has ended",
 }
 
 // prepared is a deployment with a row in every table, and what was true of it.
@@ -167,6 +171,9 @@ func prepare(t *testing.T, dsn string) *prepared {
 	p.open = []statement.ID{idOf(t, pending), idOf(t, vetoed), idOf(t, later)}
 	check(t, w.store.PutUpload(w.ctx, store.Upload{Request: id, Index: 0, Size: 5, Received: 2}))
 	w.plant("alice", []string{"read"})
+	_, err = w.store.Secret(w.ctx, "login-challenges", bytes.Repeat([]byte{7}, 32))
+	check(t, err)
+	check(t, w.store.Once(w.ctx, [32]byte{7}, w.now().Add(time.Minute), w.now()))
 	w.published()
 	report := w.judgeLog(verify.LogOptions{})
 	if !report.OK() {
@@ -446,8 +453,10 @@ func primary(table string) []string {
 		return []string{"sum"}
 	case "log_head":
 		return []string{"one"}
-	case "tokens":
+	case "tokens", "used":
 		return []string{"hash"}
+	case "secrets":
+		return []string{"name"}
 	}
 	return []string{"a table that this test does not know: add it"}
 }

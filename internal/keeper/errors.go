@@ -15,6 +15,7 @@ var (
 	ErrStopped     = errors.New("keeper: stopped")                         // Status.Stopped says why
 	ErrClock       = errors.New("keeper: clock went backwards")            // set the clock right
 	ErrUnavailable = errors.New("keeper: not available")                   // worth a retry: a provider, the disk, the connection
+	ErrUnreached   = errors.New("keeper: not reached")                     // with another: what was called for never left
 	ErrRollback    = errors.New("keeper: ledger has been rolled back")     // restore it
 	ErrCheckpoint  = errors.New("keeper: does not extend the last tree")   // of Checkpoint
 	ErrReceipt     = errors.New("keeper: not a receipt of this keeper")    // of Observe

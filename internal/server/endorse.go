@@ -78,7 +78,11 @@ func (s *Server) endorsement(r *store.Request, env *statement.Envelope, e *state
 			return nil, "", nil
 		}
 	}
-	if r.State != store.Pending {
+	if r.Sent {
+		return nil, "", executing(r)
+	}
+	// What is endorsed and waits can still be disapproved.
+	if r.State != store.Pending && (r.State != store.Endorsed || e.Verdict != statement.Disapprove) {
 		return nil, "", problem(409, "request-closed", "greatseal request show "+r.ID.String()[:12], "request %s is %s: it takes no more endorsements", r.ID.String()[:12], r.State)
 	}
 	ev := evidenceOf(r)
@@ -101,10 +105,21 @@ func (s *Server) endorsement(r *store.Request, env *statement.Envelope, e *state
 	return c, "", nil
 }
 
-// settle sets the state that a decision leads to, and whom to tell.
+// executing is the problem of whoever comes when a request is with the keeper: what
+// the keeper does is not withdrawn.
+func executing(r *store.Request) *Problem {
+	short := r.ID.String()[:12]
+	return problem(409, "request-executing", "greatseal request show "+short+" says what became of it", "request %s is with the keeper, or may be: nothing is changed until it has answered", short)
+}
+
+// settle sets the state that a decision leads to, and whom to tell. What is granted
+// is sent with the change that completes it, so that nothing can come between the
+// two; a server that ends leaves it to another one.
 func (s *Server) settle(c *store.Change, r *store.Request, d *quorum.Decision) {
 	switch {
-	case d.State == quorum.Granted, d.Code == quorum.NotYet, d.Code == quorum.OutsideWindow:
+	case d.State == quorum.Granted:
+		c.State, c.Sent = store.Endorsed, !s.closing.Load()
+	case d.Code == quorum.NotYet, d.Code == quorum.OutsideWindow:
 		c.State = store.Endorsed
 	case d.State == quorum.Disapproved:
 		c.State = store.Disapproved
@@ -143,6 +158,9 @@ func (s *Server) Cancel(ctx context.Context, id statement.ID, who string, sig st
 		if !r.State.Open() {
 			return nil, problem(409, "request-closed", "", "request %s is %s", id.String()[:12], r.State)
 		}
+		if r.Sent {
+			return nil, executing(r)
+		}
 		if who != r.Requester {
 			return nil, problem(403, "not-requester", "an endorser can disapprove it", "request %s is %s's: only its requester cancels it", id.String()[:12], r.Requester)
 		}
@@ -153,21 +171,11 @@ func (s *Server) Cancel(ctx context.Context, id statement.ID, who string, sig st
 		if err := cred.Verify(credential.Login, CancelMessage(id), sig.Sig); err != nil {
 			return nil, problem(403, "requester-signature", "", "the withdrawal is not signed by %s", who)
 		}
-		// An execution that has begun is waited for: what the keeper does is not
-		// withdrawn any more.
-		var after *store.Request
-		_, err, _ = s.flight.Do(id.String(), func() (any, error) {
-			var err error
-			after, err = s.withdraw(ctx, r, who)
-			return nil, err
-		})
-		switch {
-		case after != nil:
-			return after, nil
-		case err == nil, errors.Is(err, store.ErrConflict):
-			continue // an execution has ended, or something else has changed
+		after, err := s.withdraw(ctx, r, who)
+		if errors.Is(err, store.ErrConflict) {
+			continue // sent, or something else has changed
 		}
-		return nil, err
+		return after, err
 	}
 	return nil, store.ErrConflict
 }

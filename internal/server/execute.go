@@ -22,11 +22,6 @@ import (
 // or this one after a restart, takes it up.
 const leftBehind = 5 * time.Second
 
-// fresh is how long the outcome of an own change is taken for the state of the
-// request without looking again: whoever cancels it on another replica meanwhile
-// is as late as one who does so after a look.
-const fresh = time.Second
-
 // bulk is the number of items above which requests are executed few at a time:
 // each has its items and signatures in memory.
 const bulk = 1024
@@ -96,7 +91,7 @@ func (s *Server) judgeAgain(ctx context.Context) error {
 			if r.State != store.Pending || !complete(d) {
 				continue
 			}
-			c := &store.Change{Request: r.ID, Revision: r.Revision, State: store.Endorsed, Code: string(d.Code), Detail: d.Reason, At: now}
+			c := &store.Change{Request: r.ID, Revision: r.Revision, State: store.Endorsed, Code: string(d.Code), Detail: d.Reason, Sent: d.State == quorum.Granted, At: now}
 			if err := s.cfg.Store.Apply(ctx, c); errors.Is(err, store.ErrConflict) {
 				continue // whoever changed it has judged it
 			} else if err != nil {
@@ -123,8 +118,13 @@ func (s *Server) Execute(ctx context.Context, id statement.ID) error {
 	return s.executeOnce(ctx, id, nil)
 }
 
+// executeOnce executes a request unless somebody here is at it. r is nil, or the
+// request as an own change has left it.
 func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Request) error {
-	_, err, _ := s.flight.Do(id.String(), func() (any, error) {
+	own := r != nil && r.Sent
+	ran := false
+	once := func() (any, error) {
+		ran = true
 		if r == nil {
 			var err error
 			if r, err = s.cfg.Store.Request(ctx, id); err != nil {
@@ -142,55 +142,108 @@ func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Requ
 			case slots <- struct{}{}:
 				defer func() { <-slots }()
 			case <-ctx.Done():
+				if own {
+					return nil, errors.Join(ctx.Err(), s.release(ctx, r, keeper.ErrUnreached, true))
+				}
 				return nil, ctx.Err()
 			}
 		}
-		return nil, s.execute(ctx, id, r)
-	})
-	return err
-}
-
-func (s *Server) execute(ctx context.Context, id statement.ID, r *store.Request) error {
-	if r == nil || s.now().Sub(r.Updated) > fresh {
-		var err error
-		if r, err = s.cfg.Store.Request(ctx, id); err != nil {
+		return nil, s.execute(ctx, r, own)
+	}
+	for {
+		_, err, _ := s.flight.Do(id.String(), once)
+		// Whoever was at it already may have left it to whom it was sent by.
+		if ran || !own || ctx.Err() != nil {
 			return err
 		}
 	}
-	if r.State != store.Endorsed {
-		return nil
+}
+
+// execute carries r to the keeper. It is sent before: own says that the change which
+// completed it did so, and nobody else has taken it up yet.
+func (s *Server) execute(ctx context.Context, r *store.Request, own bool) error {
+	first := own
+	if !own {
+		if r.State != store.Endorsed || (r.Code != "" || r.Sent) && s.now().Before(r.Updated.Add(leftBehind)) {
+			return nil // refused a moment ago for a reason that time alone cures, or just taken up
+		}
+		if s.idle(ctx, r) {
+			return nil
+		}
+		c := &store.Change{Request: r.ID, Revision: r.Revision, Code: r.Code, Detail: r.Detail, Sent: true, At: s.now()}
+		if err := s.cfg.Store.Apply(ctx, c); errors.Is(err, store.ErrConflict) {
+			return nil // somebody was faster: to take it up, to withdraw it
+		} else if err != nil {
+			return err
+		}
+		s.recent.follow(c)
+		first = !r.Sent
+		r = r.After(c)
 	}
-	if r.Code != "" && s.now().Before(r.Updated.Add(leftBehind)) {
-		return nil // refused a moment ago for a reason that time alone cures
-	}
-	items := s.recent.items(id)
+	items := s.recent.items(r.ID)
 	if items == nil {
 		var err error
-		if items, err = s.cfg.Store.Items(ctx, id); err != nil {
-			return err
+		if items, err = s.cfg.Store.Items(ctx, r.ID); err != nil {
+			return errors.Join(err, s.release(ctx, r, keeper.ErrUnreached, first))
 		}
 	}
 	s.cfg.Hook("execute")
 	out, err := s.cfg.Keeper.Execute(ctx, &keeper.Order{Evidence: evidenceOf(r), Items: items})
 	if err != nil {
-		return errors.Join(fmt.Errorf("server: keeper: %w", err), s.unjudged(ctx, r, err))
+		return errors.Join(fmt.Errorf("server: keeper: %w", err), s.release(ctx, r, err, first))
 	}
 	s.cfg.Hook("executed")
 	return s.keep(ctx, out, r)
 }
 
-// unjudged notes why the keeper does not even judge a request: its requester is
-// no longer in the charter, say. It gives no receipt for that, and may think
-// better of it under another charter.
-func (s *Server) unjudged(ctx context.Context, r *store.Request, why error) error {
-	if !errors.Is(why, keeper.ErrMalformed) && !errors.Is(why, keeper.ErrLimit) {
+// idle reports whether the keeper would only say again of r, which is not sent,
+// what it has said: asking would keep others from withdrawing it for nothing.
+func (s *Server) idle(ctx context.Context, r *store.Request) bool {
+	if r.Sent {
+		return false
+	}
+	switch r.Code {
+	case string(quorum.NotYet), string(quorum.OutsideWindow):
+		d, _ := s.Chain().Judge(evidenceOf(r), s.now(), quorum.Options{Cache: s.cache})
+		return string(d.Code) == r.Code
+	case keeper.ErrorCode(keeper.ErrMalformed):
+		d, _ := s.Chain().Judge(evidenceOf(r), s.now(), quorum.Options{Cache: s.cache})
+		return slices.Contains([]quorum.Code{quorum.Malformed, quorum.DeploymentMismatch, quorum.CharterUnknown, quorum.RequesterUnknown, quorum.RequesterSignature}, d.Code)
+	case string(keeper.KeySuspended):
+		st, err := s.cfg.Keeper.Status(ctx)
+		if err != nil {
+			return true
+		}
+		for _, k := range st.Keys {
+			if k.Name == r.Key && r.Command == statement.Sign {
+				return k.State == keeper.Suspended
+			}
+		}
+	}
+	return false
+}
+
+// release gives back a request that the keeper has certainly not executed: it was
+// not reached, and nobody else has asked it since r was sent (first, and the
+// revision); or it did not even judge it, whose requester is no longer in the
+// charter, say, gives no receipt for that, and may think better of it under
+// another charter. After any other error nothing is known.
+func (s *Server) release(ctx context.Context, r *store.Request, why error, first bool) error {
+	c := &store.Change{Request: r.ID, Revision: r.Revision, Code: r.Code, Detail: r.Detail, At: s.now()}
+	switch {
+	case errors.Is(why, keeper.ErrUnreached):
+		if !first {
+			return nil
+		}
+	case errors.Is(why, keeper.ErrMalformed), errors.Is(why, keeper.ErrLimit):
+		c.Code, c.Detail = keeper.ErrorCode(why), why.Error()
+	default:
 		return nil
 	}
-	c := &store.Change{Request: r.ID, Revision: r.Revision, Code: keeper.ErrorCode(why), Detail: why.Error(), At: s.now()}
-	if c.Code == r.Code && r.After(c).Detail == r.Detail {
-		return nil
-	}
-	if err := s.cfg.Store.Apply(ctx, c); err != nil && !errors.Is(err, store.ErrConflict) {
+	if err := s.cfg.Store.Apply(context.WithoutCancel(ctx), c); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			return nil // somebody else has taken it up
+		}
 		return err
 	}
 	s.changed(c)
@@ -199,7 +252,8 @@ func (s *Server) unjudged(ctx context.Context, r *store.Request, why error) erro
 
 // keep stores an outcome with all that follows from it, in one transaction. r is
 // the request as it was executed, or nil; when it has moved on since, the change
-// conflicts and the request is read. Whether the receipt is there already is not
+// conflicts and the request is read. Only what was asked for last moves a request
+// that is sent: an older refusal, fetched late, does not. Whether the receipt is there already is not
 // looked at first either: the store says so.
 func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request) error {
 	key, err := s.receiptKey(s.Charter().Keeper.Receipts)
@@ -215,6 +269,10 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 		if err := s.Reload(ctx); err != nil {
 			return err
 		}
+	}
+	var sent int64 // the revision that the keeper was asked at
+	if r != nil && r.Sent {
+		sent = r.Revision
 	}
 	for range maxSteps {
 		// The request before the receipt: if another replica keeps the receipt
@@ -232,7 +290,8 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 			// The keeper stops when the other one is its own too.
 			return errors.Join(fmt.Errorf("server: the keeper's receipt %d is not the one that is kept here", rc.Number), s.cfg.Keeper.Observe(ctx, known.Envelope))
 		}
-		if known != nil && (r == nil || rc.Outcome == statement.Refused && settledBy(rc, r) || r.State == store.Executed) {
+		answered := r != nil && r.Sent && r.Revision == sent
+		if known != nil && (r == nil || rc.Outcome == statement.Refused && !answered && (r.Sent || settledBy(rc, r)) || r.State == store.Executed) {
 			return nil // kept before
 		}
 		now := s.now()
@@ -244,7 +303,7 @@ func (s *Server) keep(ctx context.Context, out *keeper.Outcome, r *store.Request
 		}
 		if r != nil { // a request that this database does not know still gets its receipt logged
 			c.Request, c.Revision = r.ID, r.Revision
-			if err := s.follow(ctx, c, r, rc, out, now); err != nil {
+			if err := s.follow(ctx, c, r, rc, out, answered, now); err != nil {
 				return err
 			}
 		}
@@ -295,13 +354,14 @@ func (s *Server) count(rc *statement.Receipt) {
 	}
 }
 
-// follow sets what becomes of the request after its receipt.
-func (s *Server) follow(ctx context.Context, c *store.Change, r *store.Request, rc *statement.Receipt, out *keeper.Outcome, now time.Time) error {
+// follow sets what becomes of the request after its receipt. answered says that it
+// is the answer to what r was sent with.
+func (s *Server) follow(ctx context.Context, c *store.Change, r *store.Request, rc *statement.Receipt, out *keeper.Outcome, answered bool, now time.Time) error {
 	if rc.Outcome == statement.Refused {
 		c.Code, c.Detail = rc.Code, rc.Detail
 		switch {
-		case r.State != store.Endorsed:
-			c.Code, c.Detail = r.Code, r.Detail // a refusal from before; the request has moved on
+		case r.State != store.Endorsed, r.Sent && !answered:
+			c.Code, c.Detail, c.Sent = r.Code, r.Detail, r.Sent // a refusal from before; the request has moved on
 		case curable(rc.Code):
 			c.State = store.Endorsed
 		case rc.Code == string(quorum.QuorumPending):
@@ -312,6 +372,9 @@ func (s *Server) follow(ctx context.Context, c *store.Change, r *store.Request, 
 		case rc.Code == string(quorum.Vetoed):
 			c.State = store.Disapproved
 			s.tell(c, notify.Disapproved, r, rc.Detail)
+		case rc.Code == string(quorum.Expired):
+			c.State = store.Expired
+			s.tell(c, notify.Expired, r, rc.Detail)
 		default:
 			c.State = store.Failed
 			s.tell(c, notify.Failed, r, rc.Detail)
@@ -341,7 +404,7 @@ func (s *Server) follow(ctx context.Context, c *store.Change, r *store.Request, 
 // curable are the keeper's refusals that pass by themselves, or when an officer
 // acts; the request waits until it expires.
 func curable(code string) bool {
-	return slices.Contains([]string{string(quorum.NotYet), string(quorum.OutsideWindow), "key-suspended", "key-unavailable"}, code)
+	return slices.Contains([]string{string(quorum.NotYet), string(quorum.OutsideWindow), string(keeper.KeySuspended)}, code)
 }
 
 // reconcile shows the keeper the newest receipt that is known here, and fetches

@@ -249,9 +249,10 @@ func (s *Server) expire(ctx context.Context) error {
 	return nil
 }
 
-// expireOne closes r, whose time is over, unless it has moved on.
+// expireOne closes r, whose time is over, unless it has moved on or is with the
+// keeper.
 func (s *Server) expireOne(ctx context.Context, r *store.Request) error {
-	if !r.State.Open() {
+	if !r.State.Open() || r.Sent {
 		return nil
 	}
 	now := s.now()

@@ -61,7 +61,7 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	}
 	waits := d.Code == quorum.NotYet || d.Code == quorum.OutsideWindow // all have agreed: only the time has not come
 	if grant != nil || waits {
-		c.New.State, c.New.Code, c.New.Detail = store.Endorsed, string(d.Code), d.Reason
+		c.New.State, c.New.Code, c.New.Detail, c.New.Sent = store.Endorsed, string(d.Code), d.Reason, grant != nil
 	}
 	if err := s.enter(c, audit.KindRequest, env.ID(), envelope, now); err != nil {
 		return nil, false, err
@@ -82,7 +82,7 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 		if err != nil {
 			return nil, false, err
 		}
-		if r.State.Open() && s.now().Before(r.Expires) {
+		if r.State.Open() && (r.Sent || s.now().Before(r.Expires)) {
 			s.Metrics.Attached.Add(1)
 			return r, true, nil
 		}
@@ -105,7 +105,9 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	s.changed(c)
 	s.showAhead(c.New)
 	if grant != nil {
-		if err := s.Execute(ctx, env.ID()); err != nil {
+		own := *c.New
+		own.Revision, own.Updated = 1, now
+		if err := s.executeOnce(ctx, env.ID(), &own); err != nil {
 			s.log.Warn("execution is left to a later try", "request", env.ID(), "error", err)
 		}
 	}

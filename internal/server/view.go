@@ -38,10 +38,13 @@ type View struct {
 	// endorses, and why: "bob has disapproved"; empty while it can.
 	Unreachable string           `json:"unreachable,omitzero"`
 	Decision    *quorum.Decision `json:"decision,omitzero"`
-	Receipt     uint64           `json:"receipt,omitzero"`
-	Timestamps  *TimestampView   `json:"timestamps,omitzero"`
-	Upload      *UploadView      `json:"upload,omitzero"`
-	Attached    bool             `json:"attached,omitzero"` // answer to a submission: the request was there already
+	// Executing says that the request is with the keeper, or may be: nothing but the
+	// keeper's answer changes it.
+	Executing  bool           `json:"executing,omitzero"`
+	Receipt    uint64         `json:"receipt,omitzero"`
+	Timestamps *TimestampView `json:"timestamps,omitzero"`
+	Upload     *UploadView    `json:"upload,omitzero"`
+	Attached   bool           `json:"attached,omitzero"` // answer to a submission: the request was there already
 }
 
 // TimestampView says how far timestamping is.
@@ -89,7 +92,7 @@ func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*Vie
 	v := &View{
 		ID: r.ID.String(), Revision: r.Revision, State: r.State, Code: r.Code, Detail: r.Detail, Deployment: req.Deployment, Command: req.Command,
 		Requester: req.Requester, Reason: req.Reason, Origin: req.Origin, Created: req.Created, Updated: r.Updated, Expires: req.Expires,
-		NotBefore: req.NotBefore, Count: r.Count, Receipt: r.Receipt,
+		NotBefore: req.NotBefore, Count: r.Count, Receipt: r.Receipt, Executing: r.Sent,
 	}
 	all := fmt.Sprintf("%d of %d", r.Count, r.Count)
 	for _, e := range r.Endorsements {

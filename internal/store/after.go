@@ -14,7 +14,7 @@ func (r *Request) After(c *Change) *Request {
 	if c.State != "" {
 		out.State = c.State
 	}
-	out.Code, out.Detail, out.Updated = c.Code, text(c.Detail), at(ms(c.At))
+	out.Code, out.Detail, out.Updated, out.Sent = c.Code, text(c.Detail), at(ms(c.At)), c.Sent
 	if c.Receipt != nil && c.Receipt.Outcome == statement.Executed {
 		out.Receipt = c.Receipt.Number
 	}

@@ -217,10 +217,10 @@ func applyGroup(ctx context.Context, t tx, group []*pendingChange, outcome []err
 
 func insertRequest(c *Change) stmt {
 	r := c.New
-	return stmt{`INSERT INTO requests (id, revision, envelope, command, digest, policy, key, requester, count, upload, state, code, detail, created, updated, expires, receipt)
-		VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0) ON CONFLICT DO NOTHING`,
+	return stmt{`INSERT INTO requests (id, revision, envelope, command, digest, policy, key, requester, count, upload, state, code, detail, created, updated, expires, receipt, sent)
+		VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0, $16) ON CONFLICT DO NOTHING`,
 		[]any{r.ID[:], r.Envelope, string(r.Command), r.Digest, r.Policy, r.Key, r.Requester, int64(r.Count), flag(r.Upload),
-			string(r.State), r.Code, text(r.Detail), ms(r.Created), ms(c.At), ms(r.Expires)}}
+			string(r.State), r.Code, text(r.Detail), ms(r.Created), ms(c.At), ms(r.Expires), flag(r.Sent)}}
 }
 
 func updateRequest(c *Change) stmt {
@@ -229,8 +229,8 @@ func updateRequest(c *Change) stmt {
 		number = int64(c.Receipt.Number)
 	}
 	return stmt{`UPDATE requests SET revision = revision + 1, state = CASE WHEN $3 = '' THEN state ELSE $3 END,
-		code = $4, detail = $5, updated = $6, receipt = CASE WHEN $7 = 0 THEN receipt ELSE $7 END WHERE id = $1 AND revision = $2`,
-		[]any{c.Request[:], c.Revision, string(c.State), c.Code, text(c.Detail), ms(c.At), number}}
+		code = $4, detail = $5, updated = $6, receipt = CASE WHEN $7 = 0 THEN receipt ELSE $7 END, sent = $8 WHERE id = $1 AND revision = $2`,
+		[]any{c.Request[:], c.Revision, string(c.State), c.Code, text(c.Detail), ms(c.At), number, flag(c.Sent)}}
 }
 
 const receiptInto = `INSERT INTO receipts (number, request, outcome, time, envelope)`

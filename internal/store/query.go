@@ -12,7 +12,7 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-const requestColumns = `r.id, r.revision, r.envelope, r.command, r.digest, r.policy, r.key, r.requester, r.count, r.upload, r.state, r.code, r.detail, r.created, r.updated, r.expires, r.receipt`
+const requestColumns = `r.id, r.revision, r.envelope, r.command, r.digest, r.policy, r.key, r.requester, r.count, r.upload, r.state, r.code, r.detail, r.created, r.updated, r.expires, r.receipt, r.sent`
 
 type scanner interface{ Scan(...any) error }
 
@@ -20,9 +20,9 @@ func scanRequest(row scanner) (*Request, error) {
 	var r Request
 	var id []byte
 	var command, state string
-	var count, upload, created, updated, expires, receipt int64
+	var count, upload, created, updated, expires, receipt, sent int64
 	if err := row.Scan(&id, &r.Revision, &r.Envelope, &command, &r.Digest, &r.Policy, &r.Key, &r.Requester, &count, &upload,
-		&state, &r.Code, &r.Detail, &created, &updated, &expires, &receipt); err != nil {
+		&state, &r.Code, &r.Detail, &created, &updated, &expires, &receipt, &sent); err != nil {
 		return nil, err
 	}
 	if len(id) != len(r.ID) {
@@ -30,7 +30,7 @@ func scanRequest(row scanner) (*Request, error) {
 	}
 	copy(r.ID[:], id)
 	r.Command, r.State = statement.CommandName(command), State(state)
-	r.Count, r.Upload, r.Receipt = int(count), upload != 0, uint64(receipt)
+	r.Count, r.Upload, r.Receipt, r.Sent = int(count), upload != 0, uint64(receipt), sent != 0
 	r.Created, r.Updated, r.Expires = at(created), at(updated), at(expires)
 	return &r, nil
 }
@@ -317,7 +317,7 @@ func (s *SQL) Stuck(ctx context.Context, t time.Time, skip, limit int) ([]statem
 
 // Due returns open requests that have expired at t.
 func (s *SQL) Due(ctx context.Context, t time.Time, limit int) ([]statement.ID, error) {
-	return s.ids(ctx, `SELECT id FROM requests WHERE state IN ('pending', 'endorsed') AND expires <= $1 ORDER BY expires LIMIT $2`, ms(t), int64(limit))
+	return s.ids(ctx, `SELECT id FROM requests WHERE state IN ('pending', 'endorsed') AND sent = 0 AND expires <= $1 ORDER BY expires LIMIT $2`, ms(t), int64(limit))
 }
 
 func (s *SQL) ids(ctx context.Context, q string, args ...any) ([]statement.ID, error) {

@@ -16,7 +16,10 @@
 //     [ErrOpen], with the ID of the first.
 //  4. Log entries get their index in one place ([Store.Sequence]), each exactly
 //     once, in the order of their arrival.
-//  5. A job that was committed is handed out until it is done, to one worker at
+//  5. A request that is sent was so at the revision that its evidence was read
+//     at: a step that was decided before is [ErrConflict], whichever replica took
+//     it. Whoever finds Sent takes no other step.
+//  6. A job that was committed is handed out until it is done, to one worker at
 //     a time.
 //
 // Changes that arrive together share a transaction (group commit), so that their
@@ -93,6 +96,9 @@ type Request struct {
 	Updated   time.Time // by the server's
 	Expires   time.Time
 	Receipt   uint64 // number; 0 before it is executed
+	// Sent says that its evidence is on its way to the keeper, or may be: nothing
+	// moves it on but what the keeper answers.
+	Sent bool
 
 	Endorsements []Endorsement // in order of arrival
 }
@@ -164,6 +170,7 @@ type Change struct {
 	State    State // to be; "" keeps it
 	Code     string
 	Detail   string
+	Sent     bool // to be; of a new request it is New's
 
 	Endorsement *Endorsement
 	Receipt     *Receipt
@@ -259,7 +266,8 @@ type Store interface {
 	// Stuck returns requests that have been endorsed since before t, the oldest
 	// first, without the first skip: their execution was interrupted, or waits.
 	Stuck(ctx context.Context, t time.Time, skip, limit int) ([]statement.ID, error)
-	// Due returns open requests that have expired at t.
+	// Due returns open requests that have expired at t, without those that are
+	// sent: the keeper says what became of them.
 	Due(ctx context.Context, t time.Time, limit int) ([]statement.ID, error)
 
 	// SetTimestamp keeps the token of one item's signature; Timestamps returns

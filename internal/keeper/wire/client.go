@@ -159,7 +159,7 @@ func (t *client) call(ctx context.Context, method string, body []byte) ([]byte, 
 	}
 	c, err := t.connection(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", keeper.ErrUnreached, err)
 	}
 	return c.call(ctx, method, body)
 }
@@ -240,7 +240,7 @@ func (c *conn) call(ctx context.Context, method string, body []byte) ([]byte, er
 	c.writing.Lock()
 	if err := ctx.Err(); err != nil {
 		c.writing.Unlock()
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", keeper.ErrUnreached, err)
 	}
 	c.last++
 	id := c.last
@@ -248,7 +248,7 @@ func (c *conn) call(ctx context.Context, method string, body []byte) ([]byte, er
 	if c.err != nil {
 		defer c.mu.Unlock()
 		c.writing.Unlock()
-		return nil, c.err
+		return nil, fmt.Errorf("%w: %w", keeper.ErrUnreached, c.err)
 	}
 	c.calls[id] = ch
 	c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -66,6 +67,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Jobs", jobs},
 		{"LeaseToOneWorker", leaseOnce},
 		{"DueAndStuck", dueAndStuck},
+		{"SentOrWithdrawn", sentOrWithdrawn},
 		{"ReceiptOfUnknownRequestOnce", receiptOnce},
 		{"FirstReceiptOfItsNumber", firstReceipt},
 		{"FilterIsAnyText", filterText},
@@ -686,4 +688,67 @@ func usedOnce(t *testing.T, s store.Store) {
 		t.Errorf("in its last moment: %v", err)
 	}
 	must(t, s.Once(t.Context(), [32]byte{1}, epoch.Add(time.Hour), epoch.Add(2*time.Minute)))
+}
+
+// Of those who send a request and those who withdraw it at one revision, one
+// succeeds; what is sent does not expire by itself.
+func sentOrWithdrawn(t *testing.T, s store.Store) {
+	for i := range 12 {
+		c := NewRequest(fmt.Sprint("app", i), 1)
+		c.New.State, c.New.Sent = store.Endorsed, i%3 == 0
+		must(t, s.Apply(t.Context(), c))
+		r, err := s.Request(t.Context(), c.New.ID)
+		must(t, err)
+		if r.Sent != c.New.Sent {
+			t.Fatalf("made with sent %v, read %v", c.New.Sent, r.Sent)
+		}
+		if r.Sent { // given back
+			back := &store.Change{Request: r.ID, Revision: r.Revision, At: epoch}
+			must(t, s.Apply(t.Context(), back))
+			r = r.After(back)
+		}
+		steps := []*store.Change{
+			{Request: r.ID, Revision: r.Revision, Sent: true, At: epoch},
+			{Request: r.ID, Revision: r.Revision, State: store.Cancelled, At: epoch},
+			{Request: r.ID, Revision: r.Revision, State: store.Disapproved, At: epoch},
+		}
+		errs := make([]error, len(steps))
+		var wg sync.WaitGroup
+		for k, c := range steps {
+			wg.Go(func() { errs[k] = s.Apply(t.Context(), c) })
+		}
+		wg.Wait()
+		won := -1
+		for k, err := range errs {
+			switch {
+			case err == nil && won < 0:
+				won = k
+			case !errors.Is(err, store.ErrConflict):
+				t.Errorf("step %d beside step %d: %v", k, won, err)
+			}
+		}
+		if won < 0 {
+			t.Fatal("no step succeeded")
+		}
+		got, err := s.Request(t.Context(), r.ID)
+		must(t, err)
+		if want := r.After(steps[won]); !reflect.DeepEqual(got, want) {
+			t.Errorf("after step %d: %+v, want %+v", won, got, want)
+		}
+	}
+	sent := NewRequest("sent", 1)
+	sent.New.State, sent.New.Sent = store.Endorsed, true
+	must(t, s.Apply(t.Context(), sent))
+	due, err := s.Due(t.Context(), epoch.Add(1000*time.Hour), 100)
+	must(t, err)
+	for _, id := range due {
+		if r, err := s.Request(t.Context(), id); err != nil || r.Sent {
+			t.Errorf("due: %+v, %v", r, err)
+		}
+	}
+	left, err := s.Stuck(t.Context(), epoch.Add(time.Hour), 0, 100)
+	must(t, err)
+	if !slices.Contains(left, sent.New.ID) {
+		t.Error("nobody takes up what was sent")
+	}
 }

@@ -1,0 +1,5 @@
+-- +goose Up
+ALTER TABLE requests ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+
+-- +goose Down
+ALTER TABLE requests DROP COLUMN sent;
