@@ -122,6 +122,7 @@ func (k Key) SignatureScheme() sigalg.Scheme {
 type Policy struct {
 	Description string            `json:"description,omitzero" yaml:"description,omitempty"`
 	Key         string            `json:"key" yaml:"key"`
+	Also        []string          `json:"also,omitzero" yaml:"also,omitempty"` // further keys that sign the same plans: a post-quantum one, say
 	Formats     []string          `json:"formats" yaml:"formats"`
 	Purposes    []string          `json:"purposes,omitzero" yaml:"purposes,omitempty"`
 	Rule        Rule              `json:"rule" yaml:"rule"`
@@ -132,6 +133,9 @@ type Policy struct {
 	Upload      bool              `json:"upload,omitzero" yaml:"upload,omitempty"`       // the artifacts are uploaded and an inspector endorses
 	Timestamp   []string          `json:"timestamp,omitzero" yaml:"timestamp,omitempty"` // RFC 3161 authorities in order: URLs, or "self" for the deployment's own
 }
+
+// Keys are the keys that sign under the policy, in their order.
+func (p Policy) Keys() []string { return append([]string{p.Key}, p.Also...) }
 
 // Rule says who may ask for a command and whose endorsement it needs.
 type Rule struct {

@@ -354,6 +354,7 @@ func (k *checker) policies() {
 		if _, ok := c.Keys[p.Key]; !ok {
 			k.add(at+".key", "there is no key %.80q", p.Key)
 		}
+		k.also(at+".also", p)
 		if len(p.Formats) == 0 {
 			k.add(at+".formats", "there are none: say what may be signed, like [pe, msi]")
 		}
@@ -382,6 +383,26 @@ func (k *checker) policies() {
 		k.rule(at+".rule", statement.Sign, p.Rule)
 		if p.Upload {
 			k.inspected(at, p.Rule)
+		}
+	}
+}
+
+// also checks a policy's further keys, which sign in the order of the list.
+func (k *checker) also(at string, p Policy) {
+	if p.Also != nil && len(p.Also) == 0 {
+		k.add(at, "is empty: leave it out")
+	}
+	if len(p.Also) > statement.MaxAlso {
+		k.add(at, "%d keys: at most %d", len(p.Also), statement.MaxAlso)
+		return
+	}
+	for i, n := range p.Also {
+		at := fmt.Sprintf("%s[%d]", at, i)
+		if _, ok := k.c.Keys[n]; !ok {
+			k.add(at, "there is no key %.80q", n)
+		}
+		if n == p.Key || slices.Contains(p.Also[:i], n) {
+			k.add(at, "%s signs already", n)
 		}
 	}
 }
@@ -499,7 +520,7 @@ func (k *checker) timestamping() {
 		k.add("timestamping.key", "there is no key %.80q", t.Key)
 	}
 	for _, n := range sorted(k.c.Policies) {
-		if k.c.Policies[n].Key == t.Key {
+		if slices.Contains(k.c.Policies[n].Keys(), t.Key) {
 			k.add("timestamping.key", "%s is the key of policies.%s too: an authority's key stamps and nothing else (RFC 3161 section 2.3)", t.Key, n)
 		}
 	}

@@ -219,7 +219,7 @@ func (d *differ) groups() {
 }
 
 func (p Policy) summary() string {
-	return fmt.Sprintf("%s with %s: %s", strings.Join(p.Formats, ", "), p.Key, p.Rule.summary())
+	return fmt.Sprintf("%s with %s: %s", strings.Join(p.Formats, ", "), strings.Join(p.Keys(), " and "), p.Rule.summary())
 }
 
 func (r Rule) summary() string {
@@ -233,6 +233,7 @@ func (r Rule) summary() string {
 func (d *differ) policy(at string, p, q Policy) {
 	d.value(at+".description", p.Description, q.Description, "")
 	d.value(at+".key", p.Key, q.Key, Trust)
+	d.value(at+".also", strings.Join(p.Also, ", "), strings.Join(q.Also, ", "), Trust)
 	d.set(at+".formats", p.Formats, q.Formats, Weaker, Stronger)
 	d.set(at+".purposes", p.Purposes, q.Purposes, Weaker, Stronger)
 	d.limit(at+".maxItems", int64(p.MaxItems), int64(q.MaxItems), func(v int64) string {

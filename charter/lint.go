@@ -31,8 +31,10 @@ func Lint(c *Charter) []Warning {
 		if !p.Rule.Unattended && p.Rule.Quorum != nil && !l.people(p.Rule.Quorum) {
 			l.add(at+".rule.quorum", "machines-only", "machines alone decide: no person looks at what is signed")
 		}
-		if strings.HasPrefix(string(c.Keys[p.Key].URI), "soft:") && !p.Rule.Unattended {
-			l.add(at+".key", "software-key", fmt.Sprintf("%s is a software key: the CA/Browser Forum wants code-signing keys in hardware", p.Key))
+		for _, k := range p.Keys() {
+			if strings.HasPrefix(string(c.Keys[k].URI), "soft:") && !p.Rule.Unattended {
+				l.add(at+".key", "software-key", fmt.Sprintf("%s is a software key: the CA/Browser Forum wants code-signing keys in hardware", k))
+			}
 		}
 		if p.Rule.Unattended && len(p.Names) == 0 && len(p.Purposes) == 0 {
 			l.add(at+".rule.unattended", "unattended-anything", "whoever may ask gets anything signed: name patterns or purposes")
@@ -72,7 +74,7 @@ func (l *linter) keyUsed(name string) bool {
 		return true
 	}
 	for _, p := range l.c.Policies {
-		if p.Key == name {
+		if slices.Contains(p.Keys(), name) {
 			return true
 		}
 	}

@@ -51,8 +51,25 @@ type SignedResult struct {
 	Chain      string        `json:"chain"`     // SHA-256 over the certificates' DER, leaf first; "" without certificates
 	Scheme     sigalg.Scheme `json:"scheme"`
 	Count      int           `json:"count"`
-	Items      string        `json:"items"`      // Merkle root over the items, as requested
-	Signatures string        `json:"signatures"` // Merkle root over the items' signatures, in the same order
+	Items      string        `json:"items"`         // Merkle root over the items, as requested
+	Signatures string        `json:"signatures"`    // Merkle root over the items' signatures, in the same order
+	Also       []KeyUse      `json:"also,omitzero"` // further keys that signed the same items, in the policy's order
+}
+
+// KeyUse is one more key that signed.
+type KeyUse struct {
+	Key       string        `json:"key"`
+	PublicKey string        `json:"publicKey"` // as SignedResult's
+	Chain     string        `json:"chain"`     // as SignedResult's
+	Scheme    sigalg.Scheme `json:"scheme"`
+}
+
+// MaxAlso is the number of further keys of one policy.
+const MaxAlso = 3
+
+// Keys are the keys that signed, in their order.
+func (s *SignedResult) Keys() []KeyUse {
+	return append([]KeyUse{{s.Key, s.PublicKey, s.Chain, s.Scheme}}, s.Also...)
 }
 
 // KeyResult is what became of a key.
@@ -62,6 +79,25 @@ type KeyResult struct {
 	PublicKey []byte   `json:"publicKey,omitzero"` // SubjectPublicKeyInfo, DER
 	Request   []byte   `json:"request,omitzero"`   // PKCS #10 certificate request, DER
 	Chain     [][]byte `json:"chain,omitzero"`     // certificates now in force, DER, leaf first
+}
+
+// checkAlso refuses further keys without a scheme, and one that signs twice.
+func (s *SignedResult) checkAlso() error {
+	if len(s.Also) > MaxAlso || s.Also != nil && len(s.Also) == 0 {
+		return fmt.Errorf("statement: receipt of signing with %d further keys: want 1 to %d, or none", len(s.Also), MaxAlso)
+	}
+	seen := map[string]bool{s.Key: true}
+	for _, k := range s.Also {
+		_, err := merkle.ParseHash(k.PublicKey)
+		if err := errors.Join(CheckName("key", k.Key), err); err != nil {
+			return err
+		}
+		if !k.Scheme.Valid() || seen[k.Key] {
+			return errors.New("statement: receipt of signing: a further key without a scheme, or twice")
+		}
+		seen[k.Key] = true
+	}
+	return nil
 }
 
 // PredicateType is ReceiptType.
@@ -131,6 +167,7 @@ func (r Receipt) Check() error {
 		if !s.Scheme.Valid() || s.Count < 1 {
 			return errors.New("statement: receipt of signing without a scheme or a count")
 		}
+		return s.checkAlso()
 	}
 	return nil
 }

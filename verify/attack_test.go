@@ -294,7 +294,7 @@ func TestPolicyItems(t *testing.T) {
 		for range items {
 			r.Signatures = append(r.Signatures, like.Signatures[0])
 		}
-		r.Certificates = like.Certificates
+		r.Keys = like.Keys
 		d.Keep(r, rc)
 		_, err := verify.Judge(d.Evidence(r, len(items)-1), d.Root, verifytest.Formats())
 		if err == nil || !strings.HasPrefix(err.Error(), "verify: evidence: item: ") {

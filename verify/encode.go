@@ -85,32 +85,30 @@ func DecodeEvidence(b []byte) (*Evidence, error) {
 // nobody could read is written.
 func (e *Evidence) check() error {
 	f, l := &e.File, &e.Log
-	limits := []struct {
+	type limit struct {
 		what      string
 		n, lo, hi int
-	}{
+	}
+	limits := []limit{
 		{"endorsements", len(e.Endorsements), 0, quorum.MaxEndorsements},
 		{"bytes of charters", len(e.Chain), 2, quorum.MaxChain},
 		{"bytes of item", len(f.Item), 1, format.MaxItem},
 		{"signatures", len(f.Signatures), 1, MaxSignatures},
-		{"certificates", len(f.Certificates), 0, MaxCertificates},
-		{"bytes of public key", len(f.PublicKey), 0, MaxCertificate},
+		{"further keys", len(f.Also), 0, statement.MaxAlso},
 		{"hashes of item proof", len(f.ItemProof.Path), 0, maxPath},
 		{"hashes of signature proof", len(f.SignatureProof.Path), 0, maxPath},
 		{"bytes of checkpoint", len(l.Checkpoint), 1, maxCheckpoint},
 		{"bytes of log entry", len(l.Entry), 1, audit.MaxEntry},
 	}
 	for _, s := range f.Signatures {
-		limits = append(limits, struct {
-			what      string
-			n, lo, hi int
-		}{"bytes of signature", len(s), 1, MaxSignature})
+		limits = append(limits, limit{"bytes of signature", len(s), 1, MaxSignature})
 	}
-	for _, c := range f.Certificates {
-		limits = append(limits, struct {
-			what      string
-			n, lo, hi int
-		}{"bytes of certificate", len(c), 1, MaxCertificate})
+	keys := append([]EvidenceKey{{f.Certificates, f.PublicKey}}, f.Also...)
+	for _, k := range keys {
+		limits = append(limits, limit{"certificates", len(k.Certificates), 0, MaxCertificates}, limit{"bytes of public key", len(k.PublicKey), 0, MaxCertificate})
+		for _, c := range k.Certificates {
+			limits = append(limits, limit{"bytes of certificate", len(c), 1, MaxCertificate})
+		}
 	}
 	if e.Version != EvidenceVersion {
 		return fmt.Errorf("%w: version %d: this verifier knows %d", ErrEvidence, e.Version, EvidenceVersion)
@@ -120,8 +118,10 @@ func (e *Evidence) check() error {
 			return fmt.Errorf("%w: %s: %d: want %d to %d", ErrEvidence, x.what, x.n, x.lo, x.hi)
 		}
 	}
-	if (len(f.Certificates) > 0) == (len(f.PublicKey) > 0) {
-		return fmt.Errorf("%w: certificates or a public key are wanted, one of the two", ErrEvidence)
+	for _, k := range keys {
+		if (len(k.Certificates) > 0) == (len(k.PublicKey) > 0) {
+			return fmt.Errorf("%w: certificates or a public key are wanted, one of the two", ErrEvidence)
+		}
 	}
 	for _, p := range []merkle.Proof{f.ItemProof, f.SignatureProof} {
 		if p.Size < 1 || p.Size > statement.MaxItems || p.Index < 0 || p.Index >= p.Size {

@@ -26,12 +26,19 @@ type Evidence struct {
 
 // EvidenceFile is one file of the request and the signature made for it.
 type EvidenceFile struct {
-	Item           []byte       `json:"item"`               // format.Item, encoded
-	ItemProof      merkle.Proof `json:"itemProof"`          // to the request's root
-	Signatures     [][]byte     `json:"signatures"`         // one a round
-	SignatureProof merkle.Proof `json:"signatureProof"`     // to the receipt's root
-	Certificates   [][]byte     `json:"certificates"`       // DER, leaf first; none for a key without
-	PublicKey      []byte       `json:"publicKey,omitzero"` // SubjectPublicKeyInfo, DER: of a key without certificates, and of no other
+	Item           []byte        `json:"item"`               // format.Item, encoded
+	ItemProof      merkle.Proof  `json:"itemProof"`          // to the request's root
+	Signatures     [][]byte      `json:"signatures"`         // one a round
+	SignatureProof merkle.Proof  `json:"signatureProof"`     // to the receipt's root
+	Certificates   [][]byte      `json:"certificates"`       // DER, leaf first; none for a key without
+	PublicKey      []byte        `json:"publicKey,omitzero"` // SubjectPublicKeyInfo, DER: of a key without certificates, and of no other
+	Also           []EvidenceKey `json:"also,omitzero"`      // further keys that signed, in the policy's order
+}
+
+// EvidenceKey is one more key that signed.
+type EvidenceKey struct {
+	Certificates [][]byte `json:"certificates"`       // as EvidenceFile's
+	PublicKey    []byte   `json:"publicKey,omitzero"` // as EvidenceFile's
 }
 
 // EvidenceLog shows that the log holds the receipt.

@@ -20,7 +20,11 @@ func (v *Verified) Explain(w io.Writer) error {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	req, rc := a.Request(), a.receipt
 	line("%s", shown(a.item.Name))
-	line("  signed     %s with key %s (%s), format %s, %s %x", stamp(rc.Time), rc.Signed.Key, rc.Signed.Scheme, a.plan.Format, a.plan.Digest, a.plan.Content)
+	var keys []string
+	for _, k := range rc.Signed.Keys() {
+		keys = append(keys, fmt.Sprintf("key %s (%s)", k.Key, k.Scheme))
+	}
+	line("  signed     %s with %s, format %s, %s %x", stamp(rc.Time), strings.Join(keys, " and "), a.plan.Format, a.plan.Digest, a.plan.Content)
 	if s := v.report.Signatures[v.signature]; s.Subject != "" {
 		line("  as         %s", shown(s.Subject))
 	}

@@ -72,30 +72,63 @@ func File(ctx context.Context, a format.Artifact, detached []byte, e *Evidence, 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFile, err)
 	}
+	found, err := match(ap, r)
+	if err != nil {
+		return nil, err
+	}
+	return &Verified{approval: ap, report: r, signature: found, evidence: o.KeyFromEvidence}, nil
+}
+
+// match finds the document's signatures among those of a file: of each key that
+// signed one, over the content of the plan. Where a file holds several pieces that
+// are signed alike, signatures over other pieces may stand beside it.
+func match(ap *Approval, r *format.Report) (int, error) {
+	found, other := -1, error(nil)
+	signers := ap.identity.Signers()
+	missing := slices.Clone(signers)
 	for i, s := range r.Signatures {
 		if !slices.ContainsFunc(ap.sigs, func(v []byte) bool { return bytes.Equal(v, s.Value) }) {
 			continue
 		}
 		if s.Digest != ap.plan.Digest || !bytes.Equal(s.Content, ap.plan.Content) {
-			return nil, fmt.Errorf("%w: signature %d is the document's and covers other content: %s %x", ErrFile, i, s.Digest, s.Content)
+			other = fmt.Errorf("%w: signature %d is the document's and covers other content: %s %x", ErrFile, i, s.Digest, s.Content)
+			continue
 		}
 		// A signature value does not name its key: others verify it too, over other
 		// attributes of the same content.
-		if k, ok := s.Key.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(ap.identity.Public) {
-			return nil, fmt.Errorf("%w: signature %d has the value of the document's, under another key", ErrFile, i)
+		own := func(id format.Identity) bool {
+			k, ok := s.Key.(interface{ Equal(crypto.PublicKey) bool })
+			return ok && k.Equal(id.Public)
 		}
-		return &Verified{approval: ap, report: r, signature: i, evidence: o.KeyFromEvidence}, nil
+		if !slices.ContainsFunc(signers, own) {
+			other = fmt.Errorf("%w: signature %d has the value of the document's, under another key", ErrFile, i)
+			continue
+		}
+		missing = slices.DeleteFunc(missing, own)
+		if found < 0 {
+			found = i
+		}
 	}
-	return nil, fmt.Errorf("%w: none of its %d signatures is that of the document, which is about %.200q", ErrFile, len(r.Signatures), ap.item.Name)
+	switch {
+	case found >= 0 && len(missing) == 0:
+		return found, nil
+	case found >= 0:
+		return 0, fmt.Errorf("%w: %d of the %d keys that were asked for have not signed it", ErrFile, len(missing), len(signers))
+	case other != nil:
+		return 0, other
+	}
+	return 0, fmt.Errorf("%w: none of its %d signatures is that of the document, which is about %.200q", ErrFile, len(r.Signatures), ap.item.Name)
 }
 
-// anchored trusts the key of an approval, at the time of its receipt.
+// anchored trusts the keys of an approval, at the time of its receipt.
 func anchored(ap *Approval, t format.Trust) format.Trust {
-	t.Keys = []crypto.PublicKey{ap.identity.Public}
 	t.Now = ap.receipt.Time
-	t.Roots = x509.NewCertPool()
-	if len(ap.identity.Chain) > 0 {
-		t.Roots.AddCert(ap.identity.Chain[0])
+	t.Roots, t.Keys = x509.NewCertPool(), nil
+	for _, id := range ap.identity.Signers() {
+		t.Keys = append(t.Keys, id.Public)
+		if len(id.Chain) > 0 {
+			t.Roots.AddCert(id.Chain[0])
+		}
 	}
 	return t
 }
@@ -167,6 +200,7 @@ type approvalJSON struct {
 	Key        string               `json:"key"`
 	PublicKey  string               `json:"publicKey"`
 	Scheme     sigalg.Scheme        `json:"scheme"`
+	Also       []statement.KeyUse   `json:"also,omitzero"` // further keys
 	Endorsers  []Endorser           `json:"endorsers"`
 	Receipt    statement.ID         `json:"receipt"`
 	Number     uint64               `json:"number"`
@@ -192,7 +226,7 @@ func (v *Verified) JSON() ([]byte, error) {
 			Params: a.plan.Params, Claims: a.item.Claims, Index: a.index, Count: rc.Signed.Count},
 		Approval: approvalJSON{Deployment: rc.Deployment, Charter: a.ref, Request: a.RequestID(), Requester: a.requester, Reason: req.Reason,
 			Purpose: req.Command.Sign.Purpose, Origin: req.Origin, Policy: rc.Signed.Policy, Key: rc.Signed.Key, PublicKey: rc.Signed.PublicKey,
-			Scheme: rc.Signed.Scheme, Endorsers: a.endorsers, Receipt: a.receiptID, Number: rc.Number, Time: rc.Time},
+			Scheme: rc.Signed.Scheme, Also: rc.Signed.Also, Endorsers: a.endorsers, Receipt: a.receiptID, Number: rc.Number, Time: rc.Time},
 		Log: logJSON{a.origin, a.logIndex, a.logSize},
 	}
 	if v.evidence {

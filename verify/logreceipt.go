@@ -220,12 +220,17 @@ func (r *logRun) declared(version uint64, s *statement.SignedResult) error {
 	if err != nil {
 		return err
 	}
-	ck, ok := c.Keys[s.Key]
-	if !ok {
-		return fmt.Errorf("the charter has no key %s", s.Key)
+	if err := asked(c, s); err != nil {
+		return err
 	}
-	if s.Scheme != ck.SignatureScheme() {
-		return fmt.Errorf("signed under %s: the charter says %s", s.Scheme, ck.SignatureScheme())
+	for _, k := range s.Keys() {
+		ck, ok := c.Keys[k.Key]
+		if !ok {
+			return fmt.Errorf("the charter has no key %s", k.Key)
+		}
+		if k.Scheme != ck.SignatureScheme() {
+			return fmt.Errorf("key %s signed under %s: the charter says %s", k.Key, k.Scheme, ck.SignatureScheme())
+		}
 	}
 	return nil
 }

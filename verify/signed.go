@@ -21,40 +21,78 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-// key makes the identity under which the keeper signed: the key that the receipt
-// commits to, of the kind that the charter says, with the certificates that the
-// receipt commits to.
+// key makes the identity under which the keeper signed: the keys that the receipt
+// commits to, of the kinds that the charter says and as many as the policy asks
+// for, with the certificates that the receipt commits to.
 func (j *judging) key() error {
-	r, f := j.a.receipt.Signed, &j.e.File
-	id := format.Identity{Scheme: r.Scheme}
-	chain, spki := "", f.PublicKey
-	if len(f.Certificates) > 0 {
+	f := &j.e.File
+	uses := j.a.receipt.Signed.Keys()
+	if err := asked(j.c, j.a.receipt.Signed); err != nil {
+		return err
+	}
+	parts := append([]EvidenceKey{{f.Certificates, f.PublicKey}}, f.Also...)
+	if len(parts) != len(uses) {
+		return fmt.Errorf("%d keys: the receipt has %d", len(parts), len(uses))
+	}
+	for i, use := range uses {
+		id, err := identity(j.c, use, parts[i])
+		switch {
+		case err != nil && len(uses) > 1:
+			return fmt.Errorf("key %s: %w", use.Key, err)
+		case err != nil:
+			return err
+		case i == 0:
+			j.a.identity = *id
+		default:
+			j.a.identity.Also = append(j.a.identity.Also, *id)
+		}
+	}
+	return nil
+}
+
+// asked checks that the keys of a receipt are those of its policy.
+func asked(c *charter.Charter, r *statement.SignedResult) error {
+	p, ok := c.Policies[r.Policy]
+	if !ok {
+		return fmt.Errorf("the charter has no policy %s", r.Policy)
+	}
+	var have []string
+	for _, k := range r.Keys() {
+		have = append(have, k.Key)
+	}
+	if !slices.Equal(have, p.Keys()) {
+		return fmt.Errorf("signed with %s: policy %s asks for %s", strings.Join(have, " and "), r.Policy, strings.Join(p.Keys(), " and "))
+	}
+	return nil
+}
+
+// identity is one key that signed.
+func identity(c *charter.Charter, r statement.KeyUse, k EvidenceKey) (*format.Identity, error) {
+	id := &format.Identity{Scheme: r.Scheme}
+	chain, spki := "", k.PublicKey
+	if len(k.Certificates) > 0 {
 		h := sha256.New()
-		for i, der := range f.Certificates {
+		for i, der := range k.Certificates {
 			h.Write(der)
 			c, err := x509.ParseCertificate(der)
 			if err != nil {
-				return fmt.Errorf("certificate %d: %w", i, err)
+				return nil, fmt.Errorf("certificate %d: %w", i, err)
 			}
 			id.Chain = append(id.Chain, c)
 		}
 		chain, spki = hex.EncodeToString(h.Sum(nil)), id.Chain[0].RawSubjectPublicKeyInfo
 	}
 	if chain != r.Chain {
-		return errors.New("certificates are not those of the receipt")
+		return nil, errors.New("certificates are not those of the receipt")
 	}
 	if h := sha256.Sum256(spki); hex.EncodeToString(h[:]) != r.PublicKey {
-		return errors.New("public key is not that of the receipt")
+		return nil, errors.New("public key is not that of the receipt")
 	}
 	var err error
 	if id.Public, err = publicKey(id.Chain, spki); err != nil {
-		return err
+		return nil, err
 	}
-	if err := fits(j.c, r, id.Public); err != nil {
-		return err
-	}
-	j.a.identity = id
-	return nil
+	return id, fits(c, r, id.Public)
 }
 
 func publicKey(chain []*x509.Certificate, spki []byte) (crypto.PublicKey, error) {
@@ -72,7 +110,7 @@ func publicKey(chain []*x509.Certificate, spki []byte) (crypto.PublicKey, error)
 }
 
 // fits checks that the charter declares the key of a receipt, of this kind.
-func fits(c *charter.Charter, r *statement.SignedResult, pub crypto.PublicKey) error {
+func fits(c *charter.Charter, r statement.KeyUse, pub crypto.PublicKey) error {
 	ck, ok := c.Keys[r.Key]
 	if !ok {
 		return fmt.Errorf("the charter has no key %s", r.Key)
@@ -164,7 +202,10 @@ func (j *judging) rounds() error {
 	if i < 0 {
 		return fmt.Errorf("format %.40q is not known to this verifier", j.a.plan.Format)
 	}
-	have := j.e.File.Signatures
+	have, signers := j.e.File.Signatures, j.a.identity.Signers()
+	if err := format.CheckKeys(j.formats[i], len(signers)); err != nil {
+		return err
+	}
 	for used, round := 0, 0; ; round++ {
 		tbs, err := j.assemble(j.formats[i], have[:used])
 		if err != nil {
@@ -180,10 +221,14 @@ func (j *judging) rounds() error {
 			return fmt.Errorf("%d signatures: the format makes more", len(have))
 		}
 		for _, t := range tbs {
-			if t.Scheme != j.a.identity.Scheme {
-				return fmt.Errorf("signature %d: under %s: the key signs under %s", used, t.Scheme, j.a.identity.Scheme)
+			if t.Key < 0 || t.Key >= len(signers) {
+				return fmt.Errorf("signature %d: by key %d of %d", used, t.Key, len(signers))
 			}
-			if err := t.Verify(j.a.identity.Public, have[used]); err != nil {
+			by := signers[t.Key]
+			if t.Scheme != by.Scheme {
+				return fmt.Errorf("signature %d: under %s: the key signs under %s", used, t.Scheme, by.Scheme)
+			}
+			if err := t.Verify(by.Public, have[used]); err != nil {
 				return fmt.Errorf("signature %d: %w", used, err)
 			}
 			used++
@@ -199,6 +244,6 @@ func (j *judging) assemble(f format.Format, done [][]byte) (tbs []format.ToBeSig
 		}
 	}()
 	id := j.a.identity
-	id.Chain = slices.Clone(id.Chain)
+	id.Chain, id.Also = slices.Clone(id.Chain), slices.Clone(id.Also)
 	return f.Assemble(j.a.plan, id, j.a.receipt.Time, slices.Clone(done))
 }

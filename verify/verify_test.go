@@ -12,6 +12,7 @@ import (
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/verify"
 	"github.com/greatseal-io/greatseal/verify/verifytest"
 )
@@ -132,6 +133,62 @@ func TestPolicies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHybrid: what a policy's two keys have signed is good with both signatures
+// and with nothing less.
+func TestHybrid(t *testing.T) {
+	ctx := context.Background()
+	d := verifytest.New(t, func(c *charter.Charter) {
+		c.Keys["quantum"] = charter.Key{URI: "soft:quantum", Algorithm: sigalg.MLDSA65}
+		p := c.Policies["plain"]
+		p.Also = []string{"quantum"}
+		c.Policies["plain"] = p
+	})
+	d.Keys["quantum"] = formattest.Identity(t, sigalg.MLDSA65)
+	r := d.Sign("plain", "dave", d.Item(d.FormatOf("dsse"), "app.bin", []byte(program), nil))
+	d.Endorse(r, "bob")
+	d.Execute(r)
+	e := d.Evidence(r, 0)
+	b, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err = verify.DecodeEvidence(b); err != nil {
+		t.Fatal(err)
+	}
+	file, detached := d.Attach(r, 0, []byte(program))
+	check := func(detached []byte, e *verify.Evidence, o verify.Options, trust format.Trust) error {
+		_, err := verify.File(ctx, verifytest.Artifact("app.bin", file), detached, e, d.Root, trust, verifytest.Formats(), o)
+		return err
+	}
+	if err := check(detached, e, verify.Options{KeyFromEvidence: true}, format.Trust{}); err != nil {
+		t.Fatal(err)
+	}
+	// The envelope without its second signature.
+	var env map[string]any
+	if err := json.Unmarshal(detached, &env); err != nil {
+		t.Fatal(err)
+	}
+	env["signatures"] = env["signatures"].([]any)[:1]
+	if b, err = json.Marshal(env); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(b, e, verify.Options{KeyFromEvidence: true}, format.Trust{}); err == nil || !strings.Contains(err.Error(), "1 of the 2 keys") {
+		t.Errorf("one signature of two: %v", err)
+	}
+	for name, change := range map[string]func(f *verify.EvidenceFile){
+		"no second key":          func(f *verify.EvidenceFile) { f.Also = nil },
+		"the first key twice":    func(f *verify.EvidenceFile) { f.Also = []verify.EvidenceKey{{f.Certificates, f.PublicKey}} },
+		"a signature is missing": func(f *verify.EvidenceFile) { f.Signatures = f.Signatures[:1] },
+		"signatures swapped":     func(f *verify.EvidenceFile) { f.Signatures = [][]byte{f.Signatures[1], f.Signatures[0]} },
+	} {
+		bad := *e
+		change(&bad.File)
+		if _, err := verify.Judge(&bad, d.Root, verifytest.Formats()); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
 	}
 }
 

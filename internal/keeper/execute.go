@@ -272,15 +272,15 @@ func text(s string) string {
 // settle numbers, signs and keeps a receipt. Nobody hears of the outcome before it
 // is durable. It does not end with the caller's context: the request would look
 // unexecuted while its receipt is on the way.
-func (x *execution) settle(r statement.Receipt, v outcomeRecord, res *resultRecord) (*Outcome, error) {
-	out := &Outcome{Signatures: [][][]byte{}, Chain: [][]byte{}}
+func (x *execution) settle(r statement.Receipt, v outcomeRecord, res *result) (*Outcome, error) {
+	out := &Outcome{Signatures: [][][]byte{}, Chain: [][]byte{}, Also: [][][]byte{}}
+	kind := recOutcome
 	if res != nil {
-		out.Signatures, out.Chain = res.Signatures, res.Chain
-		b, err := format.Encode(res)
-		if err != nil {
+		res.show(out)
+		var err error
+		if kind, v.Result, err = res.encode(); err != nil {
 			return nil, fmt.Errorf("keeper: %w", err)
 		}
-		v.Result = b
 	}
 	x.c.Hook("settle")
 	var next tail
@@ -299,7 +299,7 @@ func (x *execution) settle(r statement.Receipt, v outcomeRecord, res *resultReco
 		}
 		next = tail{r.Number, statement.IDOf(payload)}
 		x.draft = next
-		return []ledger.Record{{Type: recOutcome, Body: body}}, nil
+		return []ledger.Record{{Type: kind, Body: body}}, nil
 	}, func(offs []int64) {
 		x.mu.Lock()
 		defer x.mu.Unlock()

@@ -71,6 +71,7 @@ type Outcome struct {
 	Receipt    []byte     `cbor:"1,keyasint"` // DSSE envelope
 	Signatures [][][]byte `cbor:"2,keyasint"` // of sign: per item, per round, the signature value
 	Chain      [][]byte   `cbor:"3,keyasint"` // of sign: the certificates in force, DER, leaf first
+	Also       [][][]byte `cbor:"4,keyasint"` // of sign: the same of each further key
 }
 
 // Extension asks for a checkpoint: the new tree and the proof that it contains

@@ -215,7 +215,7 @@ func (k *Local) replay(off int64, r ledger.Record, lastReceipt *[]byte) error {
 			return err
 		}
 		k.intended(&v)
-	case recOutcome:
+	case recOutcome, recHybrid:
 		var v outcomeRecord
 		if err := format.Decode(r.Body, &v); err != nil {
 			return err
@@ -482,16 +482,16 @@ func (k *Local) outcome(off int64) (*Outcome, int, error) {
 		return nil, 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	var v outcomeRecord
-	if err := format.Decode(r.Body, &v); err != nil || r.Type != recOutcome {
+	if err := format.Decode(r.Body, &v); err != nil || r.Type != recOutcome && r.Type != recHybrid {
 		return nil, 0, fmt.Errorf("%w: ledger: no outcome at offset %d: %w", ErrUnavailable, off, err)
 	}
-	o := &Outcome{Receipt: v.Receipt, Signatures: [][][]byte{}, Chain: [][]byte{}}
+	o := &Outcome{Receipt: v.Receipt, Signatures: [][][]byte{}, Chain: [][]byte{}, Also: [][][]byte{}}
 	if len(v.Result) > 0 {
-		var res resultRecord
-		if err := format.Decode(v.Result, &res); err != nil {
+		res, err := decodeResult(r.Type, v.Result)
+		if err != nil {
 			return nil, 0, fmt.Errorf("%w: ledger: %w", ErrUnavailable, err)
 		}
-		o.Signatures, o.Chain = res.Signatures, res.Chain
+		res.show(o)
 	}
 	return o, len(r.Body), nil
 }

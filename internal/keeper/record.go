@@ -1,6 +1,9 @@
 package keeper
 
 import (
+	"errors"
+
+	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
 	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/statement"
@@ -16,6 +19,7 @@ const (
 	recCheckpoint ledger.Type = 5
 	recSerials    ledger.Type = 6
 	recStop       ledger.Type = 7
+	recHybrid     ledger.Type = 8 // an outcome of several keys
 )
 
 type identityRecord struct {
@@ -48,9 +52,56 @@ func (o *outcomeRecord) evidence() quorum.Evidence {
 	return quorum.Evidence{Request: o.Request, Endorsements: o.Endorsements}
 }
 
+// resultRecord is the result of one key.
 type resultRecord struct {
 	Signatures [][][]byte `cbor:"1,keyasint"`
 	Chain      [][]byte   `cbor:"2,keyasint"`
+}
+
+// hybridRecord is the result of several keys.
+type hybridRecord struct {
+	Signatures [][][]byte `cbor:"1,keyasint"`
+	Chains     [][][]byte `cbor:"2,keyasint"`
+}
+
+// result is what signing made: the signatures of each item, and the certificates
+// of each key.
+type result struct {
+	signatures [][][]byte
+	chains     [][][]byte
+}
+
+func (r *result) encode() (ledger.Type, []byte, error) {
+	if len(r.chains) == 1 {
+		b, err := format.Encode(resultRecord{r.signatures, r.chains[0]})
+		return recOutcome, b, err
+	}
+	b, err := format.Encode(hybridRecord{r.signatures, r.chains})
+	return recHybrid, b, err
+}
+
+// decodeResult is the inverse of encode.
+func decodeResult(t ledger.Type, b []byte) (*result, error) {
+	if t == recHybrid {
+		var v hybridRecord
+		if err := format.Decode(b, &v); err != nil {
+			return nil, err
+		}
+		if len(v.Chains) < 2 {
+			return nil, errors.New("result of several keys with one")
+		}
+		return &result{v.Signatures, v.Chains}, nil
+	}
+	var v resultRecord
+	if err := format.Decode(b, &v); err != nil {
+		return nil, err
+	}
+	return &result{v.Signatures, [][][]byte{v.Chain}}, nil
+}
+
+// show puts the result into an outcome.
+func (r *result) show(out *Outcome) {
+	out.Signatures, out.Chain, out.Also = r.signatures, r.chains[0], r.chains[1:]
 }
 
 type checkpointRecord struct {

@@ -27,6 +27,43 @@ type job struct {
 	sigs   [][]byte
 }
 
+// signer is one of the keys that sign.
+type signer struct {
+	name string
+	key  key.Key
+	st   *keyState
+	alg  sigalg.Key
+}
+
+// signers opens the keys of a policy, in their order.
+func (x *execution) signers(ctx, quit context.Context, names []string) ([]signer, format.Identity, error) {
+	var none format.Identity
+	c, _ := x.chain.Head()
+	out := make([]signer, len(names))
+	var ids []format.Identity
+	for i, name := range names {
+		ck, declared := c.Keys[name]
+		if !declared {
+			return nil, none, refuse(Code(quorum.KeyUnknown), "no key %s in the charter", name)
+		}
+		st := x.state(name)
+		if err := usable(name, ck, st); err != nil {
+			return nil, none, err
+		}
+		kk, err := x.key(ctx, name, ck, st)
+		if err != nil {
+			return nil, none, x.keyError(quit, name, err)
+		}
+		out[i] = signer{name, kk, st, ck.Algorithm}
+		ids = append(ids, format.Identity{Scheme: ck.SignatureScheme(), Public: st.pub, Chain: st.chain})
+	}
+	id := ids[0]
+	if len(ids) > 1 {
+		id.Also = ids[1:]
+	}
+	return out, id, nil
+}
+
 // sign executes a command to sign.
 func (x *execution) sign() (*Outcome, error) {
 	args := x.req.Command.Sign
@@ -35,8 +72,7 @@ func (x *execution) sign() (*Outcome, error) {
 	if !declared {
 		return nil, refuse(Code(quorum.KeyUnknown), "no key %s in the charter", args.Key)
 	}
-	st := x.state(args.Key)
-	if err := usable(args.Key, ck, st); err != nil {
+	if err := usable(args.Key, ck, x.state(args.Key)); err != nil {
 		return nil, err
 	}
 	plans, err := x.grant.Covered(x.order.Items)
@@ -51,11 +87,10 @@ func (x *execution) sign() (*Outcome, error) {
 	defer cancel()
 	quit := x.quit.Load().ctx
 	defer context.AfterFunc(quit, cancel)()
-	kk, err := x.key(ctx, args.Key, ck, st)
+	signers, id, err := x.signers(ctx, quit, append([]string{args.Key}, c.Policies[args.Policy].Also...))
 	if err != nil {
-		return nil, x.keyError(quit, args.Key, err)
+		return nil, err
 	}
-	id := format.Identity{Scheme: ck.SignatureScheme(), Public: st.pub, Chain: st.chain}
 
 	jobs := make([]job, len(x.order.Items))
 	err = x.parallel(len(jobs), func(i int) error {
@@ -69,7 +104,11 @@ func (x *execution) sign() (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := int64(len(jobs)) * int64(len(jobs[0].first)) * signatureSize(ck.Algorithm); n > x.c.Limits.Result {
+	var each int64
+	for _, t := range jobs[0].first {
+		each += signatureSize(signers[t.Key].alg)
+	}
+	if n := int64(len(jobs)) * each; n > x.c.Limits.Result {
 		return nil, refuse(ResultTooLarge, "%d bytes of signatures: at most %d", n, x.c.Limits.Result)
 	}
 
@@ -78,31 +117,43 @@ func (x *execution) sign() (*Outcome, error) {
 	}
 	var total atomic.Int64
 	err = x.parallel(len(jobs), func(i int) error {
-		if err := x.rounds(ctx, &jobs[i], kk, id, &total); err != nil {
+		if err := x.rounds(ctx, quit, &jobs[i], signers, id, &total); err != nil {
 			return item(i, err)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, x.keyError(quit, args.Key, err)
+	switch {
+	case errors.Is(err, errPreempted):
+		return nil, errPreempted
+	case err != nil:
+		return nil, err
 	}
 	x.c.Hook("signed")
 
-	res := &resultRecord{Signatures: make([][][]byte, len(jobs)), Chain: st.der}
+	res := &result{signatures: make([][][]byte, len(jobs))}
 	leaves := make([]merkle.Hash, len(jobs))
 	for i := range jobs {
-		res.Signatures[i] = jobs[i].sigs
+		res.signatures[i] = jobs[i].sigs
 		leaves[i] = format.SignatureLeaf(format.Leaf(x.order.Items[i]), jobs[i].sigs)
 	}
 	root, err := merkle.Root(merkle.Signatures, leaves)
 	if err != nil {
 		return nil, fmt.Errorf("keeper: %w", err)
 	}
+	var uses []statement.KeyUse
+	for i, one := range id.Signers() {
+		s := signers[i]
+		spki := sha256.Sum256(s.st.spki)
+		uses = append(uses, statement.KeyUse{Key: s.name, PublicKey: hex.EncodeToString(spki[:]), Chain: chainDigest(s.st.der), Scheme: one.Scheme})
+		res.chains = append(res.chains, s.st.der)
+	}
 	r := x.receipt()
 	r.Endorsements = x.grant.Endorsements()
-	spki := sha256.Sum256(st.spki)
-	r.Signed = &statement.SignedResult{Policy: args.Policy, Key: args.Key, PublicKey: hex.EncodeToString(spki[:]),
-		Chain: chainDigest(st.der), Scheme: id.Scheme, Count: len(jobs), Items: args.Items, Signatures: root.String()}
+	r.Signed = &statement.SignedResult{Policy: args.Policy, Key: uses[0].Key, PublicKey: uses[0].PublicKey, Chain: uses[0].Chain, Scheme: uses[0].Scheme,
+		Count: len(jobs), Items: args.Items, Signatures: root.String()}
+	if len(uses) > 1 {
+		r.Signed.Also = uses[1:]
+	}
 	return x.settle(r, outcomeRecord{}, res)
 }
 
@@ -133,7 +184,10 @@ func (x *execution) prepare(plan *format.Plan, id format.Identity) (*job, error)
 		return nil, refuse(FormatUnknown, "%.80q", plan.Format)
 	}
 	j := &job{format: f, plan: plan}
-	var err error
+	err := format.CheckKeys(f, 1+len(id.Also))
+	if err != nil {
+		return nil, refuse(PlanInvalid, "%v", err)
+	}
 	if j.first, err = x.assemble(j, id); err != nil {
 		return nil, err
 	}
@@ -152,7 +206,7 @@ func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigne
 			tbs, err = nil, refuse(PlanInvalid, "format %s: internal error", j.plan.Format)
 		}
 	}()
-	id.Chain = slices.Clone(id.Chain)
+	id.Chain, id.Also = slices.Clone(id.Chain), slices.Clone(id.Also)
 	tbs, err = j.format.Assemble(j.plan, id, x.at, slices.Clone(j.sigs))
 	if err != nil {
 		return nil, refuse(PlanInvalid, "%v", err)
@@ -160,9 +214,13 @@ func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigne
 	if len(j.sigs)+len(tbs) > format.MaxSignatures {
 		return nil, refuse(PlanInvalid, "more than %d signatures", format.MaxSignatures)
 	}
+	signers := id.Signers()
 	for _, t := range tbs {
-		if t.Scheme != id.Scheme {
-			return nil, refuse(PlanInvalid, "scheme %s: the key signs under %s", t.Scheme, id.Scheme)
+		if t.Key < 0 || t.Key >= len(signers) {
+			return nil, refuse(PlanInvalid, "key %d: %d sign", t.Key, len(signers))
+		}
+		if want := signers[t.Key].Scheme; t.Scheme != want {
+			return nil, refuse(PlanInvalid, "scheme %s: the key signs under %s", t.Scheme, want)
 		}
 		if err := t.Check(); err != nil {
 			return nil, refuse(PlanInvalid, "%v", err)
@@ -172,7 +230,8 @@ func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigne
 }
 
 // rounds signs a job until its format asks for nothing more.
-func (x *execution) rounds(ctx context.Context, j *job, kk key.Key, id format.Identity, total *atomic.Int64) error {
+func (x *execution) rounds(ctx, quit context.Context, j *job, signers []signer, id format.Identity, total *atomic.Int64) error {
+	pubs := id.Signers()
 	tbs := j.first
 	j.first = nil
 	for round := 1; len(tbs) > 0; round++ {
@@ -180,14 +239,15 @@ func (x *execution) rounds(ctx context.Context, j *job, kk key.Key, id format.Id
 			return refuse(PlanInvalid, "more than %d rounds", format.MaxRounds)
 		}
 		for _, t := range tbs {
-			sig, err := kk.Sign(ctx, t.Scheme, t.Input())
+			by := signers[t.Key]
+			sig, err := by.key.Sign(ctx, t.Scheme, t.Input())
 			if err != nil {
-				return err
+				return x.keyError(quit, by.name, err)
 			}
 			// A fault in the device must not leave it: one wrong RSA-CRT
 			// signature gives the key away.
-			if err := t.Verify(id.Public, sig); err != nil {
-				return refuse(KeyFaulty, "own signature does not verify")
+			if err := t.Verify(pubs[t.Key].Public, sig); err != nil {
+				return refuse(KeyFaulty, "own signature of key %s does not verify", by.name)
 			}
 			if total.Add(int64(len(sig))) > x.c.Limits.Result {
 				return refuse(ResultTooLarge, "more than %d bytes of signatures", x.c.Limits.Result)

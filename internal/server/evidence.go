@@ -79,17 +79,16 @@ func (s *Server) EachEvidence(ctx context.Context, id statement.ID, from, to int
 	if err != nil {
 		return err
 	}
-	var bare []byte // a key without certificates is named by itself
-	if len(out.Chain) == 0 {
-		k, err := s.Key(ctx, rc.Signed.Key)
-		if err != nil {
-			return err
-		}
-		bare = k.PublicKey
+	keys, err := s.evidenceKeys(ctx, rc.Signed, append([][][]byte{out.Chain}, out.Also...))
+	if err != nil {
+		return err
 	}
 	for i := from; i < to; i++ {
 		e := &verify.Evidence{Version: verify.EvidenceVersion, Chain: chain, Request: r.Envelope, Receipt: out.Receipt, Log: *log,
-			File: verify.EvidenceFile{Item: items[i], Signatures: out.Signatures[i], Certificates: out.Chain, PublicKey: bare}}
+			File: verify.EvidenceFile{Item: items[i], Signatures: out.Signatures[i], Certificates: keys[0].Certificates, PublicKey: keys[0].PublicKey}}
+		if len(keys) > 1 {
+			e.File.Also = keys[1:]
+		}
 		for _, x := range r.Endorsements {
 			e.Endorsements = append(e.Endorsements, x.Envelope)
 		}
@@ -104,6 +103,27 @@ func (s *Server) EachEvidence(ctx context.Context, id statement.ID, from, to int
 		}
 	}
 	return nil
+}
+
+// evidenceKeys are the keys that signed: by their certificates, or by themselves
+// where they have none.
+func (s *Server) evidenceKeys(ctx context.Context, r *statement.SignedResult, chains [][][]byte) ([]verify.EvidenceKey, error) {
+	uses := r.Keys()
+	if len(chains) != len(uses) {
+		return nil, fmt.Errorf("server: certificates of %d keys: the receipt has %d", len(chains), len(uses))
+	}
+	out := make([]verify.EvidenceKey, len(uses))
+	for i, use := range uses {
+		if out[i].Certificates = chains[i]; len(chains[i]) > 0 {
+			continue
+		}
+		k, err := s.Key(ctx, use.Key)
+		if err != nil {
+			return nil, err
+		}
+		out[i].PublicKey = k.PublicKey
+	}
+	return out, nil
 }
 
 // logged proves that the log holds the receipt of a request, and waits a little

@@ -385,7 +385,8 @@ type Result struct {
 	Scheme     string         `json:"scheme"`
 	Time       time.Time      `json:"time"` // of the receipt; what plans were assembled with
 	Chain      [][]byte       `json:"chain"`
-	Signatures [][][]byte     `json:"signatures"` // per item, per round
+	Also       [][][]byte     `json:"also,omitzero"` // certificates of each further key
+	Signatures [][][]byte     `json:"signatures"`    // per item, per round
 	Timestamps map[int][]byte `json:"timestamps,omitzero"`
 }
 
@@ -402,5 +403,5 @@ func (s *Server) Collect(ctx context.Context, id statement.ID) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Receipt: out.Receipt, Scheme: string(rc.Signed.Scheme), Time: rc.Time, Chain: out.Chain, Signatures: out.Signatures, Timestamps: ts}, nil
+	return &Result{Receipt: out.Receipt, Scheme: string(rc.Signed.Scheme), Time: rc.Time, Chain: out.Chain, Also: out.Also, Signatures: out.Signatures, Timestamps: ts}, nil
 }

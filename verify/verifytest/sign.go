@@ -45,8 +45,8 @@ func Artifact(name string, data []byte) format.Artifact { return artifact{bytes.
 func (d *Deployment) signed(r *Request, at time.Time) *statement.SignedResult {
 	d.TB.Helper()
 	args := r.Request.Command.Sign
-	k := d.Keys[args.Key]
-	r.Signatures, r.Certificates, r.PublicKey = nil, nil, nil
+	k := d.signer(args.Policy, args.Key)
+	r.Signatures, r.Keys = nil, nil
 	var leaves []merkle.Hash
 	for _, b := range r.Items {
 		_, plan, err := format.DecodeItem(b)
@@ -64,24 +64,58 @@ func (d *Deployment) signed(r *Request, at time.Time) *statement.SignedResult {
 	if err != nil {
 		d.TB.Fatal(err)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(k.Public)
+	var uses []statement.KeyUse
+	for i, id := range k.Signers() {
+		use, part := d.use(append([]string{args.Key}, d.also(args.Policy)...)[i], id)
+		uses, r.Keys = append(uses, use), append(r.Keys, part)
+	}
+	out := &statement.SignedResult{Policy: args.Policy, Key: args.Key, PublicKey: uses[0].PublicKey, Chain: uses[0].Chain, Scheme: k.Scheme,
+		Count: len(r.Items), Items: args.Items, Signatures: root.String()}
+	if len(uses) > 1 {
+		out.Also = uses[1:]
+	}
+	return out
+}
+
+// also are the further keys of a policy.
+func (d *Deployment) also(policy string) []string {
+	c, _ := d.Chain.Head()
+	return c.Policies[policy].Also
+}
+
+// signer signs with all keys of a policy.
+func (d *Deployment) signer(policy, key string) *formattest.Signer {
+	s := d.Keys[key]
+	var others []*formattest.Signer
+	for _, n := range d.also(policy) {
+		others = append(others, d.Keys[n])
+	}
+	if len(others) > 0 {
+		s = s.And(others...)
+	}
+	return s
+}
+
+// use is what a receipt and evidence say of one key.
+func (d *Deployment) use(name string, id format.Identity) (statement.KeyUse, verify.EvidenceKey) {
+	d.TB.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(id.Public)
 	if err != nil {
 		d.TB.Fatal(err)
 	}
 	pub := sha256.Sum256(spki)
-	out := &statement.SignedResult{Policy: args.Policy, Key: args.Key, PublicKey: hex.EncodeToString(pub[:]), Scheme: k.Scheme,
-		Count: len(r.Items), Items: args.Items, Signatures: root.String()}
-	if len(k.Chain) == 0 {
-		r.PublicKey = spki
-		return out
+	use := statement.KeyUse{Key: name, PublicKey: hex.EncodeToString(pub[:]), Scheme: id.Scheme}
+	if len(id.Chain) == 0 {
+		return use, verify.EvidenceKey{PublicKey: spki}
 	}
 	h := sha256.New()
-	for _, c := range k.Chain {
+	var part verify.EvidenceKey
+	for _, c := range id.Chain {
 		h.Write(c.Raw)
-		r.Certificates = append(r.Certificates, c.Raw)
+		part.Certificates = append(part.Certificates, c.Raw)
 	}
-	out.Chain = hex.EncodeToString(h.Sum(nil))
-	return out
+	use.Chain = hex.EncodeToString(h.Sum(nil))
+	return use, part
 }
 
 // Evidence is the document of file i of an executed request, at the head of now.
@@ -89,7 +123,10 @@ func (d *Deployment) Evidence(r *Request, i int) *verify.Evidence {
 	d.TB.Helper()
 	cp := d.Checkpoint()
 	e := &verify.Evidence{Version: verify.EvidenceVersion, Chain: d.must(d.Chain.Encode()), Request: r.Envelope, Receipt: r.Receipt,
-		File: verify.EvidenceFile{Item: r.Items[i], Signatures: r.Signatures[i], Certificates: r.Certificates, PublicKey: r.PublicKey}}
+		File: verify.EvidenceFile{Item: r.Items[i], Signatures: r.Signatures[i], Certificates: r.Keys[0].Certificates, PublicKey: r.Keys[0].PublicKey}}
+	if len(r.Keys) > 1 {
+		e.File.Also = r.Keys[1:]
+	}
 	for _, x := range r.Endorsements {
 		e.Endorsements = append(e.Endorsements, x)
 	}
@@ -156,7 +193,7 @@ func (d *Deployment) Attach(r *Request, i int, data []byte) (file, detached []by
 		sigs = append(sigs, format.Signature{Value: v})
 	}
 	a := Artifact(it.Name, data)
-	patch, err := d.FormatOf(plan.Format).Attach(context.Background(), a, plan, d.Keys[rc.Signed.Key].Identity, rc.Time, sigs)
+	patch, err := d.FormatOf(plan.Format).Attach(context.Background(), a, plan, d.signer(rc.Signed.Policy, rc.Signed.Key).Identity, rc.Time, sigs)
 	if err != nil {
 		d.TB.Fatal(err)
 	}

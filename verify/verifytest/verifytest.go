@@ -79,8 +79,7 @@ type Request struct {
 	Receipt      []byte
 	ReceiptEntry int64
 	Signatures   [][][]byte
-	Certificates [][]byte
-	PublicKey    []byte // of a key without certificates
+	Keys         []verify.EvidenceKey // that signed, in their order
 }
 
 func key(name string) ed25519.PrivateKey {

@@ -62,7 +62,7 @@ func (f *fake) Execute(_ context.Context, o *keeper.Order) (*keeper.Outcome, err
 	if err := f.failure(); err != nil {
 		return nil, err
 	}
-	return &keeper.Outcome{Receipt: o.Evidence.Request, Signatures: [][][]byte{o.Items}, Chain: o.Evidence.Endorsements}, nil
+	return &keeper.Outcome{Receipt: o.Evidence.Request, Signatures: [][][]byte{o.Items}, Chain: o.Evidence.Endorsements, Also: [][][]byte{}}, nil
 }
 
 func (f *fake) Checkpoint(_ context.Context, e *keeper.Extension) ([]byte, error) {
@@ -70,7 +70,7 @@ func (f *fake) Checkpoint(_ context.Context, e *keeper.Extension) ([]byte, error
 }
 func (f *fake) Timestamp(_ context.Context, r []byte) ([]byte, error) { return r, f.failure() }
 func (f *fake) Receipts(_ context.Context, from uint64, limit int) ([]*keeper.Outcome, error) {
-	return []*keeper.Outcome{{Receipt: fmt.Appendf(nil, "%d+%d", from, limit), Signatures: [][][]byte{}, Chain: [][]byte{}}}, f.failure()
+	return []*keeper.Outcome{{Receipt: fmt.Appendf(nil, "%d+%d", from, limit), Signatures: [][][]byte{}, Chain: [][]byte{}, Also: [][][]byte{}}}, f.failure()
 }
 func (f *fake) Observe(_ context.Context, r []byte) error {
 	f.mu.Lock()
@@ -230,7 +230,7 @@ func TestSameEverywhere(t *testing.T) {
 			}
 			o := order()
 			out, err := k.Execute(ctx, o)
-			if err != nil || !reflect.DeepEqual(out, &keeper.Outcome{Receipt: []byte("request"), Signatures: [][][]byte{o.Items}, Chain: o.Evidence.Endorsements}) {
+			if err != nil || !reflect.DeepEqual(out, &keeper.Outcome{Receipt: []byte("request"), Signatures: [][][]byte{o.Items}, Chain: o.Evidence.Endorsements, Also: [][][]byte{}}) {
 				t.Errorf("execute %+v, %v", out, err)
 			}
 			if got, _ := f.saw(); !reflect.DeepEqual(got, o) || got == o {
