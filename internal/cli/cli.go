@@ -155,17 +155,6 @@ Begin with "greatseal demo", or "greatseal dev" for a deployment to play with.
 
 Exit codes:
   ` + strings.Join(Codes(), "\n  "),
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			var have []string
-			for _, x := range c.Commands() {
-				have = append(have, x.Name())
-			}
-			return fail(exitUsage, orText(suggest(args[0], have), "greatseal --help lists the commands"), "there is no command %q", args[0])
-		},
-		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		Version:           Version,
@@ -194,7 +183,33 @@ Exit codes:
 	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	wantCommands(root)
 	return root
+}
+
+// wantCommands has commands that only hold others show their help, and refuse a
+// name that is none of them: cobra does so for the root alone.
+func wantCommands(c *cobra.Command) {
+	for _, x := range c.Commands() {
+		wantCommands(x)
+	}
+	if c.Runnable() || !c.HasSubCommands() {
+		return
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		var have []string
+		for _, x := range c.Commands() {
+			if x.IsAvailableCommand() {
+				have = append(have, x.Name())
+			}
+		}
+		name := strings.TrimSpace(strings.TrimPrefix(c.CommandPath()+" "+args[0], c.Root().Name()))
+		return fail(exitUsage, orText(suggest(args[0], have), c.CommandPath()+" --help lists the commands"), "there is no command %q", name)
+	}
 }
 
 // print writes the result: v as JSON, or what human writes.
@@ -244,19 +259,24 @@ func (a *App) terminal() bool {
 	return ok && !a.quiet && !a.json && term.IsTerminal(int(f.Fd()))
 }
 
-// client is the client configuration: flags, then environment, then file.
-func (a *App) client() (*config.Client, error) {
-	path, must := a.cfgPath, true
-	if path == "" {
+// configPath is the file of the client configuration; must says that it was named.
+func (a *App) configPath() (path string, must bool) {
+	if path = a.cfgPath; path == "" {
 		path = os.Getenv("GREATSEAL_CONFIG")
 	}
-	if path == "" {
-		must = false
-		dir, err := os.UserConfigDir()
-		if err == nil {
-			path = filepath.Join(dir, "greatseal", "client.yaml")
-		}
+	if path != "" {
+		return path, true
 	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", false
+	}
+	return filepath.Join(dir, "greatseal", "client.yaml"), false
+}
+
+// client is the client configuration: flags, then environment, then file.
+func (a *App) client() (*config.Client, error) {
+	path, must := a.configPath()
 	c := &config.Client{}
 	if path != "" {
 		// What stands in the file is relative to its folder, and a socket's path

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json/v2"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -80,7 +81,8 @@ func (a *App) connect() (*link, error) {
 		return nil, err
 	}
 	if cfg.Server == "" {
-		return nil, fail(exitUsage, "greatseal --server https://HOST …, or \"server:\" in the client configuration", "no server is configured")
+		path, _ := a.configPath()
+		return nil, fail(exitUsage, fmt.Sprintf("--server https://HOST, or \"server:\" in %s; greatseal dev runs one to play with", orText(path, "the client configuration")), "no server is configured")
 	}
 	token := os.Getenv("GREATSEAL_TOKEN")
 	if token == "" {

@@ -354,9 +354,9 @@ func (a *App) verify(ctx context.Context, k *verifying, path string) error {
 		Report   *format.Report `json:"report"`
 	}
 	return a.print(result{true, "platform", r}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s  verified\n", printable(path))
+		fmt.Fprintln(w, printable(path))
 		printReport(w, r)
-		fmt.Fprintln(w, "  without evidence: who approved it was not judged")
+		fmt.Fprintln(w, "verified, without evidence: who approved it was not judged")
 	})
 }
 
@@ -435,7 +435,8 @@ func (a *App) printVerified(v *verify.Verified) error {
 	if a.verbose {
 		printReport(a.Out, v.Report())
 	}
-	return nil
+	_, err := fmt.Fprintln(a.Out, "verified")
+	return err
 }
 
 // printReport tells what a format found in a file.
