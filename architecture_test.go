@@ -34,9 +34,10 @@ internal/keeper/ledger
 internal/notify internal/blob internal/config internal/store/... internal/depstest
 verify/...
 format/pgpsig/pgptest
+format/authenticode/authenticodetest
 format/all format/file format/formattest
-format/pe format/cmsfile format/attest format/kmod format/mcuboot format/ima format/pgp format/pgpkey
-format/single format/authenticode format/cfb format/zipfile format/pgpsig
+format/jar format/pe format/cmsfile format/attest format/kmod format/mcuboot format/ima format/pgp format/pgpkey
+format/single format/authenticode format/cfb format/zipfile format/jarsig format/pgpsig
 tsp/client
 tsp
 quorum/...

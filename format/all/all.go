@@ -13,6 +13,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/ima"
+	"github.com/greatseal-io/greatseal/format/jar"
 	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/mcuboot"
 	"github.com/greatseal-io/greatseal/format/pe"
@@ -25,6 +26,7 @@ func Formats() []format.Format {
 	return []format.Format{
 		pe.New(),
 		kmod.New(), mcuboot.New(),
+		jar.New(),                              // archives
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		pgp.New(), pgpkey.New(), // OpenPGP and its like
 	}

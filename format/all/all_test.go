@@ -41,6 +41,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, n := range []string{
 		"pe", "cms", "dsse",
+		"jar",
 		"kmod", "mcuboot", "ima",
 		"pgp", "pgp-key",
 	} {
@@ -163,6 +164,7 @@ func TestImports(t *testing.T) {
 	n := 0
 	for _, dir := range []string{
 		"..", "../pe", "../cmsfile", "../attest", ".",
+		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey",
 	} {

@@ -11,6 +11,8 @@ var formats = []string{
 	"mcuboot",
 	// Packages and OpenPGP
 	"pgp", "pgp-key",
+	// Java and Android
+	"jar",
 	// General
 	"cms", "dsse",
 }

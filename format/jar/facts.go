@@ -1,0 +1,58 @@
+package jar
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/jarsig"
+	"github.com/greatseal-io/greatseal/format/single"
+)
+
+// attributes of a manifest that say what it is, in the order of facts.
+var described = [...]struct{ attribute, fact string }{
+	{"Implementation-Title", "title"}, {"Implementation-Version", "version"}, {"Implementation-Vendor", "vendor"},
+	{"Bundle-SymbolicName", "bundle"}, {"Bundle-Version", "bundle-version"}, {"Automatic-Module-Name", "module"},
+	{"Main-Class", "main-class"}, {"Launcher-Agent-Class", "launcher-agent"}, {"Premain-Class", "agent"}, {"Agent-Class", "agent"},
+	{"Class-Path", "class-path"}, {"Permissions", "permissions"}, {"Multi-Release", "multi-release"},
+}
+
+// manifestFacts are those that follow from a manifest.
+func manifestFacts(m *jarsig.File) ([]format.Fact, int, error) {
+	kind, n := "jar", 0
+	for i := range m.Sections {
+		s := &m.Sections[i]
+		ds, err := s.Digests("")
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(ds) > 0 {
+			n++
+		}
+		switch {
+		case s.Name == "BundleConfig.pb":
+			kind = "app bundle"
+		case strings.HasPrefix(s.Name, "WEB-INF/") && kind == "jar":
+			kind = "war"
+		}
+	}
+	out := []format.Fact{{Name: "kind", Value: kind}, {Name: "entries", Value: strconv.Itoa(n)}}
+	for _, d := range described {
+		if v, ok := m.Main.Get(d.attribute); ok && v != "" {
+			out = append(out, format.Fact{Name: d.fact, Value: single.Text([]byte(v), 1024)})
+		}
+	}
+	return out, n, nil
+}
+
+// facts all follow from the plan: Assemble compares them.
+func (b *body) facts(m *jarsig.File) ([]format.Fact, error) {
+	out, _, err := manifestFacts(m)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range b.Signers {
+		out = append(out, format.Fact{Name: "signed-before-by", Value: s})
+	}
+	return out, nil
+}
