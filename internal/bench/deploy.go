@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/format/all"
@@ -147,10 +148,10 @@ func (d *deployment) serve(ctx context.Context, dsn string) error {
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop, d.ended = stop, make(chan struct{})
-	go func() {
-		defer close(d.ended)
-		d.server.Run(run) // ends without an error
-	}()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.server.Run(run) })    // ends without an error
+	wg.Go(func() { server.GiveRoom(run) }) // as "greatseal server" does
+	go func() { wg.Wait(); close(d.ended) }()
 	if err := d.trial.MakeKeys(ctx, d.server); err != nil {
 		return err
 	}

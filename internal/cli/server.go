@@ -18,6 +18,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/file"
 	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/trial"
 )
 
@@ -73,6 +74,7 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { o.server.Run(work) })
+	wg.Go(func() { server.GiveRoom(work) })
 	var inspected error
 	if c.Inspector != nil {
 		wg.Go(func() {
