@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -112,7 +113,7 @@ func (s *SQL) commitGroup(group []*pendingChange) {
 	// the database alone.
 	ctx := context.Background()
 	outcome := make([]error, len(group))
-	err := s.inTx(ctx, func(t tx) error { return applyGroup(ctx, t, group, outcome) })
+	err := s.inTx(ctx, func(t tx) error { return applyGroup(ctx, t, &s.texts, group, outcome) })
 	if err != nil && (len(group) > 1 || group[0].unknown == nil) {
 		// One of them is at fault, or the connection: each finds out for itself.
 		lost := errors.As(err, new(*commitError))
@@ -172,7 +173,7 @@ func (s *SQL) explain(ctx context.Context, p *pendingChange, err error) error {
 // applyGroup runs the guards of all changes first: an insert or update that
 // changes a row only when the change is still possible. What belongs to a change
 // whose guard failed is left out.
-func applyGroup(ctx context.Context, t tx, group []*pendingChange, outcome []error) error {
+func applyGroup(ctx context.Context, t tx, known *texts, group []*pendingChange, outcome []error) error {
 	var guards []stmt
 	var at []int
 	for i, p := range group {
@@ -200,7 +201,7 @@ func applyGroup(ctx context.Context, t tx, group []*pendingChange, outcome []err
 			}
 		}
 	}
-	var rest inserts
+	rest := inserts{texts: known}
 	for i, p := range group {
 		if outcome[i] == nil {
 			if err := rest.belongings(p.c); err != nil {
@@ -245,28 +246,56 @@ func insertReceipt(rc *Receipt) stmt {
 
 // inserts are rows to insert, table by table.
 type inserts struct {
-	order []string // statements, as they first appeared
-	by    map[string]*insert
+	texts *texts
+	order []into // statements, as they first appeared
+	by    map[into][][]any
 }
 
-// insert is one statement without its values, and the rows that it inserts.
-type insert struct {
-	into, suffix string
+// into is a statement without its values.
+type into struct {
+	text, suffix string
 	most         int // rows of one statement
-	args         [][]any
 }
 
-// add adds one row to what into inserts; suffix follows the values.
-func (r *inserts) add(into, suffix string, most int, args ...any) {
+// texts are the statements for so many rows: there are few, and making one takes
+// as long as inserting a row. It is safe for concurrent use.
+type texts struct {
+	mu sync.Mutex
+	of map[textKey]string
+}
+
+type textKey struct {
+	into
+	rows int
+}
+
+func (t *texts) get(in into, columns, rows int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := textKey{in, rows}
+	if t.of[k] == "" {
+		if t.of == nil {
+			t.of = map[textKey]string{}
+		}
+		values := make([]string, rows)
+		for i := range values {
+			values[i] = "(" + marks(i*columns, columns) + ")"
+		}
+		t.of[k] = in.text + " VALUES " + strings.Join(values, ", ") + in.suffix
+	}
+	return t.of[k]
+}
+
+// add adds one row to what text inserts; suffix follows the values.
+func (r *inserts) add(text, suffix string, most int, args ...any) {
 	if r.by == nil {
-		r.by = map[string]*insert{}
+		r.by = map[into][][]any{}
 	}
-	key := fmt.Sprint(most, into, suffix)
-	if r.by[key] == nil {
-		r.by[key] = &insert{into: into, suffix: suffix, most: most}
-		r.order = append(r.order, key)
+	in := into{text, suffix, most}
+	if r.by[in] == nil {
+		r.order = append(r.order, in)
 	}
-	r.by[key].args = append(r.by[key].args, args)
+	r.by[in] = append(r.by[in], args)
 }
 
 // small and large are how many rows go into one statement.
@@ -277,16 +306,9 @@ const (
 
 func (r *inserts) stmts() []stmt {
 	var out []stmt
-	for _, key := range r.order {
-		in := r.by[key]
-		columns := len(in.args[0])
-		out = append(out, several(in.args, in.most, func(n int) string {
-			values := make([]string, n)
-			for i := range values {
-				values[i] = "(" + marks(i*columns, columns) + ")"
-			}
-			return in.into + " VALUES " + strings.Join(values, ", ") + in.suffix
-		})...)
+	for _, in := range r.order {
+		args := r.by[in]
+		out = append(out, several(args, in.most, func(n int) string { return r.texts.get(in, len(args[0]), n) })...)
 	}
 	return out
 }

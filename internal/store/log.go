@@ -50,15 +50,20 @@ func (s *SQL) Sequence(ctx context.Context, limit int) (int, error) {
 		if err != nil {
 			return err
 		}
-		var placed inserts
-		var gone [][]any
+		placed := inserts{texts: &s.texts}
 		for i, w := range list {
 			placed.add(`INSERT INTO log_entries (idx, kind, request, time)`, "", small, head.Tree.Size+int64(i), w.kind, w.request, w.time)
-			gone = append(gone, []any{w.id})
 		}
-		ss := append(placed.stmts(), several(gone, small, func(n int) string {
-			return `DELETE FROM log_waiting WHERE id IN (` + marks(0, n) + `)`
-		})...)
+		ss := placed.stmts()
+		if s.pool == nil { // one writer: what has an ID up to the last one's is in the list
+			ss = append(ss, stmt{`DELETE FROM log_waiting WHERE id <= $1`, []any{list[len(list)-1].id}})
+		} else {
+			ids := make([]int64, len(list))
+			for i, w := range list {
+				ids[i] = w.id
+			}
+			ss = append(ss, stmt{`DELETE FROM log_waiting WHERE id = ANY($1)`, []any{ids}})
+		}
 		for _, tile := range b.Tiles {
 			ss = append(ss, putTile(tile.Tile.L, tile.Tile.N, tile.Tile.W, tile.Data))
 		}

@@ -32,6 +32,7 @@ type SQL struct {
 	patient *pgx.ConnConfig
 	reading *shelf // SQLite only, as the next
 	writing *shelf
+	texts   texts
 	queue   chan *pendingChange
 	stopped chan struct{}
 	done    chan struct{}
