@@ -89,6 +89,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 			gauge(desc("key_usable", "1 for a key that can sign.", "key", "state"), usable, k.Name, k.State)
 		}
 	}
+	gauge(desc("receipts_missing", "Receipts of the keeper that this server lacks and could not fetch."), float64(s.a.cfg.Server.Lacking()))
 	gauge(desc("keeper_up", "1 when the keeper answers."), up)
 	if h, err := s.a.cfg.Store.Head(ctx); err == nil {
 		gauge(desc("log_size", "Entries of the log."), float64(h.Tree.Size))
@@ -117,7 +118,7 @@ func (a *API) healthRoutes() {
 		func(context.Context, *none) (*healthOut, error) {
 			return &healthOut{Status: 200, Body: wire.Health{OK: true}}, nil
 		})
-	route(a, op{method: http.MethodGet, path: "/readyz", root: true, id: "readyz", tag: "operation", access: public(), sum: "Requests can be executed", doc: "503 with a problem where not."},
+	route(a, op{method: http.MethodGet, path: "/readyz", root: true, id: "readyz", tag: "operation", access: public(), sum: "Requests can be executed", doc: "503 with a problem where not. Where something else is not as it should be, \"reason\" says what."},
 		func(ctx context.Context, _ *none) (*healthOut, error) {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
@@ -130,7 +131,7 @@ func (a *API) healthRoutes() {
 				a.log.Warn("not ready", "error", err)
 				return nil, &problem{Status: 503, Code: "not-ready", Detail: "database or keeper cannot be used", Hint: "the server's log says more", retry: 2}
 			}
-			return &healthOut{Status: 200, Body: wire.Health{OK: true}}, nil
+			return &healthOut{Status: 200, Body: wire.Health{OK: true, Reason: a.cfg.Server.Degraded()}}, nil
 		})
 	prom := promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, EnableOpenMetrics: false, DisableCompression: true})
 	route(a, op{method: http.MethodGet, path: "/metrics", root: true, id: "metrics", tag: "operation", access: public(), answer: wire.Metrics, sum: "Counters for Prometheus",

@@ -407,6 +407,13 @@ func curable(code string) bool {
 	return slices.Contains([]string{string(quorum.NotYet), string(quorum.OutsideWindow), string(keeper.KeySuspended)}, code)
 }
 
+// lacking is the error of receipts that are missing here and could not be fetched or
+// kept.
+type lacking struct{ err error }
+
+func (e *lacking) Error() string { return e.err.Error() }
+func (e *lacking) Unwrap() error { return e.err }
+
 // reconcile shows the keeper the newest receipt that is known here, and fetches
 // the ones that are not.
 func (s *Server) reconcile(ctx context.Context, starting bool) error {
@@ -446,6 +453,8 @@ func (s *Server) reconcile(ctx context.Context, starting bool) error {
 	if len(missing) == 0 {
 		s.complete.Store(upTo)
 	}
+	kept := 0
+	defer func() { s.lacks.Store(int64(len(missing) - kept)) }()
 	var errs []error // each stands for itself; a keeper that is away fails few
 	for _, n := range missing {
 		if len(errs) >= 10 {
@@ -460,10 +469,14 @@ func (s *Server) reconcile(ctx context.Context, starting bool) error {
 				errs = append(errs, fmt.Errorf("server: receipt %d: %w", n, err))
 				continue
 			}
+			kept++
 			s.log.Warn("a receipt that was missing here was fetched from the keeper", "number", n)
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return &lacking{errors.Join(errs...)}
 }
 
 // Outcome returns the kept outcome of an executed request.

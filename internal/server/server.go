@@ -105,6 +105,7 @@ type Server struct {
 
 	complete atomic.Uint64 // receipts up to this number are all in the store
 	seen     atomic.Uint64 // the keeper's last number at the last look
+	lacks    atomic.Int64  // receipts that could not be fetched at the last look
 
 	recent   *recent
 	watch    watchers
@@ -124,7 +125,8 @@ type Metrics struct {
 }
 
 // New connects a server to its keeper: it loads the charter chain, shows the
-// keeper the newest receipt it knows, and fetches those that it lacks.
+// keeper the newest receipt it knows, and fetches those that it lacks. A receipt that
+// the keeper cannot give keeps nobody from starting: see [Server.Degraded].
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Store == nil || cfg.Keeper == nil || cfg.Clock == nil {
 		return nil, errors.New("server: a store, a keeper and a clock are wanted")
@@ -148,7 +150,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.Reload(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.reconcile(ctx, true); err != nil {
+	if err := s.reconcile(ctx, true); errors.As(err, new(*lacking)) && !errors.Is(err, keeper.ErrRollback) {
+		s.log.Error("receipts are missing here: the server tries again, and does the rest meanwhile", "error", err)
+	} else if err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -261,6 +265,19 @@ func (s *Server) Health(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Degraded says what is not as it should be while requests are executed all the
+// same, for everybody to read; it is empty when all is well.
+func (s *Server) Degraded() string {
+	if n := s.lacks.Load(); n > 0 {
+		return fmt.Sprintf("%d of the keeper's receipts are missing here and could not be fetched: their requests show no result, and the log lacks them", n)
+	}
+	return ""
+}
+
+// Lacking is how many of the keeper's receipts are missing here and could not be
+// fetched.
+func (s *Server) Lacking() int64 { return s.lacks.Load() }
 
 // Status is the keeper's word on itself.
 func (s *Server) Status(ctx context.Context) (*keeper.Status, error) { return s.cfg.Keeper.Status(ctx) }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,6 +176,68 @@ func TestReceiptThatIsAway(t *testing.T) {
 	if _, err := st.Receipt(t.Context(), f.bad+1); err != nil {
 		t.Errorf("the receipt after the one that is away: %v", err)
 	}
+}
+
+// A server starts while a receipt cannot be fetched: it says so, does its work, and
+// fetches the receipt when it is there. One whose keeper was rolled back does not.
+func TestStartWithoutAReceipt(t *testing.T) {
+	w := servertest.New(t)
+	st := w.Store("")
+	f := &faulty{Keeper: w.Keeper, bad: 1, asked: make(chan struct{})}
+	s, stop := w.Server(st, func(c *server.Config) { c.Keeper = f })
+	if err := s.Health(t.Context()); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	if s.Lacking() != 1 || !strings.Contains(s.Degraded(), "1 of the keeper's receipts") {
+		t.Errorf("%d receipts are missing: %q", s.Lacking(), s.Degraded())
+	}
+	items := w.Files("app", 1)
+	r, _, err := s.Submit(t.Context(), w.Sign("alice", "nightly", items), items)
+	must(t, err)
+	if r.State != store.Executed {
+		t.Errorf("without an old receipt: %s", r.State)
+	}
+	stop()
+	f.bad = 1 << 62 // nobody asks any more
+	s, _ = w.Server(st, func(c *server.Config) { c.Keeper = f })
+	if s.Lacking() != 0 || s.Degraded() != "" {
+		t.Errorf("with every receipt: %d, %q", s.Lacking(), s.Degraded())
+	}
+	if _, err := st.Receipt(t.Context(), 1); err != nil {
+		t.Errorf("the receipt was not fetched: %v", err)
+	}
+
+	// While it runs, too.
+	second := w.Store("")
+	f = &faulty{Keeper: w.Keeper, bad: 2, asked: make(chan struct{})}
+	var healed atomic.Bool
+	s, _ = w.Server(second, func(c *server.Config) { c.Keeper = &heals{f, &healed} })
+	if s.Lacking() != 1 {
+		t.Errorf("%d receipts are missing", s.Lacking())
+	}
+	healed.Store(true)
+	for range 1000 {
+		if s.Degraded() == "" {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if _, err := second.Receipt(t.Context(), 2); err != nil || s.Degraded() != "" {
+		t.Errorf("the receipt was not fetched later: %v, %q", err, s.Degraded())
+	}
+}
+
+// heals is a faulty keeper until it is healed.
+type heals struct {
+	*faulty
+	healed *atomic.Bool
+}
+
+func (k *heals) Receipts(ctx context.Context, from uint64, limit int) ([]*keeper.Outcome, error) {
+	if k.healed.Load() {
+		return k.Keeper.Receipts(ctx, from, limit)
+	}
+	return k.faulty.Receipts(ctx, from, limit)
 }
 
 // Requests that wait, many of them and for long, do not keep one that was left
