@@ -16,6 +16,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/jar"
 	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/mcuboot"
+	"github.com/greatseal-io/greatseal/format/msi"
 	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/pgp"
 	"github.com/greatseal-io/greatseal/format/pgpkey"
@@ -24,7 +25,7 @@ import (
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
-		pe.New(),
+		pe.New(), msi.New(),
 		kmod.New(), mcuboot.New(),
 		jar.New(),                              // archives
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file

@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "cms", "dsse",
+		"pe", "msi", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "ima",
 		"pgp", "pgp-key",
@@ -163,7 +163,7 @@ func TestImports(t *testing.T) {
 		"github.com/greatseal-io/greatseal/key", "github.com/greatseal-io/greatseal/tsp/client", "github.com/greatseal-io/greatseal/format/file"}
 	n := 0
 	for _, dir := range []string{
-		"..", "../pe", "../cmsfile", "../attest", ".",
+		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cmsfile", "../attest", ".",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey",

@@ -248,3 +248,28 @@ func Join(existing, der []byte, params format.Params, typ asn1.ObjectIdentifier)
 	}
 	return Nest(existing, der, typ)
 }
+
+// CheckExisting refuses facts that ExistingFacts does not make of a file that is
+// signed or is not.
+func CheckExisting(facts []format.Fact, signed, replace bool) error {
+	bad := func(why string) error { return fmt.Errorf("%w: facts: %s", ErrPlan, why) }
+	if len(facts) == 0 || facts[0].Name != FactSignatures {
+		return bad("one is unknown, stands twice or is out of order")
+	}
+	n, err := strconv.Atoi(facts[0].Value)
+	switch {
+	case facts[0].Value == Unreadable && signed && replace:
+		n = 0
+	case err != nil || strconv.Itoa(n) != facts[0].Value || signed != (n > 0) || n > MaxNested+1:
+		return bad("number of signatures")
+	}
+	if len(facts)-1 != n {
+		return bad(strconv.Itoa(len(facts)-1) + " signers and " + strconv.Itoa(n) + " signatures")
+	}
+	for _, s := range facts[1:] {
+		if s.Name != FactSigner || s.Value == "" || PlainText(s.Value) != s.Value {
+			return bad("a signer is not in its form")
+		}
+	}
+	return nil
+}

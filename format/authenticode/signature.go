@@ -76,7 +76,7 @@ func (s *Signature) SignerText() string {
 		text = PlainText(c.Subject.String())
 	}
 	if len(text) > 1024 {
-		text = strings.ToValidUTF8(text[:1024], "")
+		text = strings.TrimSpace(strings.ToValidUTF8(text[:1024], ""))
 	}
 	return s.Label + ": " + text
 }

@@ -137,6 +137,20 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	return f, f.checkFree(own)
 }
 
+// RootClass reads the class of the root storage and nothing else; what it says of a
+// file that Open refuses means nothing.
+func RootClass(r io.ReaderAt, size int64) (class [16]byte, ok bool) {
+	f := &File{r: r, size: size}
+	if f.readHeader() != nil {
+		return class, false
+	}
+	var b [entrySize]byte
+	if first := le32(f.head[0x30:]); first >= f.n || readFull(r, b[:], f.offset(first)) != nil || Type(b[0x42]) != Root {
+		return class, false
+	}
+	return [16]byte(b[0x50:0x60]), true
+}
+
 // SectorSize is 512 or 4 096.
 func (f *File) SectorSize() int { return 1 << f.shift }
 
@@ -164,6 +178,10 @@ func (f *File) readHeader() error {
 		return ErrNotCompound
 	}
 	if err := readFull(f.r, f.head, 0); err != nil {
+		return err
+	}
+	// The last sector may hold nothing that is read: it has to be there all the same.
+	if err := readFull(f.r, make([]byte, 1), f.size-1); err != nil {
 		return err
 	}
 	h := f.head
@@ -377,7 +395,8 @@ func (f *File) readMini(own owners) error {
 		return malformed("mini stream of %d bytes in %d sectors", root.Size, len(f.miniStream))
 	}
 	for i := f.miniCount(); i < uint32(len(f.mini)); i++ {
-		if f.mini[i] != freeSect {
+		// Some writers end a chain where there is nothing.
+		if f.mini[i] != freeSect && f.mini[i] != endOfChain {
 			return malformed("mini-sector %d lies beyond the mini stream and is not free", i)
 		}
 	}

@@ -279,3 +279,22 @@ func (f *File) Read(ctx context.Context, i int, limit int64) ([]byte, error) {
 	err := f.Each(ctx, i, make([]byte, 32<<10), func(b []byte) { out.Write(b) })
 	return out.Bytes(), err
 }
+
+// Entries is the number of entries, those not in use among them.
+func (f *File) Entries() int { return len(f.entries) }
+
+// Extents are the runs of bytes of the file that hold stream i, each an offset and
+// a length; the last one ends with the stream.
+func (f *File) Extents(i int) [][2]int64 {
+	var out [][2]int64
+	left := f.entries[i].Size
+	_ = f.extents(&f.entries[i], func(off, n int64) error {
+		out = append(out, [2]int64{off, min(n, left)})
+		left -= n
+		return nil
+	})
+	return out
+}
+
+// DirectorySectors are the numbers of the sectors that hold the directory.
+func (f *File) DirectorySectors() []uint32 { return f.dirSects }
