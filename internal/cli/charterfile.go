@@ -38,6 +38,9 @@ func readCharter(path string) (c *charter.Charter, payload []byte, env *statemen
 	return c, payload, nil, err
 }
 
+// keyGap stands in the charter that init writes where people's keys are to stand.
+const keyGap = "ssh-ed25519 AAAA…"
+
 func readSmall(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -105,7 +108,11 @@ does not mean.`,
 			if perr != nil || r.OK {
 				return perr
 			}
-			return fail(exitRefused, "mend what is listed and check again", "%s cannot be a charter", args[0])
+			hint := "mend what is listed and check again"
+			if bytes.Contains(b, []byte(keyGap)) {
+				hint = "where " + keyGap + " stands, put the public key of the person (ssh-keygen makes one: ~/.ssh/id_ed25519.pub), and check again"
+			}
+			return fail(exitRefused, hint, "%s cannot be a charter", args[0])
 		},
 	}
 }

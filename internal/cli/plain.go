@@ -39,7 +39,7 @@ func plain(err error) error {
 	}
 	for {
 		head, rest, ok := strings.Cut(text, ": ")
-		if !ok || !slices.Contains(layers, head) {
+		if !ok || rest == "" || !slices.Contains(layers, head) {
 			break
 		}
 		text = rest
