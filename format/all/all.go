@@ -12,6 +12,7 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
+	"github.com/greatseal-io/greatseal/format/fit"
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/jar"
 	"github.com/greatseal-io/greatseal/format/kmod"
@@ -26,7 +27,7 @@ import (
 func Formats() []format.Format {
 	return []format.Format{
 		pe.New(), msi.New(),
-		kmod.New(), mcuboot.New(),
+		kmod.New(), mcuboot.New(), fit.New(),
 		jar.New(),                              // archives
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		pgp.New(), pgpkey.New(), // OpenPGP and its like

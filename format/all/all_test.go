@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 	for _, n := range []string{
 		"pe", "msi", "cms", "dsse",
 		"jar",
-		"kmod", "mcuboot", "ima",
+		"kmod", "mcuboot", "fit", "ima",
 		"pgp", "pgp-key",
 	} {
 		if !seen[n] {
@@ -165,7 +165,7 @@ func TestImports(t *testing.T) {
 	for _, dir := range []string{
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cmsfile", "../attest", ".",
 		"../zipfile", "../jarsig", "../jar",
-		"../single", "../kmod", "../mcuboot", "../ima",
+		"../single", "../kmod", "../mcuboot", "../fit", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))

@@ -8,7 +8,7 @@ var formats = []string{
 	// Linux
 	"kmod", "ima",
 	// Firmware
-	"mcuboot",
+	"mcuboot", "fit",
 	// Packages and OpenPGP
 	"pgp", "pgp-key",
 	// Java and Android
