@@ -224,14 +224,14 @@ func (s *Server) idle(ctx context.Context, r *store.Request) bool {
 }
 
 // release gives back a request that the keeper has certainly not executed: it was
-// not reached, and nobody else has asked it since r was sent (first, and the
-// revision); or it did not even judge it, whose requester is no longer in the
-// charter, say, gives no receipt for that, and may think better of it under
-// another charter. After any other error nothing is known.
+// not reached, or looked at its clock and did nothing, and nobody else has asked it
+// since r was sent (first, and the revision); or it did not even judge it, whose
+// requester is no longer in the charter, say, gives no receipt for that, and may
+// think better of it under another charter. After any other error nothing is known.
 func (s *Server) release(ctx context.Context, r *store.Request, why error, first bool) error {
 	c := &store.Change{Request: r.ID, Revision: r.Revision, Code: r.Code, Detail: r.Detail, At: s.now()}
 	switch {
-	case errors.Is(why, keeper.ErrUnreached):
+	case errors.Is(why, keeper.ErrUnreached), errors.Is(why, keeper.ErrClock):
 		if !first {
 			return nil
 		}

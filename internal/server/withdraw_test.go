@@ -301,6 +301,7 @@ func TestWithdrawalAfterAnError(t *testing.T) {
 		{"nothing is known", keeper.ErrUnavailable, false, "request-executing"},
 		{"done, and the answer lost", keeper.ErrUnavailable, true, "request-executing"},
 		{"not judged", keeper.ErrMalformed, false, ""},
+		{"a clock that is behind", fmt.Errorf("keeper: %w", keeper.ErrClock), false, ""},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			w := servertest.New(t)
