@@ -21,6 +21,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/pgp"
 	"github.com/greatseal-io/greatseal/format/pgpkey"
+	"github.com/greatseal-io/greatseal/format/rpm"
 )
 
 // Formats returns every format, those of one kind of file first.
@@ -29,6 +30,7 @@ func Formats() []format.Format {
 		pe.New(), msi.New(),
 		kmod.New(), mcuboot.New(), fit.New(),
 		jar.New(),                              // archives
+		rpm.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		pgp.New(), pgpkey.New(), // OpenPGP and its like
 	}
