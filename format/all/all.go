@@ -16,6 +16,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/jar"
 	"github.com/greatseal-io/greatseal/format/kmod"
+	"github.com/greatseal-io/greatseal/format/macho"
 	"github.com/greatseal-io/greatseal/format/mcuboot"
 	"github.com/greatseal-io/greatseal/format/msi"
 	"github.com/greatseal-io/greatseal/format/pe"
@@ -27,10 +28,11 @@ import (
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
+		macho.New(), // Apple
 		pe.New(), msi.New(),
 		kmod.New(), mcuboot.New(), fit.New(),
 		jar.New(),                              // archives
-		rpm.New(), // packages, repositories, Git
+		rpm.New(),                              // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		pgp.New(), pgpkey.New(), // OpenPGP and its like
 	}

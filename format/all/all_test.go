@@ -43,7 +43,7 @@ func TestNames(t *testing.T) {
 		"pe", "msi", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "ima",
-		"pgp", "pgp-key",
+		"pgp", "pgp-key", "rpm",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -164,9 +164,10 @@ func TestImports(t *testing.T) {
 	n := 0
 	for _, dir := range []string{
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cmsfile", "../attest", ".",
+		"../plist", "../codesign", "../macho",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../fit", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

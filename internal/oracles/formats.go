@@ -5,12 +5,14 @@ package main
 var formats = []string{
 	// Windows
 	"pe", "efi", "msi",
+	// Apple
+	"macho",
 	// Linux
 	"kmod", "ima",
 	// Firmware
 	"mcuboot", "fit",
 	// Packages and OpenPGP
-	"pgp", "pgp-key",
+	"pgp", "pgp-key", "rpm",
 	// Java and Android
 	"jar",
 	// General
