@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cms", "dsse",
+		"pe", "msi", "macho", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "ima",
 		"pgp", "pgp-key", "rpm",

@@ -44,6 +44,7 @@
 package codesign
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/asn1"
 	"encoding/binary"
@@ -209,7 +210,8 @@ func readIndex(b []byte, magic uint32) (ps []place, rest []byte, err error) {
 		ps = append(ps, place{number, b[at : at+length]})
 		at += length
 	}
-	if at != size {
+	// Some signers count all zeros at the end into the length, others none.
+	if at != size && (len(rest) > 0 || len(bytes.Trim(b[at:], "\x00")) > 0) {
 		return nil, nil, malformed("%d bytes that no index names", size-at)
 	}
 	return ps, rest, nil
