@@ -480,6 +480,15 @@ func (e *entry) Sign(ctx context.Context, scheme sigalg.Scheme, input []byte) ([
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if slow(e.algorithm) {
+		select {
+		case e.provider.turns <- struct{}{}:
+			defer func() { <-e.provider.turns }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		runtime.Gosched() // whoever has a moment's work goes first
+	}
 	if e.provider.closed.Load() {
 		return nil, errClosed
 	}
@@ -491,15 +500,6 @@ func (e *entry) Sign(ctx context.Context, scheme sigalg.Scheme, input []byte) ([
 	}
 	if h := scheme.Hash(); h != 0 && len(input) != h.Size() {
 		return nil, fmt.Errorf("soft: %s signs %d bytes under %s, not %d", e.name, h.Size(), scheme, len(input))
-	}
-	if slow(e.algorithm) {
-		select {
-		case e.provider.turns <- struct{}{}:
-			defer func() { <-e.provider.turns }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		runtime.Gosched() // whoever has a moment's work goes first
 	}
 	sig, err := e.signer.Sign(rand.Reader, input, scheme.SignerOpts())
 	if err != nil {
