@@ -210,8 +210,9 @@ func readIndex(b []byte, magic uint32) (ps []place, rest []byte, err error) {
 		ps = append(ps, place{number, b[at : at+length]})
 		at += length
 	}
-	// Some signers count all zeros at the end into the length, others none.
-	if at != size && (len(rest) > 0 || len(bytes.Trim(b[at:], "\x00")) > 0) {
+	// Some signers count the zeros at the end, but for alignment, into the length, others
+	// none.
+	if at != size && (len(rest) >= 16 || len(bytes.Trim(b[at:], "\x00")) > 0) {
 		return nil, nil, malformed("%d bytes that no index names", size-at)
 	}
 	return ps, rest, nil
