@@ -11,6 +11,7 @@ package all
 import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/attest"
+	"github.com/greatseal-io/greatseal/format/cab"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/fit"
 	"github.com/greatseal-io/greatseal/format/ima"
@@ -29,7 +30,7 @@ import (
 func Formats() []format.Format {
 	return []format.Format{
 		macho.New(), // Apple
-		pe.New(), msi.New(),
+		pe.New(), msi.New(), cab.New(),
 		kmod.New(), mcuboot.New(), fit.New(),
 		jar.New(),                              // archives
 		rpm.New(),                              // packages, repositories, Git

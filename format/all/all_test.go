@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "macho", "cms", "dsse",
+		"pe", "msi", "cab", "macho", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "ima",
 		"pgp", "pgp-key", "rpm",
@@ -163,7 +163,7 @@ func TestImports(t *testing.T) {
 		"github.com/greatseal-io/greatseal/key", "github.com/greatseal-io/greatseal/tsp/client", "github.com/greatseal-io/greatseal/format/file"}
 	n := 0
 	for _, dir := range []string{
-		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cmsfile", "../attest", ".",
+		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cab", "../cmsfile", "../attest", ".",
 		"../plist", "../codesign", "../macho",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../fit", "../ima",
