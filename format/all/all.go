@@ -13,6 +13,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cab"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
+	"github.com/greatseal-io/greatseal/format/deb"
 	"github.com/greatseal-io/greatseal/format/fit"
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/jar"
@@ -32,8 +33,8 @@ func Formats() []format.Format {
 		macho.New(), // Apple
 		pe.New(), msi.New(), cab.New(),
 		kmod.New(), mcuboot.New(), fit.New(),
-		jar.New(),                              // archives
-		rpm.New(),                              // packages, repositories, Git
+		jar.New(),            // archives
+		rpm.New(), deb.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		pgp.New(), pgpkey.New(), // OpenPGP and its like
 	}

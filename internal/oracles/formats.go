@@ -12,7 +12,7 @@ var formats = []string{
 	// Firmware
 	"mcuboot", "fit",
 	// Packages and OpenPGP
-	"pgp", "pgp-key", "rpm",
+	"pgp", "pgp-key", "rpm", "deb",
 	// Java and Android
 	"jar",
 	// General
