@@ -24,6 +24,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/pgp"
 	"github.com/greatseal-io/greatseal/format/pgpkey"
+	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
 )
 
@@ -32,7 +33,7 @@ func Formats() []format.Format {
 	return []format.Format{
 		macho.New(), // Apple
 		pe.New(), msi.New(), cab.New(),
-		kmod.New(), mcuboot.New(), fit.New(),
+		kmod.New(), mcuboot.New(), fit.New(), rauc.New(),
 		jar.New(),            // archives
 		rpm.New(), deb.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file

@@ -42,7 +42,7 @@ func TestNames(t *testing.T) {
 	for _, n := range []string{
 		"pe", "msi", "cab", "macho", "cms", "dsse",
 		"jar",
-		"kmod", "mcuboot", "fit", "ima",
+		"kmod", "mcuboot", "fit", "rauc", "ima",
 		"pgp", "pgp-key", "rpm", "deb",
 	} {
 		if !seen[n] {
@@ -166,7 +166,7 @@ func TestImports(t *testing.T) {
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cab", "../cmsfile", "../attest", ".",
 		"../plist", "../codesign", "../macho",
 		"../zipfile", "../jarsig", "../jar",
-		"../single", "../kmod", "../mcuboot", "../fit", "../ima",
+		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))

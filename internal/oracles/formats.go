@@ -10,7 +10,7 @@ var formats = []string{
 	// Linux
 	"kmod", "ima",
 	// Firmware
-	"mcuboot", "fit",
+	"mcuboot", "fit", "rauc",
 	// Packages and OpenPGP
 	"pgp", "pgp-key", "rpm", "deb",
 	// Java and Android

@@ -26,5 +26,6 @@ install -m 755 "$src/tools/fit_check_sign" "$bin/"
 avb=$JUDGES/lib/uboot/avb
 rm -rf "$avb" && mkdir -p "$avb" && cp "$src"/lib/libavb/*.[ch] "$avb/" && rm -f "$avb"/avb_sysdeps_posix.c "$avb"/avb_sysdeps.h
 cp "$here"/avb/* "$avb/"
+: >"$avb/log.h" # U-Boot's, of which nothing is used
 gcc -O2 -w -DAVB_COMPILATION -I"$avb" -o "$bin/avb_check" "$avb"/avb_{check,crypto,descriptor,rsa,sha256,sha512,util,vbmeta_image,version}.c
 echo "$want" >"$stamp"
