@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -130,7 +129,7 @@ func serve(ctx context.Context, c *config.KeeperServer, log *slog.Logger, args [
 		return err
 	}
 	defer h.Close()
-	ln, s, err := listen(c, log)
+	ln, s, err := listen(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -139,7 +138,7 @@ func serve(ctx context.Context, c *config.KeeperServer, log *slog.Logger, args [
 	return s.Serve(ctx, ln)
 }
 
-func listen(c *config.KeeperServer, log *slog.Logger) (net.Listener, wire.Server, error) {
+func listen(ctx context.Context, c *config.KeeperServer, log *slog.Logger) (net.Listener, wire.Server, error) {
 	s := wire.Server{Logger: log}
 	if c.Socket != "" {
 		s.UIDs = c.UIDs
@@ -149,20 +148,16 @@ func listen(c *config.KeeperServer, log *slog.Logger) (net.Listener, wire.Server
 		ln, err := wire.Listen(c.Socket)
 		return ln, s, err
 	}
-	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	certs, err := config.ReadCerts(c.TLS, log)
 	if err != nil {
 		return nil, s, err
 	}
-	pem, err := os.ReadFile(c.TLS.CA)
-	if err != nil {
-		return nil, s, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, s, fmt.Errorf("%s holds no certificate", c.TLS.CA)
-	}
+	go certs.Follow(ctx, config.CertsPoll)
 	s.Names = c.Clients
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS13}
+	s.TLSNow = func() *tls.Config {
+		id := certs.Now()
+		return &tls.Config{Certificates: []tls.Certificate{id.Pair}, ClientCAs: id.CA, MinVersion: tls.VersionTLS13}
+	}
 	ln, err := net.Listen("tcp", c.Listen)
 	return ln, s, err
 }

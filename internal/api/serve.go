@@ -55,17 +55,17 @@ func Serve(ctx context.Context, a *API, l Listen, ready func(net.Addr)) error {
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	if l.TLS != nil {
-		c, err := newCerts(l.TLS, !local && !l.Optional, a.log)
+		c, err := config.ReadCerts(l.TLS, a.log)
 		if err != nil {
-			return err
+			return fmt.Errorf("api: %w", err)
 		}
-		s.TLSConfig = c.config()
-		def(&l.Poll, certsPoll)
+		s.TLSConfig = tlsConfig(c, !local && !l.Optional)
+		def(&l.Poll, config.CertsPoll)
 		looking, stop := context.WithCancel(ctx)
 		var looks sync.WaitGroup
 		defer looks.Wait()
 		defer stop()
-		looks.Go(func() { c.follow(looking, l.Poll) })
+		looks.Go(func() { c.Follow(looking, l.Poll) })
 	}
 	s.RegisterOnShutdown(a.Stop)
 	if ready != nil {

@@ -94,11 +94,11 @@ func (o *office) dialKeeper(ctx context.Context, log *slog.Logger) (keeper.Keepe
 	}
 	d := wire.Config{Network: "unix", Address: k.Socket}
 	if k.Address != "" {
-		t, err := clientTLS(k.TLS)
+		t, err := clientTLS(ctx, k.TLS, log)
 		if err != nil {
 			return nil, err
 		}
-		d = wire.Config{Network: "tcp", Address: k.Address, TLS: t}
+		d = wire.Config{Network: "tcp", Address: k.Address, TLSNow: t}
 	}
 	c, err := wire.Dial(ctx, d)
 	if err != nil {
@@ -108,16 +108,18 @@ func (o *office) dialKeeper(ctx context.Context, log *slog.Logger) (keeper.Keepe
 	return c, nil
 }
 
-func clientTLS(t *config.TLS) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+// clientTLS is what the server shows the keeper, and trusts, each time that it
+// connects. The files are looked at until ctx ends.
+func clientTLS(ctx context.Context, t *config.TLS, log *slog.Logger) (func() *tls.Config, error) {
+	certs, err := config.ReadCerts(t, log)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := readPool(t.CA)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}, nil
+	go certs.Follow(ctx, config.CertsPoll)
+	return func() *tls.Config {
+		id := certs.Now()
+		return &tls.Config{Certificates: []tls.Certificate{id.Pair}, RootCAs: id.CA, MinVersion: tls.VersionTLS13}
+	}, nil
 }
 
 func readPool(path string) (*x509.CertPool, error) {

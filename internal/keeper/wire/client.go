@@ -19,6 +19,8 @@ type Config struct {
 	// TLS has the client's certificate and, in RootCAs, who vouches for the
 	// keeper's. Wanted for "tcp"; version 1.3 is enforced.
 	TLS *tls.Config
+	// TLSNow, which may be nil, gives each connection what TLS is then.
+	TLSNow func() *tls.Config
 	// Timeout bounds one attempt to connect; default 10 seconds.
 	Timeout time.Duration
 	// Backoff is the longest pause between attempts to connect; default 5 seconds.
@@ -28,20 +30,16 @@ type Config struct {
 // Dial connects to a keeper. A connection that is lost is made anew by the next
 // call. Calls in flight when it is lost fail with [keeper.ErrUnavailable].
 func Dial(ctx context.Context, c Config) (keeper.Keeper, error) {
-	switch {
-	case c.Network == "unix":
-	case c.Network != "tcp":
+	if c.Network != "unix" && c.Network != "tcp" {
 		return nil, fmt.Errorf("wire: network %q: want unix or tcp", c.Network)
-	case c.TLS == nil || len(c.TLS.Certificates) == 0 && c.TLS.GetClientCertificate == nil:
-		return nil, errors.New("wire: tcp wants mutual TLS: a client certificate is missing")
-	case c.TLS.InsecureSkipVerify && c.TLS.VerifyConnection == nil && c.TLS.VerifyPeerCertificate == nil:
-		return nil, errors.New("wire: the keeper's certificate must be verified")
 	}
-	if c.TLS != nil {
-		c.TLS = c.TLS.Clone()
-		c.TLS.MinVersion = tls.VersionTLS13
-		if host, _, err := net.SplitHostPort(c.Address); err == nil && c.TLS.ServerName == "" {
-			c.TLS.ServerName = host
+	if c.TLSNow != nil {
+		c.TLS = c.TLSNow()
+	}
+	if c.Network == "tcp" {
+		var err error
+		if c.TLS, err = c.mutual(c.TLS); err != nil {
+			return nil, err
 		}
 	}
 	if c.Timeout <= 0 {
@@ -55,6 +53,22 @@ func Dial(ctx context.Context, c Config) (keeper.Keeper, error) {
 		return nil, err
 	}
 	return caller{t}, nil
+}
+
+// mutual is t with what a connection to a keeper wants.
+func (c *Config) mutual(t *tls.Config) (*tls.Config, error) {
+	switch {
+	case t == nil || len(t.Certificates) == 0 && t.GetClientCertificate == nil:
+		return nil, errors.New("wire: tcp wants mutual TLS: a client certificate is missing")
+	case t.InsecureSkipVerify && t.VerifyConnection == nil && t.VerifyPeerCertificate == nil:
+		return nil, errors.New("wire: the keeper's certificate must be verified")
+	}
+	t = t.Clone()
+	t.MinVersion = tls.VersionTLS13
+	if host, _, err := net.SplitHostPort(c.Address); err == nil && t.ServerName == "" {
+		t.ServerName = host
+	}
+	return t, nil
 }
 
 type client struct {
@@ -122,7 +136,14 @@ func (t *client) connect(ctx context.Context) (*conn, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	if t.c.Network == "tcp" {
-		tc := tls.Client(nc, t.c.TLS)
+		conf := t.c.TLS
+		if t.c.TLSNow != nil {
+			if conf, err = t.c.mutual(t.c.TLSNow()); err != nil {
+				nc.Close()
+				return nil, err
+			}
+		}
+		tc := tls.Client(nc, conf)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			nc.Close()
 			return nil, err

@@ -31,6 +31,8 @@ type Server struct {
 	// certificates, for every other listener. Version 1.3 and client
 	// certificates are enforced here.
 	TLS *tls.Config
+	// TLSNow, which may be nil, gives each connection what TLS is then.
+	TLSNow func() *tls.Config
 	// Names are DNS or URI names of which a client certificate that ClientCAs
 	// vouch for must carry one.
 	Names []string
@@ -80,8 +82,11 @@ func (s Server) Serve(ctx context.Context, ln net.Listener) error {
 	_, isUnix := ln.Addr().(*net.UnixAddr)
 	var config *tls.Config
 	if !isUnix {
+		if s.TLSNow != nil {
+			s.TLS = s.TLSNow()
+		}
 		var err error
-		if config, err = s.tlsConfig(); err != nil {
+		if config, err = s.tlsConfig(s.TLS); err != nil {
 			return err
 		}
 	} else if len(s.UIDs) == 0 {
@@ -129,7 +134,15 @@ func (s Server) Serve(ctx context.Context, ln net.Listener) error {
 			defer c.Close()
 			stop := context.AfterFunc(ctx, func() { c.Close() })
 			defer stop()
-			peer, err := s.admit(ctx, c, config)
+			config := config
+			var err error
+			if config != nil && s.TLSNow != nil {
+				config, err = s.tlsConfig(s.TLSNow())
+			}
+			var peer net.Conn
+			if err == nil {
+				peer, err = s.admit(ctx, c, config)
+			}
 			if err != nil {
 				s.Logger.Warn("wire: refused", "peer", c.RemoteAddr(), "error", err)
 				return
@@ -167,14 +180,14 @@ func (s *Server) admit(ctx context.Context, c net.Conn, config *tls.Config) (net
 	return t, nil
 }
 
-func (s *Server) tlsConfig() (*tls.Config, error) {
-	if s.TLS == nil || len(s.Names) == 0 && len(s.Keys) == 0 {
+func (s *Server) tlsConfig(t *tls.Config) (*tls.Config, error) {
+	if t == nil || len(s.Names) == 0 && len(s.Keys) == 0 {
 		return nil, errors.New("wire: a network listener wants mutual TLS and a list of clients")
 	}
-	if len(s.Names) > 0 && s.TLS.ClientCAs == nil {
+	if len(s.Names) > 0 && t.ClientCAs == nil {
 		return nil, errors.New("wire: names of clients mean nothing without authorities that vouch for them")
 	}
-	c := s.TLS.Clone()
+	c := t.Clone()
 	c.MinVersion = tls.VersionTLS13
 	c.SessionTicketsDisabled = true // every connection shows its certificate
 	c.GetConfigForClient = nil      // would replace what is enforced here
