@@ -12,8 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/greatseal-io/greatseal/format/all"
@@ -152,22 +150,11 @@ func PlanChild(ctx context.Context, path string, out io.Writer) error {
 	if _, err := planFile(ctx, path); err != nil {
 		return err
 	}
-	// Of this program, not of the one that started it: unlike getrusage's
-	// ru_maxrss, VmHWM begins anew with exec.
-	b, err := os.ReadFile("/proc/self/status")
+	peak, err := ownPeak()
 	if err != nil {
-		return fmt.Errorf("bench: %w", err)
+		return err
 	}
-	for line := range bytes.Lines(b) {
-		if rest, ok := strings.CutPrefix(string(line), "VmHWM:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			if err != nil {
-				return fmt.Errorf("bench: VmHWM: %w", err)
-			}
-			return json.MarshalWrite(out, childReport{kib << 10})
-		}
-	}
-	return errors.New("bench: this system does not tell a process's peak memory")
+	return json.MarshalWrite(out, childReport{peak})
 }
 
 func peakOfChild(ctx context.Context, child []string, path string) (int64, error) {

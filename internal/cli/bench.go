@@ -21,7 +21,7 @@ func (a *App) benchCommand() *cobra.Command {
 		Long: `Measures on this machine, in a temporary folder and against nothing that is in
 use. docs/bench.md says what is measured, and shows a table.`,
 	}
-	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild(), a.benchLog())
+	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild(), a.benchLog(), a.benchFormats(), a.benchFormatChild())
 	return c
 }
 
@@ -160,4 +160,61 @@ verify" does: the tree, every signature, every quorum, every receipt.`,
 	}
 	c.Flags().Int64Var(&o.Entries, "entries", 1_000_000, "entries of the log")
 	return c
+}
+
+// benchFormatsChild is the hidden command that signs one file.
+const benchFormatsChild = "format-child"
+
+func (a *App) benchFormats() *cobra.Command {
+	o := bench.FormatsOptions{}
+	c := &cobra.Command{
+		Use:   "formats",
+		Short: "processor time and memory of signing, against the format's own tools",
+		Long: `Signs files of each format, with a key in a file, in a process of its own: plan,
+assemble, sign, attach, write. In the same run and with a key of the same size the
+tools of the format's ecosystem that are installed sign the same files. The floor is
+hashing the file with SHA-256; for archives, inflating and hashing every entry.
+
+Times are processor time of whole processes, user and system, the median of the
+runs; "wall" is our time on the clock, and the same with one core.`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Child, o.Progress = []string{self, "bench", benchFormatsChild}, a.benchProgress()
+			rep, err := bench.Formats(cmd.Context(), o)
+			if err != nil {
+				return missing(err)
+			}
+			return a.print(rep, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "FORMAT\tMiB\tENTRIES\tCPU s\tFLOOR s\tRATIO\tPEAK MiB\tWALL s\tONE CORE s\tPEER\tCPU s\tPEAK MiB")
+				for _, r := range rep.Rows {
+					fmt.Fprintf(t, "%s\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.0f\t%.2f\t%.2f\t%s\t%.2f\t%.0f\n", r.Format, r.Bytes>>20, r.Entries, r.CPU, r.Hash, r.Ratio,
+						float64(r.Peak)/(1<<20), r.Wall, r.OneCore, r.Peer, r.PeerCPU, float64(r.PeerPeak)/(1<<20))
+				}
+				t.Flush()
+				if len(rep.Missing) > 0 {
+					fmt.Fprintf(w, "not installed: %s\n", strings.Join(rep.Missing, ", "))
+				}
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&o.Only, "only", nil, "these formats only: "+strings.Join(bench.ContestNames(), ", "))
+	f.BoolVar(&o.Quick, "quick", false, "the smallest file of each format, once")
+	f.IntVar(&o.Runs, "runs", 3, "runs of each; the median counts")
+	f.StringVar(&o.Judges, "judges", "", "folder with peers that are not on the path, as \"make judges\" fills it")
+	return c
+}
+
+func (a *App) benchFormatChild() *cobra.Command {
+	return &cobra.Command{
+		Use: benchFormatsChild + " FORMAT IN OUT KEY CHAIN [NAME=VALUE...]", Hidden: true, Args: cobra.MinimumNArgs(5),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return bench.FormatChild(cmd.Context(), args[0], args[1], args[2], args[3], args[4], args[5:], a.Out)
+		},
+	}
 }
