@@ -177,7 +177,13 @@ func (d *difference) write(w io.Writer) {
 		line(c.Name, c.Old, c.New)
 	}
 	for _, c := range d.Signatures {
-		line("signed by", strings.TrimSpace(c.Name+" "+c.Old), strings.TrimSpace(c.Name+" "+c.New))
+		signer := func(how string) string {
+			if how == "" {
+				return ""
+			}
+			return c.Name + ", " + how
+		}
+		line("signed by", signer(c.Old), signer(c.New))
 	}
 	for _, c := range d.Entries {
 		fmt.Fprintf(w, "  %-8s %s\n", c.Kind, printable(c.Name))
