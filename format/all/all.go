@@ -10,6 +10,7 @@ package all
 
 import (
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/apt"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cab"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
@@ -34,8 +35,8 @@ func Formats() []format.Format {
 		macho.New(), // Apple
 		pe.New(), msi.New(), cab.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(),
-		jar.New(),            // archives
-		rpm.New(), deb.New(), // packages, repositories, Git
+		jar.New(),                       // archives
+		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		pgp.New(), pgpkey.New(), // OpenPGP and its like
 	}

@@ -43,7 +43,7 @@ func TestNames(t *testing.T) {
 		"pe", "msi", "cab", "macho", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "ima",
-		"pgp", "pgp-key", "rpm", "deb",
+		"pgp", "pgp-key", "rpm", "deb", "apt",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -167,7 +167,7 @@ func TestImports(t *testing.T) {
 		"../plist", "../codesign", "../macho",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

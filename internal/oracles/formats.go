@@ -12,7 +12,7 @@ var formats = []string{
 	// Firmware
 	"mcuboot", "fit", "rauc",
 	// Packages and OpenPGP
-	"pgp", "pgp-key", "rpm", "deb",
+	"pgp", "pgp-key", "rpm", "deb", "apt",
 	// Java and Android
 	"jar",
 	// General
