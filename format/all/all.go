@@ -13,6 +13,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/apt"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cab"
+	"github.com/greatseal-io/greatseal/format/cat"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/deb"
 	"github.com/greatseal-io/greatseal/format/fit"
@@ -27,14 +28,15 @@ import (
 	"github.com/greatseal-io/greatseal/format/pgpkey"
 	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
+	"github.com/greatseal-io/greatseal/format/vbmeta"
 )
 
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
 		macho.New(), // Apple
-		pe.New(), msi.New(), cab.New(),
-		kmod.New(), mcuboot.New(), fit.New(), rauc.New(),
+		pe.New(), msi.New(), cab.New(), cat.New(),
+		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(),
 		jar.New(),                       // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file

@@ -40,9 +40,9 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "macho", "cms", "dsse",
+		"pe", "msi", "cab", "macho", "cat", "cms", "dsse",
 		"jar",
-		"kmod", "mcuboot", "fit", "rauc", "ima",
+		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt",
 	} {
 		if !seen[n] {
@@ -163,10 +163,10 @@ func TestImports(t *testing.T) {
 		"github.com/greatseal-io/greatseal/key", "github.com/greatseal-io/greatseal/tsp/client", "github.com/greatseal-io/greatseal/format/file"}
 	n := 0
 	for _, dir := range []string{
-		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cab", "../cmsfile", "../attest", ".",
+		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cat", "../cab", "../cmsfile", "../attest", ".",
 		"../plist", "../codesign", "../macho",
 		"../zipfile", "../jarsig", "../jar",
-		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../ima",
+		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))

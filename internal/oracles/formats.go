@@ -4,13 +4,13 @@ package main
 // A format is done when an independent verifier has judged it.
 var formats = []string{
 	// Windows
-	"pe", "efi", "msi", "cab",
+	"pe", "efi", "msi", "cab", "cat",
 	// Apple
 	"macho",
 	// Linux
 	"kmod", "ima",
 	// Firmware
-	"mcuboot", "fit", "rauc",
+	"mcuboot", "fit", "rauc", "vbmeta",
 	// Packages and OpenPGP
 	"pgp", "pgp-key", "rpm", "deb", "apt",
 	// Java and Android

@@ -1,0 +1,341 @@
+package vbmeta
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/sigalg"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func artifact(b []byte) format.Artifact { return format.BytesArtifact("vbmeta.img", b) }
+
+func vector(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// published is the public key of the vectors.
+func published(t testing.TB) crypto.PublicKey {
+	t.Helper()
+	p, _ := pem.Decode(vector(t, "rsa-4096.pub.pem"))
+	if p == nil {
+		t.Fatal("no key")
+	}
+	k, err := x509.ParsePKIXPublicKey(p.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func property(key, value string) []byte {
+	d := binary.BigEndian.AppendUint64(make([]byte, 16), uint64(len(key)))
+	d = binary.BigEndian.AppendUint64(d, uint64(len(value)))
+	d = append(d, key+"\x00"+value+"\x00"...)
+	for len(d)%8 != 0 {
+		d = append(d, 0)
+	}
+	binary.BigEndian.PutUint64(d[8:], uint64(len(d)-16))
+	return d
+}
+
+// build makes an image without signature of descriptors.
+func build(descriptors []byte) []byte {
+	h := make([]byte, headerSize)
+	copy(h, "AVB0\x00\x00\x00\x01")
+	copy(h[releaseAt:], "test")
+	im := &image{header: h, descriptors: descriptors}
+	return im.signedBytes(0)
+}
+
+func small(value string) []byte { return build(property("version", value)) }
+
+func padded(b []byte, size int) []byte { return append(b, make([]byte, size-len(b))...) }
+
+func sign(t testing.TB, b []byte, s *formattest.Signer, p format.Params) ([]byte, error) {
+	t.Helper()
+	plan, err := New().Plan(t.Context(), artifact(b), p)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := New().Assemble(plan, s.Identity, formattest.At, nil); err != nil {
+		return nil, err
+	}
+	patch, err := New().Attach(t.Context(), artifact(b), plan, s.Identity, formattest.At, formattest.SignAll(t, New(), plan, s, formattest.At))
+	if err != nil {
+		return nil, err
+	}
+	return patch.Bytes(artifact(b))
+}
+
+func TestConformance(t *testing.T) {
+	s := formattest.Identity(t, sigalg.RSA4096)
+	for name, c := range map[string]formattest.Case{
+		"sha256": {Artifact: small("1"), Other: small("2"), Signer: s},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Name = "vbmeta.img"
+			c.Refused = []format.Params{{"digest": "sha1"}, {"disabled": "yes"}, {"replace": "yes"}}
+			// Size and digest of the old image: Attach compares them with the file.
+			c.Unsigned = []string{"Size", "Body"}
+			formattest.Run(t, New(), c)
+		})
+	}
+}
+
+func TestReadsOnce(t *testing.T) {
+	formattest.Reads(t, New(), artifact(padded(small("1"), 8<<20)), nil)
+}
+
+func TestGolden(t *testing.T) {
+	plan, err := New().Plan(t.Context(), artifact(vector(t, "unsigned.img")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := plan.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Appendf(nil, "%x\n", enc)
+	for _, f := range plan.Facts {
+		got = fmt.Appendf(got, "%s: %s\n", f.Name, f.Value)
+	}
+	path := filepath.Join("testdata", "plan.txt")
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := vector(t, "plan.txt"); !bytes.Equal(got, want) {
+		t.Errorf("got %s want %s", got, want)
+	}
+}
+
+// avbtool's signature, put where ours would go, gives avbtool's file: every signed
+// byte is the same.
+func TestSameFileAsAvbtool(t *testing.T) {
+	for digest, scheme := range map[string]sigalg.Scheme{"sha256": sigalg.RSAPKCS1SHA256, "sha512": sigalg.RSAPKCS1SHA512} {
+		theirs := vector(t, digest+"-rsa-4096.img")
+		im, err := open(artifact(theirs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := format.Identity{Scheme: scheme, Public: published(t)}
+		a := artifact(vector(t, "unsigned.img"))
+		plan, err := New().Plan(t.Context(), a, format.Params{"digest": digest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, err := New().Attach(t.Context(), a, plan, id, formattest.At, []format.Signature{{Value: im.signature}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := patch.Bytes(a)
+		if err != nil || !bytes.Equal(got, bytes.TrimRight(theirs, "\x00")) && !bytes.Equal(append(got, make([]byte, len(theirs)-len(got))...), theirs) {
+			t.Errorf("%s: another file: %v", digest, err)
+		}
+		bare, err := New().(format.Remover).Remove(t.Context(), artifact(theirs), -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := bare.Bytes(artifact(theirs)); err != nil || !bytes.HasPrefix(got, vector(t, "unsigned.img")) {
+			t.Errorf("%s: what is left is not what was signed: %v", digest, err)
+		}
+	}
+}
+
+// Invariant 4, and what is refused besides.
+func TestRefused(t *testing.T) {
+	s := formattest.Identity(t, sigalg.RSA4096)
+	disabled := format.Params{"replace": "true"}
+	if _, err := sign(t, vector(t, "disabled.img"), s, disabled); !errors.Is(err, ErrDisabled) {
+		t.Errorf("an image that switches verification off: %v", err)
+	}
+	disabled["disabled"] = "allow"
+	if b, err := sign(t, vector(t, "disabled.img"), s, disabled); err != nil {
+		t.Error(err)
+	} else if r, err := New().Verify(t.Context(), artifact(b), s.Trust()); err != nil || !slices.Contains(r.Facts, format.Fact{Name: "flags", Value: "verification disabled"}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := sign(t, vector(t, "sha256-rsa-4096.img"), s, nil); !errors.Is(err, ErrSigned) {
+		t.Errorf("%v", err)
+	}
+	for _, k := range []sigalg.Key{sigalg.RSA3072, sigalg.P256, sigalg.Ed25519} {
+		if _, err := sign(t, small("1"), formattest.Identity(t, k), nil); err == nil {
+			t.Errorf("%s: signed", k)
+		}
+	}
+	if _, err := New().Verify(t.Context(), artifact(vector(t, "rsa-2048.img")), s.Trust()); err == nil {
+		t.Error("a key of 2048 bits is accepted")
+	}
+	if _, err := sign(t, padded(small("1"), 512), s, nil); err == nil {
+		t.Error("an image without room is signed")
+	}
+}
+
+// Bytes that libavb does not look at, keys that did not sign, parts that overlap.
+func TestTampered(t *testing.T) {
+	s := formattest.Identity(t, sigalg.RSA4096)
+	good, err := sign(t, padded(small("1"), 4096), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := open(artifact(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New().Verify(t.Context(), artifact(good), s.Trust()); err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := encodeKey(published(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsigned := bytes.Clone(good)
+	binary.BigEndian.PutUint32(unsigned[28:], 0)
+	change := func(at int, v byte) []byte {
+		b := bytes.Clone(good)
+		b[at] ^= v
+		return b
+	}
+	swapped := *im
+	swapped.key = stranger
+	other := swapped.signedBytes(im.algorithm)
+	trust := s.Trust()
+	for name, b := range map[string][]byte{
+		"padding of the authentication block": change(headerSize+32+512+5, 1), "digest": change(headerSize, 1), "signature": change(headerSize+40, 1),
+		"rollback index": change(119, 1), "flags": change(123, 2), "reserved": change(200, 1), "behind": change(len(good)-1, 1),
+		"algorithm none": unsigned, "hash offset": change(39, 8), "descriptors offset": change(103, 8),
+		"another key": slices.Concat(other[:headerSize], pad(slices.Concat(im.digest, im.signature)), other[headerSize:]),
+	} {
+		if _, err := New().Verify(t.Context(), artifact(b), trust); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestDescriptors(t *testing.T) {
+	for name, d := range map[string][]byte{
+		"unknown kind":        append(binary.BigEndian.AppendUint64(nil, 9), make([]byte, 8)...),
+		"cut":                 property("a", "b")[:20],
+		"length not of 8":     append(binary.BigEndian.AppendUint64(make([]byte, 8), 4), make([]byte, 4)...),
+		"length beyond":       append(binary.BigEndian.AppendUint64(make([]byte, 8), 1<<60), make([]byte, 16)...),
+		"key beyond":          bytes.Replace(property("key", "value"), []byte{0, 3}, []byte{0xff, 3}, 1),
+		"bytes behind":        func() []byte { b := property("key", "value"); b[len(b)-1] = 1; return b }(),
+		"hash tree too short": append(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, 1), 8), make([]byte, 8)...),
+	} {
+		if _, err := New().Plan(t.Context(), artifact(build(d)), nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var many []byte
+	for range 300 {
+		many = append(many, property("k", "v")...)
+	}
+	if p, err := New().Plan(t.Context(), artifact(build(many)), nil); err != nil || len(p.Facts) != format.MaxFacts {
+		t.Errorf("%v", err)
+	}
+}
+
+func FuzzImage(f *testing.F) {
+	names, err := filepath.Glob("testdata/*.img")
+	if err != nil || len(names) < 5 {
+		f.Fatalf("seeds %v, %v", names, err)
+	}
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	id := format.Identity{Scheme: sigalg.RSAPKCS1SHA256, Public: published(f)}
+	trust := format.Trust{Keys: []crypto.PublicKey{id.Public}}
+	good := [][]byte{}
+	for _, n := range []string{"sha256-rsa-4096.img", "sha512-rsa-4096.img", "disabled.img"} {
+		good = append(good, bytes.TrimRight(vector(f, n), "\x00"))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a := artifact(b)
+		New().Detect(a)
+		New().Inspect(t.Context(), a)
+		if p, err := New().Plan(t.Context(), a, format.Params{"replace": "true", "disabled": "allow"}); err == nil {
+			if _, err := New().Assemble(p, id, formattest.At, nil); err != nil {
+				t.Errorf("a plan that is not assembled: %v", err)
+			}
+		}
+		if _, err := New().Verify(t.Context(), a, trust); err == nil && !slices.ContainsFunc(good, func(g []byte) bool { return bytes.Equal(g, bytes.TrimRight(b, "\x00")) }) {
+			t.Errorf("accepted: %x", b)
+		}
+	})
+}
+
+// libavb judges; avbtool's images are the vectors and inputs.
+func TestOracleVBMeta(t *testing.T) {
+	check := formattest.Program(t, "avb_check", "run tools/judges/uboot.sh")
+	v := formattest.Judge(t, Name, "libavb (avb_vbmeta_image_verify)")
+	s := formattest.Identity(t, sigalg.RSA4096)
+	dir := t.TempDir()
+	judge := func(b []byte, pub crypto.PublicKey) error {
+		key, err := encodeKey(pub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, b := range map[string][]byte{"image": b, "key": key} {
+			if err := os.WriteFile(filepath.Join(dir, n), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = formattest.RunJudge(t, check, filepath.Join(dir, "image"), filepath.Join(dir, "key"))
+		return err
+	}
+	theirs := format.Trust{Keys: []crypto.PublicKey{published(t)}}
+	for _, n := range []string{"sha256-rsa-4096.img", "sha512-rsa-4096.img", "disabled.img"} {
+		_, err := New().Verify(t.Context(), artifact(vector(t, n)), theirs)
+		v.Takes(n, err)
+		if err := judge(vector(t, n), published(t)); err != nil {
+			t.Errorf("the judge refuses the vector: %v", err)
+		}
+	}
+	for digest, scheme := range map[string]sigalg.Scheme{"sha256": sigalg.RSAPKCS1SHA256, "sha512": sigalg.RSAPKCS1SHA512} {
+		for _, n := range []string{"unsigned.img", "sha512-rsa-4096.img", "rsa-2048.img"} {
+			what := n + " " + digest
+			signed, err := sign(t, vector(t, n), s.With(scheme), format.Params{"digest": digest, "replace": "true"})
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if _, err := New().Verify(t.Context(), artifact(signed), s.Trust()); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			v.Accepts(what, string(sigalg.RSA4096), judge(signed, s.Public))
+			for _, at := range []int{119, 130, 300, 290 + 512, 1000} {
+				bad := bytes.Clone(signed)
+				bad[at] ^= 1
+				_, err := New().Verify(t.Context(), artifact(bad), s.Trust())
+				if at == 290+512 && digest == "sha256" {
+					v.RejectsAlone(what, err) // libavb does not look at the padding
+					continue
+				}
+				v.Rejects(fmt.Sprintf("%s byte %d", what, at), err, judge(bad, s.Public))
+			}
+		}
+	}
+}
