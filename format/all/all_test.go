@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "macho", "cat", "cms", "dsse",
+		"pe", "msi", "cab", "cat", "macho", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt",

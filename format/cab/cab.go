@@ -206,3 +206,24 @@ func (f Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [
 	}
 	return s.Assemble(id, done)
 }
+
+// CatalogDigest is the digest by which catalogues know a cabinet: that of its own
+// signature where it has one; else of the file but for the header's second field.
+func CatalogDigest(ctx context.Context, a format.Artifact, h crypto.Hash) ([]byte, error) {
+	c, err := open(a)
+	if err != nil {
+		return nil, err
+	}
+	if c.der != nil {
+		d, err := c.Digests(ctx, []crypto.Hash{h})
+		return d[h], err
+	}
+	if _, err := authenticode.DigestOID(h); err != nil {
+		return nil, err
+	}
+	x := h.New()
+	x.Write(c.head[:4])
+	x.Write(c.head[8:])
+	err = c.rest(ctx, func(b []byte) { x.Write(b) })
+	return x.Sum(nil), err
+}

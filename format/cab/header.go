@@ -283,21 +283,29 @@ func (c *cabinet) digests(ctx context.Context, head []byte, hashes []crypto.Hash
 	use(head[headerSize+4:][:2]) // the length of the reserve's first part, then the part
 	use(c.first)
 	use(head[headerSize+4+int(le16(head[headerSize:])):])
-	buf := make([]byte, 128<<10)
-	for off := int64(len(c.head)); off < c.end; {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("cab: %w", err)
-		}
-		b := buf[:min(int64(len(buf)), c.end-off)]
-		if err := format.ReadFull(c.a, b, off); err != nil {
-			return nil, fmt.Errorf("cab: %w", err)
-		}
-		use(b)
-		off += int64(len(b))
+	if err := c.rest(ctx, use); err != nil {
+		return nil, err
 	}
 	out := map[crypto.Hash][]byte{}
 	for i, h := range hashes {
 		out[h] = states[i].Sum(nil)
 	}
 	return out, nil
+}
+
+// rest hands out what stands between header and end of the cabinet.
+func (c *cabinet) rest(ctx context.Context, use func([]byte)) error {
+	buf := make([]byte, 128<<10)
+	for off := int64(len(c.head)); off < c.end; {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("cab: %w", err)
+		}
+		b := buf[:min(int64(len(buf)), c.end-off)]
+		if err := format.ReadFull(c.a, b, off); err != nil {
+			return fmt.Errorf("cab: %w", err)
+		}
+		use(b)
+		off += int64(len(b))
+	}
+	return nil
 }

@@ -221,3 +221,9 @@ func (j *Judge) Oracle(t *testing.T, v *formattest.Verdicts, f format.Format, in
 		v.Rejects("certificate without code signing", ours(in.Name, theirs), j.Verify(t, in.Name, theirs, in.Verify...))
 	}
 }
+
+// File writes b where osslsigncode can read it, for options that name files.
+func (j *Judge) File(t *testing.T, name string, b []byte) string {
+	t.Helper()
+	return j.write(t, name, b)
+}
