@@ -29,12 +29,13 @@ import (
 	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
 	"github.com/greatseal-io/greatseal/format/vbmeta"
+	"github.com/greatseal-io/greatseal/format/xar"
 )
 
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
-		macho.New(), // Apple
+		macho.New(), xar.New(), // Apple
 		pe.New(), msi.New(), cab.New(), cat.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(),
 		jar.New(),                       // archives

@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "macho", "cms", "dsse",
+		"pe", "msi", "cab", "cat", "macho", "pkg", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt",
@@ -164,7 +164,7 @@ func TestImports(t *testing.T) {
 	n := 0
 	for _, dir := range []string{
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cat", "../cab", "../cmsfile", "../attest", ".",
-		"../plist", "../codesign", "../macho",
+		"../plist", "../codesign", "../macho", "../xar",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt",

@@ -171,8 +171,8 @@ func sizeOf(id format.Identity, message []byte) int64 {
 }
 
 // CheckIdentity refuses keys and certificates that Apple's systems do not accept:
-// they verify RSA and ECDSA, and want the usage code signing.
-func CheckIdentity(id format.Identity) error {
+// they verify RSA and ECDSA, and want the usage code signing, or one of usages.
+func CheckIdentity(id format.Identity, usages ...asn1.ObjectIdentifier) error {
 	if len(id.Chain) == 0 || slices.Contains(id.Chain, nil) {
 		return errors.New("codesign: a certificate is needed: give the key a certificate chain")
 	}
@@ -196,7 +196,7 @@ func CheckIdentity(id format.Identity) error {
 		return fmt.Errorf("codesign: scheme %q does not fit a key of %s: Apple's systems know PKCS #1 and ECDSA", id.Scheme, k)
 	case !ok || !eq.Equal(id.Public):
 		return fmt.Errorf("codesign: certificate %q is not of the key that signs", leaf.Subject)
-	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning):
+	case !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) && !hasUsage(leaf, usages):
 		return fmt.Errorf("codesign: certificate %q is not for code signing", leaf.Subject)
 	}
 	return nil
@@ -209,7 +209,7 @@ func spec(directory []byte, h crypto.Hash, id format.Identity, at time.Time, sig
 	digest := id.Scheme.Hash()
 	s := cms.SignerSpec{ContentType: cms.OIDData, ContentDigest: Digest(digest, directory), Digest: digest, Scheme: id.Scheme}
 	if signingTime {
-		t, err := utcTime(at)
+		t, err := SigningTime(at)
 		if err != nil {
 			return s, err
 		}
@@ -269,8 +269,8 @@ func hashOID(h crypto.Hash) (asn1.ObjectIdentifier, error) {
 	return nil, fmt.Errorf("codesign: hash %v", h)
 }
 
-// utcTime encodes Time (RFC 5652 section 11.3).
-func utcTime(at time.Time) ([]byte, error) {
+// SigningTime encodes Time (RFC 5652 section 11.3).
+func SigningTime(at time.Time) ([]byte, error) {
 	at = at.UTC().Truncate(time.Second)
 	if at.Year() < 2000 || at.Year() > 2049 {
 		return nil, fmt.Errorf("codesign: signing time %s: want the years 2000 to 2049", at.Format(time.RFC3339))
@@ -288,7 +288,7 @@ func (a *Assembled) Finish(sig format.Signature) ([]byte, error) {
 	}
 	info := cms.SignerInfo{Spec: a.spec, Signature: sig.Value, Certificate: a.id.Chain[0]}
 	if len(sig.Timestamp) > 0 {
-		if err := checkToken(sig.Timestamp, sig.Value); err != nil {
+		if err := CheckToken(sig.Timestamp, sig.Value); err != nil {
 			return nil, err
 		}
 		info.Unsigned = []cms.Attribute{cms.NewAttribute(cms.OIDTimeStampToken, sig.Timestamp)}
@@ -313,8 +313,8 @@ func fit(ps []place, space int64) ([]byte, error) {
 	}
 }
 
-// checkToken refuses a timestamp that is about something else.
-func checkToken(der, value []byte) error {
+// CheckToken refuses a timestamp that is about something else.
+func CheckToken(der, value []byte) error {
 	t, err := tsp.ParseToken(der)
 	if err != nil {
 		return fmt.Errorf("codesign: timestamp: %w", err)

@@ -45,40 +45,14 @@ func (s *Signature) Verify(o Outside, t format.Trust) (*format.SignatureInfo, er
 	if err != nil {
 		return nil, err
 	}
-	signer := s.CMS.Signers[0]
-	leaf := signer.Certificate(t.Intermediates...)
-	if leaf == nil {
-		return nil, errors.New("codesign: the signer's certificate is not there")
-	}
-	first := s.Directories[0]
-	err = signer.Verify(leaf, func(h crypto.Hash) ([]byte, error) {
-		if format.HashName(h) == "" {
-			return nil, fmt.Errorf("%w: %v", ErrWeak, h)
-		}
-		return Digest(h, first.Raw), nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("codesign: %w", err)
-	}
-	if err := s.checkNames(signer, best); err != nil {
-		return nil, err
-	}
 	info := s.Info(0)
 	info.Open = append(info.Open, open...)
-	setSigner(info, leaf)
-	at := t.Now
-	if err := s.verifyTimestamp(info, signer, t); err != nil {
+	if err := Judge(s.CMS, s.Directories[0].Raw, info, t); err != nil {
 		return nil, err
 	}
-	if !info.Time.IsZero() {
-		at = info.Time
+	if err := s.checkNames(s.CMS.Signers[0], best); err != nil {
+		return nil, err
 	}
-	helpers := append(slices.Clone(s.CMS.Certificates), t.Intermediates...)
-	chains, err := cms.VerifyChain(plainLeaf(leaf), helpers, cms.ChainOptions{Roots: t.Roots, Usage: x509.ExtKeyUsageCodeSigning, At: at})
-	if err != nil {
-		return nil, fmt.Errorf("codesign: %w", err)
-	}
-	info.Open = append(info.Open, unused(s.CMS, chains)...)
 	if s.Ticket != nil {
 		info.Open = append(info.Open, "notary ticket")
 	}
@@ -86,6 +60,34 @@ func (s *Signature) Verify(o Outside, t format.Trust) (*format.SignatureInfo, er
 		info.Open = append(info.Open, "lengths of the CMS signature, which is not in DER")
 	}
 	return info, nil
+}
+
+// Judge verifies the only signer of a detached CMS signature over content: the certificate, its chain and the timestamp. What it finds goes into
+// info. Besides code signing, any of usages will do for the certificate.
+func Judge(sd *cms.SignedData, content []byte, info *format.SignatureInfo, t format.Trust, usages ...asn1.ObjectIdentifier) error {
+	signer := sd.Signers[0]
+	leaf := signer.Certificate(t.Intermediates...)
+	if leaf == nil {
+		return errors.New("codesign: the signer's certificate is not there")
+	}
+	if err := signer.VerifyContent(leaf, content); err != nil {
+		return fmt.Errorf("codesign: %w", err)
+	}
+	setSigner(info, leaf)
+	at := t.Now
+	if err := verifyTimestamp(info, signer, t); err != nil {
+		return err
+	}
+	if !info.Time.IsZero() {
+		at = info.Time
+	}
+	helpers := append(slices.Clone(sd.Certificates), t.Intermediates...)
+	chains, err := cms.VerifyChain(plainLeaf(leaf, usages), helpers, cms.ChainOptions{Roots: t.Roots, Usage: x509.ExtKeyUsageCodeSigning, At: at})
+	if err != nil {
+		return fmt.Errorf("codesign: %w", err)
+	}
+	info.Open = append(info.Open, unused(sd, chains)...)
+	return nil
 }
 
 // checkSlots compares the blobs with the slots of the CodeDirectory to believe.
@@ -250,7 +252,7 @@ func (s *Signature) Info(i int) *format.SignatureInfo {
 	if c := signer.Certificate(); c != nil {
 		setSigner(info, c)
 	}
-	if tok, err := timestamp(signer); err == nil {
+	if tok, err := Timestamp(signer); err == nil {
 		info.Timestamp = tok
 	}
 	return info
@@ -271,9 +273,10 @@ func setSigner(info *format.SignatureInfo, c *x509.Certificate) {
 	info.Key, _ = cms.PublicKey(c)
 }
 
-// plainLeaf is the certificate with Apple's own critical extensions taken for known:
-// they say for which kind of code it is, and that is Apple's policy.
-func plainLeaf(c *x509.Certificate) *x509.Certificate {
+// plainLeaf is the certificate with Apple's own critical extensions taken for known
+// (they say for which kind of code it is, and that is Apple's policy), and with one
+// of Apple's usages taken for code signing.
+func plainLeaf(c *x509.Certificate, usages []asn1.ObjectIdentifier) *x509.Certificate {
 	out := *c
 	out.UnhandledCriticalExtensions = nil
 	for _, oid := range c.UnhandledCriticalExtensions {
@@ -281,11 +284,18 @@ func plainLeaf(c *x509.Certificate) *x509.Certificate {
 			out.UnhandledCriticalExtensions = append(out.UnhandledCriticalExtensions, oid)
 		}
 	}
+	if hasUsage(c, usages) {
+		out.ExtKeyUsage = append(slices.Clone(c.ExtKeyUsage), x509.ExtKeyUsageCodeSigning)
+	}
 	return &out
 }
 
-// timestamp gives the token beside a signature, nil when there is none.
-func timestamp(s *cms.ParsedSigner) ([]byte, error) {
+func hasUsage(c *x509.Certificate, usages []asn1.ObjectIdentifier) bool {
+	return slices.ContainsFunc(c.UnknownExtKeyUsage, func(u asn1.ObjectIdentifier) bool { return slices.ContainsFunc(usages, u.Equal) })
+}
+
+// Timestamp gives the token beside a signature, nil when there is none.
+func Timestamp(s *cms.ParsedSigner) ([]byte, error) {
 	var out []byte
 	for _, a := range s.Unsigned {
 		switch {
@@ -299,8 +309,8 @@ func timestamp(s *cms.ParsedSigner) ([]byte, error) {
 	return out, nil
 }
 
-func (s *Signature) verifyTimestamp(info *format.SignatureInfo, signer *cms.ParsedSigner, t format.Trust) error {
-	der, err := timestamp(signer)
+func verifyTimestamp(info *format.SignatureInfo, signer *cms.ParsedSigner, t format.Trust) error {
+	der, err := Timestamp(signer)
 	if err != nil || der == nil {
 		return err
 	}
@@ -363,7 +373,7 @@ func (s *Signature) Unstamped() ([]byte, error) {
 	if !s.Signed() {
 		return nil, nil
 	}
-	tok, err := timestamp(s.CMS.Signers[0])
+	tok, err := Timestamp(s.CMS.Signers[0])
 	if err != nil || tok != nil {
 		return nil, err
 	}
@@ -380,7 +390,7 @@ func (s *Signature) Stamp(token []byte, space int64) ([]byte, error) {
 	if value == nil {
 		return nil, errors.New("codesign: there is a timestamp already, or no signature")
 	}
-	if err := checkToken(token, value); err != nil {
+	if err := CheckToken(token, value); err != nil {
 		return nil, err
 	}
 	der, err := cms.AddUnsigned(s.CMS.Raw, 0, cms.NewAttribute(cms.OIDTimeStampToken, token))

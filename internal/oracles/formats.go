@@ -6,7 +6,7 @@ var formats = []string{
 	// Windows
 	"pe", "efi", "msi", "cab", "cat",
 	// Apple
-	"macho",
+	"macho", "pkg",
 	// Linux
 	"kmod", "ima",
 	// Firmware
