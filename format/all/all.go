@@ -28,6 +28,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/pgpkey"
 	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
+	"github.com/greatseal-io/greatseal/format/sshsig"
 	"github.com/greatseal-io/greatseal/format/vbmeta"
 	"github.com/greatseal-io/greatseal/format/xar"
 )
@@ -41,7 +42,7 @@ func Formats() []format.Format {
 		jar.New(),                       // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		pgp.New(), pgpkey.New(), // OpenPGP and its like
+		pgp.New(), pgpkey.New(), sshsig.New(), // OpenPGP and its like
 	}
 }
 

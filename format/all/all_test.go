@@ -43,7 +43,7 @@ func TestNames(t *testing.T) {
 		"pe", "msi", "cab", "cat", "macho", "pkg", "cms", "dsse",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "ima",
-		"pgp", "pgp-key", "rpm", "deb", "apt",
+		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -167,7 +167,7 @@ func TestImports(t *testing.T) {
 		"../plist", "../codesign", "../macho", "../xar",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

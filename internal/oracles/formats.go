@@ -12,7 +12,7 @@ var formats = []string{
 	// Firmware
 	"mcuboot", "fit", "rauc", "vbmeta",
 	// Packages and OpenPGP
-	"pgp", "pgp-key", "rpm", "deb", "apt",
+	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig",
 	// Java and Android
 	"jar",
 	// General
