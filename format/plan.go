@@ -27,7 +27,7 @@ const (
 type Plan struct {
 	Format  string `cbor:"1,keyasint"`
 	Version uint   `cbor:"2,keyasint"` // of Body's layout; a format keeps the code for all of its versions
-	Digest  string `cbor:"3,keyasint"` // hash of the content: "sha256", "sha384", "sha512"
+	Digest  string `cbor:"3,keyasint"` // hash of the content: "sha256", "sha384", "sha512", "blake2b-512"
 	Size    int64  `cbor:"4,keyasint"` // of the artifact, in bytes
 	Content []byte `cbor:"5,keyasint"` // the digest by which the content is known: what its signature covers
 	Params  []Fact `cbor:"6,keyasint"` // the options in force, by name
@@ -94,8 +94,10 @@ func HashByName(n string) (crypto.Hash, error) {
 		return crypto.SHA384, nil
 	case "sha512":
 		return crypto.SHA512, nil
+	case "blake2b-512": // minisign; its format links the hash
+		return crypto.BLAKE2b_512, nil
 	}
-	return 0, fmt.Errorf("format: hash %q: want sha256, sha384 or sha512", n)
+	return 0, fmt.Errorf("format: hash %q: want sha256, sha384, sha512 or blake2b-512", n)
 }
 
 // HashName is the inverse of HashByName; it is empty for hashes that no plan uses.
@@ -107,6 +109,8 @@ func HashName(h crypto.Hash) string {
 		return "sha384"
 	case crypto.SHA512:
 		return "sha512"
+	case crypto.BLAKE2b_512:
+		return "blake2b-512"
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/cab"
 	"github.com/greatseal-io/greatseal/format/cat"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
+	"github.com/greatseal-io/greatseal/format/cose"
 	"github.com/greatseal-io/greatseal/format/deb"
 	"github.com/greatseal-io/greatseal/format/fit"
 	"github.com/greatseal-io/greatseal/format/ima"
@@ -22,6 +23,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/macho"
 	"github.com/greatseal-io/greatseal/format/mcuboot"
+	"github.com/greatseal-io/greatseal/format/minisign"
 	"github.com/greatseal-io/greatseal/format/msi"
 	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/pgp"
@@ -42,7 +44,8 @@ func Formats() []format.Format {
 		jar.New(),                       // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		pgp.New(), pgpkey.New(), sshsig.New(), // OpenPGP and its like
+		cose.New(),                                            // envelopes for any kind of file
+		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), // OpenPGP and its like
 	}
 }
 

@@ -40,10 +40,10 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "macho", "pkg", "cms", "dsse",
+		"pe", "msi", "cab", "cat", "macho", "pkg", "cms", "dsse", "cose",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "ima",
-		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig",
+		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -163,11 +163,11 @@ func TestImports(t *testing.T) {
 		"github.com/greatseal-io/greatseal/key", "github.com/greatseal-io/greatseal/tsp/client", "github.com/greatseal-io/greatseal/format/file"}
 	n := 0
 	for _, dir := range []string{
-		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cat", "../cab", "../cmsfile", "../attest", ".",
+		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cat", "../cab", "../cmsfile", "../attest", "../cose", ".",
 		"../plist", "../codesign", "../macho", "../xar",
 		"../zipfile", "../jarsig", "../jar",
-		"../single", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig",
+		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../ima",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

@@ -12,9 +12,9 @@ var formats = []string{
 	// Firmware
 	"mcuboot", "fit", "rauc", "vbmeta",
 	// Packages and OpenPGP
-	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig",
+	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign",
 	// Java and Android
 	"jar",
 	// General
-	"cms", "dsse",
+	"cms", "dsse", "cose",
 }
