@@ -21,6 +21,7 @@ require (
 	github.com/transparency-dev/formats v0.1.1 // tests: a second reader of checkpoints
 	github.com/transparency-dev/merkle v0.0.2 // tests: a second verifier of log proofs
 	github.com/transparency-dev/tessera v1.0.4 // tests: a second reader and checker of our log tiles
+	github.com/veraison/go-cose v1.3.0 // tests: a second signer and verifier of COSE
 	go.yaml.in/yaml/v3 v3.0.6 // charter and configuration for people, unknown fields refused
 	golang.org/x/crypto v0.58.0 // SSH keys and agents, argon2, DER reading (cryptobyte)
 	golang.org/x/mod v0.42.0 // Merkle log and signed notes (sumdb/tlog, sumdb/note)
@@ -38,11 +39,13 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.3 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
 	github.com/go-webauthn/x v0.3.1 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/google/go-containerregistry v0.20.6 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
@@ -54,6 +57,8 @@ require (
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/opencontainers/go-digest v1.0.0 // indirect
+	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -77,6 +82,7 @@ require (
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
+	oras.land/oras-go/v2 v2.6.4 // indirect
 )
 
 // A test of a dependency wants a version that cannot be had; nothing of ours does.

@@ -17,6 +17,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/cose"
 	"github.com/greatseal-io/greatseal/format/deb"
+	"github.com/greatseal-io/greatseal/format/dmg"
 	"github.com/greatseal-io/greatseal/format/fit"
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/jar"
@@ -31,6 +32,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
 	"github.com/greatseal-io/greatseal/format/sshsig"
+	"github.com/greatseal-io/greatseal/format/swupdate"
 	"github.com/greatseal-io/greatseal/format/vbmeta"
 	"github.com/greatseal-io/greatseal/format/xar"
 )
@@ -38,9 +40,9 @@ import (
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
-		macho.New(), xar.New(), // Apple
+		macho.New(), xar.New(), dmg.New(), // Apple
 		pe.New(), msi.New(), cab.New(), cat.New(),
-		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(),
+		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		jar.New(),                       // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file

@@ -40,9 +40,9 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "macho", "pkg", "cms", "dsse", "cose",
+		"pe", "msi", "cab", "cat", "macho", "pkg", "dmg", "cms", "dsse", "cose",
 		"jar",
-		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "ima",
+		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign",
 	} {
 		if !seen[n] {
@@ -164,9 +164,9 @@ func TestImports(t *testing.T) {
 	n := 0
 	for _, dir := range []string{
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cat", "../cab", "../cmsfile", "../attest", "../cose", ".",
-		"../plist", "../codesign", "../macho", "../xar",
+		"../plist", "../codesign", "../macho", "../xar", "../dmg",
 		"../zipfile", "../jarsig", "../jar",
-		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../ima",
+		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))

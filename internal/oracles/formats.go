@@ -6,11 +6,11 @@ var formats = []string{
 	// Windows
 	"pe", "efi", "msi", "cab", "cat",
 	// Apple
-	"macho", "pkg",
+	"macho", "pkg", "dmg",
 	// Linux
 	"kmod", "ima",
 	// Firmware
-	"mcuboot", "fit", "rauc", "vbmeta",
+	"mcuboot", "fit", "rauc", "vbmeta", "swupdate",
 	// Packages and OpenPGP
 	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign",
 	// Java and Android
