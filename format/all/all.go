@@ -31,6 +31,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/pgpkey"
 	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
+	"github.com/greatseal-io/greatseal/format/signify"
 	"github.com/greatseal-io/greatseal/format/sshsig"
 	"github.com/greatseal-io/greatseal/format/swupdate"
 	"github.com/greatseal-io/greatseal/format/vbmeta"
@@ -46,8 +47,8 @@ func Formats() []format.Format {
 		jar.New(),                       // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		cose.New(),                                            // envelopes for any kind of file
-		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), // OpenPGP and its like
+		cose.New(),                                                           // envelopes for any kind of file
+		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like
 	}
 }
 

@@ -43,7 +43,7 @@ func TestNames(t *testing.T) {
 		"pe", "msi", "cab", "cat", "macho", "pkg", "dmg", "cms", "dsse", "cose",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
-		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign",
+		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -167,7 +167,7 @@ func TestImports(t *testing.T) {
 		"../plist", "../codesign", "../macho", "../xar", "../dmg",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

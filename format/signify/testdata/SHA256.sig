@@ -1,0 +1,3 @@
+untrusted comment: signature, key ac187c82bda818b5
+RWSsGHyCvagYtYEUzHT5BYZkLtWQ23je560/r1vDiSElIgVBsKl8E/QXW8VB0qGt8L0HYtyHlO/02j9rkT1qAh92wTYYwWGohAk=
+SHA256 (file) = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
