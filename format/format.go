@@ -139,6 +139,14 @@ type Extractor interface {
 	Extract(ctx context.Context, a Artifact, index int) (*Sidecar, error)
 }
 
+// Detached is a Format that signs files of every kind and whose signature stands
+// beside the file. Its Detect knows the signature, never the file: the user or the
+// policy names the format.
+type Detached interface {
+	// Suffixes of signature files, the usual one first.
+	Suffixes() []string
+}
+
 // Lister is a Format of files that hold others: archives, packages, images.
 type Lister interface {
 	// List calls yield for each entry, in the order of the file, and returns the

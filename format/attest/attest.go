@@ -78,6 +78,9 @@ func New() format.Format { return Format{} }
 // Name is "dsse".
 func (Format) Name() string { return Name }
 
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{Suffix} }
+
 // Options say what is attested.
 func (Format) Options() []format.Option {
 	return []format.Option{

@@ -1,5 +1,6 @@
-// Package cmsfile is the format "cms": a detached CMS signature (RFC 5652) over
-// any file, in a file ".p7s" of its own, as `openssl cms -verify -binary` takes it.
+// Package cmsfile is the format "cms": a CMS signature (RFC 5652) over any file, in
+// a file of its own as `openssl cms -verify -binary` takes it: detached (".p7s"), or
+// with the file inside (".p7m").
 //
 // A plan is the digest of the file. Signed are the attributes contentType
 // (id-data), messageDigest, algorithm protection (RFC 6211) and, if asked for,
@@ -11,8 +12,8 @@
 //  2. Assemble signs signed attributes only, never content and never a digest
 //     alone; the plan has no body that could say anything else.
 //  3. Verify wants every signer of the .p7s to be right: certificate for code
-//     signing under a root, content, algorithms. A .p7s with content of its own,
-//     or without signers, is refused.
+//     signing under a root, content, algorithms. One without signers is refused,
+//     and one whose content is not, byte for byte, the file that it stands beside.
 //  4. Timestamps count only under Trust.TimestampRoots; then one that is wrong
 //     makes the signature wrong.
 //
@@ -43,11 +44,20 @@ import (
 // Name is the format's word in charters and plans.
 const Name = "cms"
 
-// Suffix is that of the detached signature.
-const Suffix = ".p7s"
+// Suffix is that of the detached signature; SuffixAttached that of one with the file.
+const (
+	Suffix         = ".p7s"
+	SuffixAttached = ".p7m"
+)
 
-// maxSidecar limits what is read as a .p7s.
-const maxSidecar = 4 << 20
+// MaxAttached limits, in bytes, a file inside its signature: it is held in memory.
+const MaxAttached = 16 << 20
+
+// Limits of what is read as a signature without, and with, the file.
+const (
+	maxSidecar  = 4 << 20
+	maxEnvelope = MaxAttached + maxSidecar
+)
 
 // Format is the format; its zero value is ready.
 type Format struct{}
@@ -60,15 +70,26 @@ var _ format.Stamper = Format{}
 // Name is "cms".
 func (Format) Name() string { return Name }
 
-// Options are the digest and whether the time of signing is signed.
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{Suffix} }
+
+// Options are the digest, whether the time of signing is signed, and where the
+// file is.
 func (Format) Options() []format.Option {
 	return []format.Option{
 		{Name: "digest", Help: "digest of the file; it must be the signing scheme's own", Values: []string{"sha256", "sha384", "sha512"}, Default: "sha256"},
 		{Name: "signing-time", Help: "sign the keeper's time along", Values: []string{"false", "true"}, Default: "false"},
+		{Name: "content", Help: "sign beside the file, or with the file inside the signature", Values: []string{detached, attached}, Default: detached},
 	}
 }
 
-// Detect is true for a detached .p7s, which can be inspected, and for nothing
+// The values of the option "content".
+const (
+	detached = "detached"
+	attached = "attached"
+)
+
+// Detect is true for a .p7s or .p7m, which can be inspected, and for nothing
 // else: the user names this format.
 func (Format) Detect(a format.Artifact) bool {
 	var head [1]byte
@@ -93,11 +114,19 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, fmt.Errorf("cmsfile: %w", err)
 	}
-	return &format.Plan{
+	plan := &format.Plan{
 		Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: sums[0],
 		Params: []format.Fact{{Name: "digest", Value: p["digest"]}, {Name: "signing-time", Value: p["signing-time"]}},
 		Body:   []byte{},
-	}, nil
+	}
+	if p["content"] == attached {
+		if a.Size() > MaxAttached {
+			return nil, fmt.Errorf("cmsfile: %d bytes are too many to stand inside the signature: at most %d", a.Size(), MaxAttached)
+		}
+		// Version 2 has the option; plans without it stay as they were.
+		plan.Version, plan.Params = 2, append([]format.Fact{{Name: "content", Value: attached}}, plan.Params...)
+	}
+	return plan, nil
 }
 
 // spec derives what is signed, and refuses a plan that Plan does not make.
@@ -106,19 +135,25 @@ func (f Format) spec(p *format.Plan, id format.Identity, at time.Time) (cms.Sign
 	if err := p.Check(); err != nil {
 		return none, err
 	}
+	params := p.Params
+	if p.Version == 2 && len(params) == 3 && params[0] == (format.Fact{Name: "content", Value: attached}) && p.Size <= MaxAttached {
+		params = params[1:]
+	} else if p.Version == 2 {
+		return none, errors.New("cmsfile: plan's options are not this format's")
+	}
 	switch {
-	case p.Format != Name || p.Version != 1:
+	case p.Format != Name || p.Version != 1 && p.Version != 2:
 		return none, fmt.Errorf("cmsfile: plan of format %.40q, version %d", p.Format, p.Version)
 	case len(p.Body) != 0 || len(p.Facts) != 0:
 		return none, errors.New("cmsfile: plan with a body or facts: there are none")
-	case len(p.Params) != 2 || p.Params[0].Name != "digest" || p.Params[1].Name != "signing-time":
+	case len(params) != 2 || params[0].Name != "digest" || params[1].Name != "signing-time":
 		return none, errors.New("cmsfile: plan's options are not this format's")
-	case p.Params[0].Value != p.Digest:
+	case params[0].Value != p.Digest:
 		return none, errors.New("cmsfile: plan's digest is not the one of its options")
 	case len(id.Chain) == 0 || slices.Contains(id.Chain, nil):
 		return none, errors.New("cmsfile: the key has no certificate")
 	}
-	if _, err := (format.Params{"signing-time": p.Params[1].Value}).Check(f); err != nil {
+	if _, err := (format.Params{"signing-time": params[1].Value}).Check(f); err != nil {
 		return none, err
 	}
 	if err := ownCertificate(id); err != nil {
@@ -129,7 +164,7 @@ func (f Format) spec(p *format.Plan, id format.Identity, at time.Time) (cms.Sign
 		return none, err
 	}
 	s := cms.SignerSpec{ContentType: cms.OIDData, ContentDigest: p.Content, Digest: h, Scheme: id.Scheme, AlgorithmProtection: true}
-	if p.Params[1].Value == "true" {
+	if params[1].Value == "true" {
 		t, err := signingTime(at)
 		if err != nil {
 			return none, err
@@ -203,8 +238,9 @@ func (f Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done 
 	return nil, fmt.Errorf("cmsfile: %d signatures: %d are wanted, in one round", len(done), len(out))
 }
 
-// Attach makes the .p7s. It refuses a file of another size than the plan's and
-// signatures that the identity did not make over the plan.
+// Attach makes the .p7s, or reads the file into a .p7m. It refuses a file of another
+// size than the plan's, one of another digest where it reads it, and signatures that
+// the identity did not make over the plan.
 func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
 	tbs, err := f.Assemble(p, id, at, nil)
 	if err != nil {
@@ -233,7 +269,15 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 		}
 		infos = append(infos, cms.SignerInfo{Spec: s, Signature: sigs[i].Value, Certificate: id.Chain[0]})
 	}
-	der, err := cms.Encode(cms.Content{Type: cms.OIDData}, certs, infos...)
+	c := cms.Content{Type: cms.OIDData}
+	if p.Version == 2 {
+		// Encode compares its digest with the one that was signed.
+		c.Bytes = make([]byte, a.Size())
+		if err := format.ReadFull(a, c.Bytes, 0); err != nil {
+			return nil, fmt.Errorf("cmsfile: %w", err)
+		}
+	}
+	der, err := cms.Encode(c, certs, infos...)
 	if err != nil {
 		return nil, fmt.Errorf("cmsfile: %w", err)
 	}
@@ -245,7 +289,14 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 			return nil, err
 		}
 	}
-	return &format.Patch{Size: p.Size, Sidecar: &format.Sidecar{Suffix: Suffix, Data: der}}, nil
+	return &format.Patch{Size: p.Size, Sidecar: &format.Sidecar{Suffix: suffix(p.Version == 2), Data: der}}, nil
+}
+
+func suffix(attached bool) string {
+	if attached {
+		return SuffixAttached
+	}
+	return Suffix
 }
 
 // addStamp adds a signature's token to the signer whose value it is: CMS orders
@@ -322,16 +373,16 @@ func (Format) Stamp(_ context.Context, a format.Artifact, detached []byte, targe
 	if err != nil {
 		return nil, err
 	}
-	return &format.Patch{Size: a.Size(), Sidecar: &format.Sidecar{Suffix: Suffix, Data: der}}, nil
+	return &format.Patch{Size: a.Size(), Sidecar: &format.Sidecar{Suffix: suffix(d.Content != nil), Data: der}}, nil
 }
 
-// parse reads a detached signature over data.
+// parse reads a signature over data, with or without it.
 func parse(der []byte) (*cms.SignedData, error) {
 	switch {
 	case len(der) == 0:
-		return nil, errors.New("cmsfile: no detached signature (" + Suffix + ") was given")
-	case len(der) > maxSidecar:
-		return nil, fmt.Errorf("cmsfile: signature of %d bytes: at most %d", len(der), maxSidecar)
+		return nil, fmt.Errorf("cmsfile: no signature file (%s or %s) was given: %w", Suffix, SuffixAttached, format.ErrUnsigned)
+	case len(der) > maxEnvelope:
+		return nil, fmt.Errorf("cmsfile: signature of %d bytes: at most %d", len(der), maxEnvelope)
 	}
 	d, err := cms.Parse(der)
 	if err != nil {
@@ -340,8 +391,8 @@ func parse(der []byte) (*cms.SignedData, error) {
 	switch {
 	case !d.Type.Equal(cms.OIDData):
 		return nil, fmt.Errorf("cmsfile: content type %v: want data", d.Type)
-	case d.Content != nil:
-		return nil, errors.New("cmsfile: signature carries its content: a detached one is wanted")
+	case len(der)-len(d.Content) > maxSidecar || len(d.Content) > MaxAttached:
+		return nil, fmt.Errorf("cmsfile: signature of %d bytes around content of %d", len(der)-len(d.Content), len(d.Content))
 	case len(d.Signers) == 0:
 		return nil, errors.New("cmsfile: nobody signed")
 	}
@@ -349,7 +400,7 @@ func parse(der []byte) (*cms.SignedData, error) {
 }
 
 func readSidecar(a format.Artifact) (*cms.SignedData, error) {
-	if a.Size() > maxSidecar {
+	if a.Size() > maxEnvelope {
 		return nil, fmt.Errorf("cmsfile: %d bytes are too many for a signature", a.Size())
 	}
 	b := make([]byte, a.Size())

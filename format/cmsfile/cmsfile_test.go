@@ -222,15 +222,26 @@ func TestOpenSSLSigns(t *testing.T) {
 		if _, err := New().Verify(t.Context(), format.BytesArtifact("content", []byte("other")), tr); !errors.Is(err, cms.ErrDigest) {
 			t.Errorf("%s: other content: %v", name, err)
 		}
-		// The attached form is not ours.
+		// And with the file inside, beside it and alone.
 		if _, err := cmstest.OpenSSL(t, append([]string{"cms", "-sign", "-nodetach", "-binary", "-md", "sha256", "-outform", "DER", "-in", content, "-out", out}, args...)...); err != nil {
 			t.Fatal(err)
 		}
 		if tr.Detached, err = os.ReadFile(out); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New().Verify(t.Context(), format.BytesArtifact("content", []byte(text)), tr); err == nil {
-			t.Errorf("%s: a signature with its own content is accepted", name)
+		if _, err := New().Verify(t.Context(), format.BytesArtifact("content", []byte(text)), tr); err != nil {
+			t.Errorf("%s: with its content: %v", name, err)
+		}
+		if _, err := New().Verify(t.Context(), format.BytesArtifact("content", []byte("any file at al1\n")), tr); err == nil {
+			t.Errorf("%s: a signature that holds another file is accepted", name)
+		}
+		p7m := tr.Detached
+		tr.Detached = nil
+		if _, err := New().Verify(t.Context(), format.BytesArtifact("p7m", p7m), tr); err != nil {
+			t.Errorf("%s: alone: %v", name, err)
+		}
+		if _, err := New().Verify(t.Context(), format.BytesArtifact("p7s", p7s), tr); !errors.Is(err, format.ErrUnsigned) {
+			t.Errorf("%s: a detached signature alone: %v", name, err)
 		}
 	}
 }

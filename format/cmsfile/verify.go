@@ -1,6 +1,7 @@
 package cmsfile
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -14,11 +15,23 @@ import (
 	"github.com/greatseal-io/greatseal/tsp"
 )
 
-// Verify checks t.Detached over a: every signer must be right.
+// Verify checks t.Detached over a: every signer must be right. Without t.Detached,
+// a may be a signature that holds its content itself.
 func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
+	size := a.Size()
 	d, err := parse(t.Detached)
-	if err != nil {
+	if len(t.Detached) == 0 {
+		alone, bad := readSidecar(a)
+		if bad != nil || alone.Content == nil {
+			return nil, err
+		}
+		d, a = alone, format.BytesArtifact(a.Name(), alone.Content)
+	} else if err != nil {
 		return nil, err
+	} else if d.Content != nil {
+		if err := same(ctx, a, d.Content); err != nil {
+			return nil, err
+		}
 	}
 	if t.Roots == nil {
 		return nil, errors.New("cmsfile: no root certificates are trusted")
@@ -42,7 +55,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		}
 		return nil, fmt.Errorf("%w: digest %v", cms.ErrAlgorithm, h)
 	}
-	r := &format.Report{Format: Name, Size: a.Size()}
+	r := &format.Report{Format: Name, Size: size}
 	used := map[string]bool{}
 	for i, s := range d.Signers {
 		info, err := verifySigner(d, s, t, digest, used)
@@ -61,6 +74,28 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		r.Signatures[0].Open = append(r.Signatures[0].Open, "revocation lists in the signature file")
 	}
 	return r, nil
+}
+
+// same compares a file with what a signature holds.
+func same(ctx context.Context, a format.Artifact, content []byte) error {
+	other := errors.New("cmsfile: the signature holds another file")
+	if a.Size() != int64(len(content)) {
+		return other
+	}
+	buf := make([]byte, 256<<10)
+	for off := int64(0); off < a.Size(); off += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:min(int64(len(buf)), a.Size()-off)]
+		if err := format.ReadFull(a, b, off); err != nil {
+			return fmt.Errorf("cmsfile: %w", err)
+		}
+		if !bytes.Equal(b, content[off:off+int64(len(b))]) {
+			return other
+		}
+	}
+	return nil
 }
 
 // verifySigner judges one signer and notes the certificates that it rests on.
@@ -141,7 +176,11 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 	if err != nil {
 		return r, nil
 	}
-	r.Facts = append(r.Facts, format.Fact{Name: "kind", Value: "detached CMS signature"})
+	kind := "detached CMS signature"
+	if d.Content != nil {
+		kind = "CMS signature with its content"
+	}
+	r.Facts = append(r.Facts, format.Fact{Name: "kind", Value: kind})
 	for i, s := range d.Signers {
 		info, err := describe(s, s.Certificate())
 		if err != nil {

@@ -61,6 +61,9 @@ func (Format) Name() string { return Name }
 // MaxKeys makes the format hybrid: COSE_Sign has a signature for each key.
 func (Format) MaxKeys() int { return format.MaxKeys }
 
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{Suffix} }
+
 // Options are what the payload is and what the headers say.
 func (Format) Options() []format.Option {
 	return []format.Option{

@@ -63,6 +63,9 @@ func New() format.Format { return Format{} }
 // Name is "ima".
 func (Format) Name() string { return Name }
 
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{Suffix} }
+
 // Options are the digest and where the key's name comes from.
 func (Format) Options() []format.Option {
 	return []format.Option{

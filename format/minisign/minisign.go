@@ -65,6 +65,9 @@ func New() format.Format { return Format{} }
 // Name is "minisign".
 func (Format) Name() string { return Name }
 
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{Suffix} }
+
 // Options are the key's ID and the trusted comment.
 func (Format) Options() []format.Option {
 	return []format.Option{

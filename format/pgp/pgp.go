@@ -60,6 +60,9 @@ var (
 // Name is "pgp".
 func (Format) Name() string { return Name }
 
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{".asc", ".sig"} }
+
 // Options are where the signature goes, and those of the key.
 func (Format) Options() []format.Option {
 	return append([]format.Option{

@@ -47,6 +47,9 @@ func New() format.Format { return Format{} }
 // Name is "sshsig".
 func (Format) Name() string { return Name }
 
+// Suffixes of signature files: format.Detached.
+func (Format) Suffixes() []string { return []string{Suffix} }
+
 // Options are the namespace and the digest of the content.
 func (Format) Options() []format.Option {
 	return []format.Option{

@@ -113,8 +113,8 @@ func below(dir string, add func(input)) error {
 		if ours(d.Name()) {
 			return nil
 		}
-		for _, s := range sidecars {
-			if of, ok := strings.CutSuffix(p, s.suffix); ok {
+		for _, s := range suffixes() {
+			if of, ok := strings.CutSuffix(p, s); ok {
 				if st, err := os.Lstat(of); err == nil && st.Mode().IsRegular() {
 					return nil
 				}

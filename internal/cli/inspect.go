@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,11 +61,11 @@ does that.`,
 				if r.Report, err = ft.Inspect(ctx, f); err != nil {
 					return fail(exitUnverified, "the file may be damaged", "%s looks like %s: %v", path, ft.Name(), err)
 				}
-				if !slices.Contains(anyFile, ft.Name()) {
+				if !anyFile(ft) {
 					r.SignAs = append(r.SignAs, ft.Name())
 				}
 			}
-			r.SignAs = append(r.SignAs, anyFile...)
+			r.SignAs = append(r.SignAs, anyFileNames()...)
 			if err := r.lookBeside(cmd, path); err != nil {
 				return err
 			}
@@ -154,7 +153,7 @@ func (a *App) formatsCommand() *cobra.Command {
 					continue
 				}
 				_, stamps := f.(format.Stamper)
-				x := ft{Name: f.Name(), AnyFile: slices.Contains(anyFile, f.Name()), Stamps: stamps, Options: []option{}}
+				x := ft{Name: f.Name(), AnyFile: anyFile(f), Stamps: stamps, Options: []option{}}
 				for _, o := range f.Options() {
 					x.Options = append(x.Options, option{o.Name, o.Help, o.Values, o.Default})
 				}

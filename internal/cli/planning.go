@@ -24,9 +24,28 @@ import (
 	"github.com/greatseal-io/greatseal/statement"
 )
 
-// anyFile are the formats that sign files of every kind: they are named by the
-// user or the policy, never found in the content.
-var anyFile = []string{"cms", "dsse"}
+// anyFile reports whether a format signs files of every kind: those are named by
+// the user or the policy, never found in the content.
+func anyFile(f format.Format) bool {
+	_, ok := f.(format.Detached)
+	return ok
+}
+
+// anyFileName is anyFile of the format of that name.
+func anyFileName(name string) bool {
+	f, ok := all.ByName(name)
+	return ok && anyFile(f)
+}
+
+// anyFileNames lists the formats for files of every kind.
+func anyFileNames() (out []string) {
+	for _, f := range all.Formats() {
+		if anyFile(f) {
+			out = append(out, f.Name())
+		}
+	}
+	return out
+}
 
 // planned is a file with its plan.
 type planned struct {
@@ -58,17 +77,17 @@ func (c *choice) pick(a format.Artifact) (format.Format, error) {
 		}
 		return f, nil
 	}
-	if f, ok := all.Detect(a); ok && !slices.Contains(anyFile, f.Name()) {
+	if f, ok := all.Detect(a); ok && !anyFile(f) {
 		if slices.Contains(c.p.Formats, f.Name()) {
 			return f, nil
 		}
-		if !slices.ContainsFunc(c.p.Formats, func(n string) bool { return slices.Contains(anyFile, n) }) {
+		if !slices.ContainsFunc(c.p.Formats, anyFileName) {
 			return nil, nil
 		}
 	}
 	var able []string
 	for _, n := range c.p.Formats {
-		if slices.Contains(anyFile, n) {
+		if anyFileName(n) {
 			able = append(able, n)
 		}
 	}
@@ -127,7 +146,7 @@ func formatNames() []string {
 func (c *choice) unfit(path string, a format.Artifact, head *charter.Charter) error {
 	what := "of no kind that is known"
 	hint := "--format names one; greatseal formats lists them"
-	if f, ok := all.Detect(a); ok && !slices.Contains(anyFile, f.Name()) {
+	if f, ok := all.Detect(a); ok && !anyFile(f) {
 		what = "of format " + f.Name()
 		var able []string
 		for n, p := range head.Policies {

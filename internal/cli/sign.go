@@ -178,7 +178,7 @@ func (a *App) sign(ctx context.Context, k *signing, args []string) error {
 	if k.out == "" {
 		for _, f := range files {
 			// Before anybody is asked: a link is not replaced by a file.
-			if st, err := os.Lstat(f.path); err == nil && st.Mode()&os.ModeSymlink != 0 && !slices.Contains(anyFile, f.format.Name()) {
+			if st, err := os.Lstat(f.path); err == nil && st.Mode()&os.ModeSymlink != 0 && !anyFile(f.format) {
 				return fail(exitUsage, "name the file that it leads to, or --out", "%s is a symbolic link, which a signed file cannot replace", f.path)
 			}
 		}

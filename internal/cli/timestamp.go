@@ -11,7 +11,6 @@ import (
 	"io"
 	"math/big"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -174,7 +173,7 @@ func (k *stamping) next(ctx context.Context, ask stamper, path, signature string
 	var detached []byte
 	at := ""
 	ft, ok := all.Detect(f)
-	if !ok || isAnyFile(ft) || k.format != "" || signature != "" {
+	if !ok || anyFile(ft) || k.format != "" || signature != "" {
 		if detached, at, err = beside(path, signature, k.format); err != nil {
 			return "", "", false, err
 		}
@@ -212,8 +211,4 @@ func (k *stamping) next(ctx context.Context, ask stamper, path, signature string
 		}
 	}
 	return from, out, p.Sidecar != nil, file.Write(path, out, p, file.Options{})
-}
-
-func isAnyFile(f format.Format) bool {
-	return slices.Contains(anyFile, f.Name())
 }

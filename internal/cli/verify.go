@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +20,6 @@ import (
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/all"
-	"github.com/greatseal-io/greatseal/format/attest"
-	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/file"
 	"github.com/greatseal-io/greatseal/statement"
 	"github.com/greatseal-io/greatseal/verify"
@@ -80,8 +79,36 @@ func unverified(hint string, err error) error {
 	return fail(exitUnverified, hint, "%v", err)
 }
 
-// sidecars are the suffixes of detached signatures, and their formats.
-var sidecars = []struct{ suffix, format string }{{cmsfile.Suffix, "cms"}, {attest.Suffix, "dsse"}}
+// suffixes lists those of detached signatures, each once.
+func suffixes() (out []string) {
+	for _, f := range all.Formats() {
+		if d, ok := f.(format.Detached); ok {
+			for _, s := range d.Suffixes() {
+				if !slices.Contains(out, s) {
+					out = append(out, s)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// detachedFormat is the format of a detached signature: by its content among those
+// whose files have that suffix, or the only one that has; "" when there is none.
+func detachedFormat(path string, data []byte) string {
+	var able []format.Format
+	for _, f := range all.Formats() {
+		if d, ok := f.(format.Detached); ok && slices.ContainsFunc(d.Suffixes(), func(s string) bool { return strings.HasSuffix(path, s) }) {
+			able = append(able, f)
+		}
+	}
+	for _, f := range able {
+		if len(able) == 1 || f.Detect(format.BytesArtifact(path, data)) {
+			return f.Name()
+		}
+	}
+	return ""
+}
 
 // sidecar is a detached signature beside a file.
 type sidecar struct {
@@ -93,18 +120,17 @@ type sidecar struct {
 // being empty) of any.
 func allBeside(path, only string) ([]sidecar, error) {
 	var out []sidecar
-	for _, s := range sidecars {
-		if only != "" && s.format != only {
-			continue
-		}
-		data, err := readSmall(path + s.suffix)
+	for _, s := range suffixes() {
+		data, err := readSmall(path + s)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, sidecar{path + s.suffix, s.format, data})
+		if name := detachedFormat(path+s, data); name != "" && (only == "" || name == only) {
+			out = append(out, sidecar{path + s, name, data})
+		}
 	}
 	return out, nil
 }
@@ -144,11 +170,8 @@ func planFormat(e *verify.Evidence) string {
 // formatOf finds the format of a signed file.
 func formatOf(a format.Artifact, name, sidecar string) (format.Format, error) {
 	if name == "" && sidecar != "" {
-		for _, s := range sidecars {
-			if strings.HasSuffix(sidecar, s.suffix) {
-				name = s.format
-				break
-			}
+		if data, err := readSmall(sidecar); err == nil {
+			name = detachedFormat(sidecar, data)
 		}
 	}
 	if name != "" {
