@@ -31,6 +31,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/pgpkey"
 	"github.com/greatseal-io/greatseal/format/rauc"
 	"github.com/greatseal-io/greatseal/format/rpm"
+	"github.com/greatseal-io/greatseal/format/script"
 	"github.com/greatseal-io/greatseal/format/signify"
 	"github.com/greatseal-io/greatseal/format/sshsig"
 	"github.com/greatseal-io/greatseal/format/swupdate"
@@ -42,7 +43,7 @@ import (
 func Formats() []format.Format {
 	return []format.Format{
 		macho.New(), xar.New(), dmg.New(), // Apple
-		pe.New(), msi.New(), cab.New(), cat.New(),
+		pe.New(), msi.New(), cab.New(), cat.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		jar.New(),                       // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git

@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "macho", "pkg", "dmg", "cms", "dsse", "cose",
+		"pe", "msi", "cab", "cat", "script", "macho", "pkg", "dmg", "cms", "dsse", "cose",
 		"jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify",
@@ -163,7 +163,7 @@ func TestImports(t *testing.T) {
 		"github.com/greatseal-io/greatseal/key", "github.com/greatseal-io/greatseal/tsp/client", "github.com/greatseal-io/greatseal/format/file"}
 	n := 0
 	for _, dir := range []string{
-		"..", "../authenticode", "../cfb", "../pe", "../msi", "../cat", "../cab", "../cmsfile", "../attest", "../cose", ".",
+		"..", "../authenticode", "../cfb", "../pe", "../msi", "../script", "../cat", "../cab", "../cmsfile", "../attest", "../cose", ".",
 		"../plist", "../codesign", "../macho", "../xar", "../dmg",
 		"../zipfile", "../jarsig", "../jar",
 		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
