@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,16 +23,22 @@ func openNoFollow(path string, flag int) (*os.File, error) {
 	return f, err
 }
 
-// flock locks the open file, or fails at once with ErrLocked.
+// lockPatience is how long a lock that is held is asked for again: a process that
+// was killed, or a child between fork and exec, holds it for a moment longer.
+const lockPatience = 2 * time.Second
+
+// flock locks the open file, or fails with ErrLocked.
 func flock(f *os.File) error {
-	for {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EWOULDBLOCK):
-			return ErrLocked
+			if time.Now().After(end) {
+				return ErrLocked
+			}
 		default:
 			return fmt.Errorf("soft: lock key file: %w", err)
 		}
