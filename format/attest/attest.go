@@ -9,7 +9,9 @@
 //
 // ("claims" only where there are any), or the JSON object of the option
 // "predicate" under the type of the option "predicate-type", in the canonical
-// form of RFC 8785. What is signed is the pre-authentication encoding
+// form of RFC 8785. The types of SPDX and CycloneDX documents and of SLSA
+// provenance are found from the predicate, and may not be given to another kind.
+// What is signed is the pre-authentication encoding
 //
 //	"DSSEv1" SP len(type) SP type SP len(payload) SP payload
 //
@@ -85,8 +87,8 @@ func (Format) Suffixes() []string { return []string{Suffix} }
 func (Format) Options() []format.Option {
 	return []format.Option{
 		{Name: "name", Help: "name of the subject; the file's base name when empty"},
-		{Name: "predicate-type", Help: "type of the predicate, an absolute URI", Default: ArtifactType},
-		{Name: "predicate", Help: "the predicate, the text of a JSON object; for other types than the default"},
+		{Name: "predicate-type", Help: "type of the predicate, an absolute URI; SPDX, CycloneDX and SLSA provenance are recognised", Default: ArtifactType},
+		{Name: "predicate", Help: "the predicate, the text of a JSON object: an SBOM, provenance, …"},
 		{Name: "claims", Help: "claims in the default predicate, a JSON object of strings"},
 	}
 }
@@ -129,8 +131,10 @@ func newSubject(name, predicateType, predicate, claims string) (subject, error) 
 	if claims != "" {
 		return s, errors.New("attest: claims belong to the default predicate")
 	}
-	s.predicate, err = canonicalObject(predicate)
-	return s, err
+	if s.predicate, err = canonicalObject(predicate); err != nil {
+		return s, err
+	}
+	return s, checkKind(s.predicateType, s.predicate)
 }
 
 func checkName(s string) error {
@@ -168,6 +172,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	}
 	if p["name"] == "" {
 		p["name"] = a.Name()
+	}
+	if p["predicate"] != "" && p["predicate-type"] == ArtifactType {
+		if p["predicate-type"], err = typeOf(p["predicate"]); err != nil {
+			return nil, err
+		}
 	}
 	s, err := newSubject(p["name"], p["predicate-type"], p["predicate"], p["claims"])
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/signerverifier"
 
 	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/cms/cmstest"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/formattest"
 	"github.com/greatseal-io/greatseal/sigalg"
@@ -220,7 +221,8 @@ func (o oracle) Public() crypto.PublicKey { return o.pub }
 
 // go-securesystemslib takes ours: envelope and pre-authentication encoding for
 // every scheme, the signature itself for those that it knows.
-func TestOracle(t *testing.T) {
+func TestOracleDSSE(t *testing.T) {
+	verdicts := formattest.Judge(t, Name, "go-securesystemslib 0.11.1")
 	for _, scheme := range []sigalg.Scheme{sigalg.RSAPKCS1SHA256, sigalg.RSAPSSSHA256, sigalg.RSAPSSSHA512, sigalg.ECDSASHA256, sigalg.ECDSASHA384, sigalg.PureEd25519, sigalg.PureMLDSA65, sigalg.PureMLDSA87} {
 		kind := sigalg.Key("")
 		for _, k := range []sigalg.Key{sigalg.RSA3072, sigalg.P256, sigalg.P384, sigalg.Ed25519, sigalg.MLDSA65, sigalg.MLDSA87} {
@@ -253,9 +255,9 @@ func TestOracle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if keys, err := ev.Verify(t.Context(), &e); err != nil || len(keys) != 1 {
-				t.Errorf("%s: verifier %d: %v", scheme, i, err)
-			}
+			what := fmt.Sprintf("%s, verifier %d", scheme, i)
+			_, err = ev.Verify(t.Context(), &e)
+			verdicts.Accepts(what, string(kind), err)
 			bad := e
 			raw, err := e.DecodeB64Payload()
 			if err != nil {
@@ -263,11 +265,60 @@ func TestOracle(t *testing.T) {
 			}
 			raw[20] ^= 1
 			bad.Payload = base64Of(raw)
-			if _, err := ev.Verify(t.Context(), &bad); err == nil {
-				t.Errorf("%s: verifier %d takes another payload", scheme, i)
-			}
+			_, theirErr := ev.Verify(t.Context(), &bad)
+			tampered := tr
+			tampered.Detached = bytes.Replace(b, []byte(base64Of(payloadOf(t, b))), []byte(bad.Payload), 1)
+			_, ourErr := New().Verify(t.Context(), format.BytesArtifact("app.tar", []byte(text)), tampered)
+			verdicts.Rejects(what, ourErr, theirErr)
 		}
 	}
+	// Theirs: the same statement, signed by their signer.
+	for _, kind := range []sigalg.Key{sigalg.P256, sigalg.Ed25519} {
+		key := cmstest.NewRoot(t).Issue(t, "Signer", kind)
+		id, err := KeyID(key.Key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer := theirSigner{id, kind, key, t}
+		es, err := dsse.NewEnvelopeSigner(signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload := payloadOf(t, sign(t, formattest.Identity(t, sigalg.P256), nil))
+		e, err := es.SignPayload(t.Context(), PayloadType, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := base64.StdEncoding.DecodeString(e.Signatures[0].Sig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := envelope{payload, []signature{{e.Signatures[0].KeyID, value}}}
+		_, err = New().Verify(t.Context(), format.BytesArtifact("app.tar", []byte(text)), format.Trust{Keys: []crypto.PublicKey{key.Key.Public()}, Now: formattest.At, Detached: ours.encode()})
+		verdicts.Takes(string(kind), err)
+	}
+}
+
+func payloadOf(t *testing.T, b []byte) []byte {
+	t.Helper()
+	e, _, err := decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.payload
+}
+
+// theirSigner lets go-securesystemslib build what is signed.
+type theirSigner struct {
+	id   string
+	kind sigalg.Key
+	key  *cmstest.Identity
+	t    *testing.T
+}
+
+func (s theirSigner) KeyID() (string, error) { return s.id, nil }
+func (s theirSigner) Sign(_ context.Context, data []byte) ([]byte, error) {
+	return s.key.Sign(s.t, s.kind.Default(), data), nil
 }
 
 // theirs is go-securesystemslib's own verifier.
