@@ -11,7 +11,7 @@ import (
 )
 
 // The facts of a plan, in their order: three of the headers (kindFacts), those of
-// the version resource that are there, how many signatures the file has, and the
+// the version resource that are there, those of an EFI image's sections, how many signatures the file has, and the
 // signer of each. Nothing but the first three follows from the body, and no
 // signature covers any: they are the word of whoever made the plan until somebody
 // makes it anew from the bytes.
@@ -43,6 +43,10 @@ func (b *body) checkFacts(facts []format.Fact, params format.Params) string {
 			return "fact " + n.fact + " is not in its form"
 		}
 		facts = facts[1:]
+	}
+	facts, why := checkSectionFacts(facts, b.efi())
+	if why != "" {
+		return why
 	}
 	if len(facts) == 0 || facts[0].Name != authenticode.FactSignatures {
 		return "a fact is unknown, stands twice or is out of order"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/greatseal-io/greatseal/format"
 )
@@ -47,6 +48,7 @@ type piece struct {
 }
 
 type section struct {
+	name             string
 	rva, virtualSize uint32
 	offset, size     uint32 // of the raw data; size 0 when the file holds none
 }
@@ -143,6 +145,7 @@ func parseImage(a format.Artifact) (*image, error) {
 	for i := range sections {
 		s := im.head[tableEnd-int64(sections-i)*sectionSize:]
 		im.sections = append(im.sections, section{
+			name:        strings.TrimRight(string(s[:8]), "\x00"),
 			virtualSize: le32(s[8:]), rva: le32(s[12:]), size: le32(s[16:]), offset: le32(s[20:]),
 		})
 	}

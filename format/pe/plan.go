@@ -52,6 +52,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 		End: im.end(), TableSize: im.tableSize, Table: []byte{}, Spans: []span{}, Pages: []byte{},
 	}
 	facts := append(kindFacts(im.magic, im.machine, im.subsystem, im.dll), im.versionFacts(a)...)
+	sections, err := im.sectionFacts(a)
+	if err != nil {
+		return nil, err
+	}
+	facts = append(facts, sections...)
 	var existing []byte
 	if im.tableSize > 0 {
 		if existing, err = im.table(a); err != nil {

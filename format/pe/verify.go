@@ -59,7 +59,11 @@ func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, e
 
 func (im *image) report(a format.Artifact) *format.Report {
 	facts := append(kindFacts(im.magic, im.machine, im.subsystem, im.dll), im.versionFacts(a)...)
-	return &format.Report{Format: name, Size: im.size, Facts: facts, Signatures: []format.SignatureInfo{}}
+	sections, err := im.sectionFacts(a)
+	if err != nil { // no signature depends on it
+		sections = []format.Fact{{Name: "sections", Value: sectionText(err.Error())}}
+	}
+	return &format.Report{Format: name, Size: im.size, Facts: append(facts, sections...), Signatures: []format.SignatureInfo{}}
 }
 
 // info is what a signature says, unjudged.
