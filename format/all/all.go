@@ -10,6 +10,7 @@ package all
 
 import (
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/apk"
 	"github.com/greatseal-io/greatseal/format/apt"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/cab"
@@ -45,7 +46,7 @@ func Formats() []format.Format {
 		macho.New(), xar.New(), dmg.New(), // Apple
 		pe.New(), msi.New(), cab.New(), cat.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
-		jar.New(),                       // archives
+		apk.New(), jar.New(), // archives
 		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		cose.New(),                                                           // envelopes for any kind of file

@@ -41,7 +41,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, n := range []string{
 		"pe", "msi", "cab", "cat", "script", "macho", "pkg", "dmg", "cms", "dsse", "cose",
-		"jar",
+		"apk", "jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify",
 	} {
@@ -165,7 +165,7 @@ func TestImports(t *testing.T) {
 	for _, dir := range []string{
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../script", "../cat", "../cab", "../cmsfile", "../attest", "../cose", ".",
 		"../plist", "../codesign", "../macho", "../xar", "../dmg",
-		"../zipfile", "../jarsig", "../jar",
+		"../zipfile", "../jarsig", "../jar", "../apk",
 		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify",
 	} {

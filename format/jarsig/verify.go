@@ -43,6 +43,10 @@ func (f *File) Covered(m *File, index map[string]int) (names []string, whole boo
 		if !ok {
 			return nil, false, fmt.Errorf("%w: the manifest has no section %.80q, which is signed", ErrDigest, s.Name)
 		}
+		names = append(names, s.Name)
+		if whole {
+			continue // says more than the section's own, which some old signers got wrong
+		}
 		ds, err := s.Digests("")
 		if err != nil {
 			return nil, false, err
@@ -50,7 +54,6 @@ func (f *File) Covered(m *File, index map[string]int) (names []string, whole boo
 		if err := matches(m.Sections[k].Raw, ds, fmt.Sprintf("section %.80q of the manifest", s.Name)); err != nil {
 			return nil, false, err
 		}
-		names = append(names, s.Name)
 	}
 	return names, whole, nil
 }

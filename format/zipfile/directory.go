@@ -313,7 +313,7 @@ func (z *Archive) checkOrder() error {
 	}
 	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(z.Entries[a].Offset, z.Entries[b].Offset) })
 	z.first = order[0]
-	if at := z.Entries[z.first].Offset; at != 0 {
+	if at := z.Entries[z.first].Offset; at != 0 && !z.o.Gaps {
 		return malformed("%d bytes before the first entry", at)
 	}
 	for i, k := range order {

@@ -122,6 +122,25 @@ func (f *File) Record(offset int64) ([]byte, error) {
 	return w.at(offset)
 }
 
+// Filler is n bytes, at least 30, that readers of streams take for entries without a
+// name, and readers of the directory do not see: what stands in place of entries when
+// nothing may move.
+func Filler(n int64) []byte {
+	var out []byte
+	for n > 0 {
+		extra := min(n-localSize, max16)
+		if rest := n - localSize - extra; rest > 0 && rest < localSize {
+			extra -= localSize
+		}
+		b := make([]byte, localSize+extra)
+		le.PutUint32(b, sigLocal)
+		le.PutUint16(b[28:], uint16(extra))
+		out = append(out, b...)
+		n -= int64(len(b))
+	}
+	return out
+}
+
 // Local is the local header and data of f.
 func (f *File) Local() ([]byte, error) {
 	w, err := f.write()
@@ -269,11 +288,7 @@ func (z *Archive) moves(shift int64, removed map[int]int64) []int64 {
 
 // record is the directory's record of entry i with another offset.
 func (z *Archive) record(i int, offset int64) ([]byte, error) {
-	at := int(z.Entries[i].record)
-	var r []byte
-	head := z.directory[at:][:centralSize]
-	n := centralSize + int(head[28]) + int(head[29])<<8 + int(head[30]) + int(head[31])<<8 + int(head[32]) + int(head[33])<<8
-	r = append(r, z.directory[at:][:n]...)
+	r := []byte(z.RawRecord(i))
 	if le.Uint32(r[42:]) != max32 {
 		if offset >= max32 {
 			return nil, fmt.Errorf("%w: %.80q would move beyond 4 GiB", ErrLimit, z.Entries[i].Name)

@@ -95,8 +95,8 @@ const (
 
 // Options say what a format allows beyond a plain archive.
 type Options struct {
-	// Gaps allows bytes between entries that belong to none, for formats that
-	// cover them in another way.
+	// Gaps allows bytes before and between entries that belong to none, for formats
+	// that cover them in another way.
 	Gaps bool
 	// Before finds where the entries end when something else follows them, given
 	// where the directory starts. nil: the entries end there.
@@ -154,6 +154,16 @@ func (z *Archive) Tail() ([]byte, error) {
 
 // RawDirectory is the central directory's bytes.
 func (z *Archive) RawDirectory() string { return z.directory }
+
+// RawRecord is the directory's record of entry i.
+func (z *Archive) RawRecord(i int) string {
+	r := z.directory[z.Entries[i].record:]
+	n := centralSize
+	for _, at := range []int{28, 30, 32} {
+		n += int(r[at]) + int(r[at+1])<<8
+	}
+	return r[:n]
+}
 
 // Index finds an entry by its exact name, -1 if there is none. It is linear.
 func (z *Archive) Index(name string) int {

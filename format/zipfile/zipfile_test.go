@@ -628,3 +628,18 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestFiller(t *testing.T) {
+	for _, n := range []int64{30, 31, 59, 60, 65565, 65566, 65594, 65595, 65596, 131130, 131131, 200000} {
+		b := Filler(n)
+		if int64(len(b)) != n {
+			t.Errorf("%d bytes: %d", n, len(b))
+		}
+		for len(b) > 0 {
+			if le.Uint32(b) != sigLocal {
+				t.Fatalf("%d: not a local header", n)
+			}
+			b = b[localSize+int(le.Uint16(b[28:])):]
+		}
+	}
+}

@@ -14,7 +14,7 @@ var formats = []string{
 	// Packages and OpenPGP
 	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify",
 	// Java and Android
-	"jar",
+	"jar", "apk",
 	// General
 	"cms", "dsse", "cose",
 }
