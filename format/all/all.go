@@ -20,6 +20,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/deb"
 	"github.com/greatseal-io/greatseal/format/dmg"
 	"github.com/greatseal-io/greatseal/format/fit"
+	"github.com/greatseal-io/greatseal/format/gitobject"
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/jar"
 	"github.com/greatseal-io/greatseal/format/kmod"
@@ -47,7 +48,7 @@ func Formats() []format.Format {
 		pe.New(), msi.New(), cab.New(), cat.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), jar.New(), // archives
-		rpm.New(), deb.New(), apt.New(), // packages, repositories, Git
+		rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		cose.New(),                                                           // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like

@@ -43,7 +43,7 @@ func TestNames(t *testing.T) {
 		"pe", "msi", "cab", "cat", "script", "macho", "pkg", "dmg", "cms", "dsse", "cose",
 		"apk", "jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
-		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify",
+		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify", "git",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -167,7 +167,7 @@ func TestImports(t *testing.T) {
 		"../plist", "../codesign", "../macho", "../xar", "../dmg",
 		"../zipfile", "../jarsig", "../jar", "../apk",
 		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify", "../gitobject",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {

@@ -264,3 +264,9 @@ func Parse(b []byte) (*Signature, error) {
 	}
 	return s, nil
 }
+
+// CheckKey refuses keys and schemes that SSH signatures do not know.
+func CheckKey(pub crypto.PublicKey, s sigalg.Scheme) error {
+	_, err := algorithm(s, pub)
+	return err
+}

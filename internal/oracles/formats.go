@@ -12,7 +12,7 @@ var formats = []string{
 	// Firmware
 	"mcuboot", "fit", "rauc", "vbmeta", "swupdate",
 	// Packages and OpenPGP
-	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify",
+	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify", "git",
 	// Java and Android
 	"jar", "apk",
 	// General
