@@ -28,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 )
 
 // Limits of what is read.
@@ -312,13 +311,6 @@ func (o owners) take(i uint32) bool {
 }
 
 func (o owners) has(i uint32) bool { return o[i/64]>>(i%64)&1 != 0 }
-
-func (o owners) count() (n int64) {
-	for _, w := range o {
-		n += int64(bits.OnesCount64(w))
-	}
-	return n
-}
 
 func (f *File) claimTables(own owners) error {
 	for kind, sects := range map[uint32][]uint32{fatSect: f.fatSects, difatSect: f.difatSects} {

@@ -280,7 +280,7 @@ func TestSeveralSignatures(t *testing.T) {
 		if patch, err = (Format{}).Remove(t.Context(), art(stamped), 0); err != nil {
 			t.Fatal(err)
 		}
-		if r, err = (Format{}).Verify(t.Context(), art(apply(t, stamped, patch)), b.Trust()); err == nil || len(tr.Roots.Subjects()) != 2 {
+		if _, err := (Format{}).Verify(t.Context(), art(apply(t, stamped, patch)), b.Trust()); err == nil {
 			t.Error("a timestamp of a stranger was believed")
 		}
 		if r, err = (Format{}).Verify(t.Context(), art(apply(t, stamped, patch)), tr); err != nil || len(r.Signatures) != 1 || r.Signatures[0].Subject != b.Chain[0].Subject.String() {
