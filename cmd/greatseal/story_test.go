@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"greatseal": main})
+	testscript.Main(m, map[string]func(){"greatseal": main, "greatseal-git-ssh": main, "greatseal-git-openpgp": main, "greatseal-git-x509": main})
 }
 
 // patience is how long a story waits for what must come. It is never reached.

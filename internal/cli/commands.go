@@ -18,6 +18,7 @@ func (a *App) commands() []*cobra.Command {
 		a.extractCommand(),
 		a.formatsCommand(),
 		a.timestampCommand(),
+		a.gitCommand(),
 		a.inboxCommand(),
 		a.requestCommand(),
 		a.endorseCommand(),
