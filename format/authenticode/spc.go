@@ -30,6 +30,9 @@ type Indirect struct {
 	Value  []byte // DER of one element, what the type calls for; empty when there is none
 	Hash   crypto.Hash
 	Digest []byte
+	// Composed says that Digest is made of several, as in AppX packages: its length
+	// is the format's to check.
+	Composed bool
 }
 
 // Encode gives the DER.
@@ -38,7 +41,7 @@ func (d Indirect) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(d.Digest) != d.Hash.Size() {
+	if !d.Composed && len(d.Digest) != d.Hash.Size() {
 		return nil, fmt.Errorf("%w: digest of %d bytes", ErrContent, len(d.Digest))
 	}
 	var b cryptobyte.Builder
@@ -61,6 +64,18 @@ func (d Indirect) Encode() ([]byte, error) {
 // ParseIndirect reads SpcIndirectDataContent strictly. SHA-1 is read, so that it can
 // be named; [Verify] refuses it.
 func ParseIndirect(der []byte) (*Indirect, error) {
+	d, err := ParseComposed(der)
+	if err != nil {
+		return nil, err
+	}
+	if d.Composed = false; len(d.Digest) != d.Hash.Size() {
+		return nil, fmt.Errorf("%w: digest of %d bytes", ErrContent, len(d.Digest))
+	}
+	return d, nil
+}
+
+// ParseComposed is ParseIndirect for a digest that is made of several.
+func ParseComposed(der []byte) (*Indirect, error) {
 	s := cryptobyte.String(der)
 	var all, data, info, alg, value cryptobyte.String
 	var oid asn1.ObjectIdentifier
@@ -86,9 +101,7 @@ func ParseIndirect(der []byte) (*Indirect, error) {
 	default:
 		return nil, fmt.Errorf("%w: digest algorithm %v", ErrWeak, oid)
 	}
-	if len(d.Digest) != d.Hash.Size() {
-		return nil, fmt.Errorf("%w: digest of %d bytes", ErrContent, len(d.Digest))
-	}
+	d.Composed = true
 	return &d, nil
 }
 
