@@ -387,8 +387,8 @@ func (f *File) readMini(own owners) error {
 		return malformed("mini stream of %d bytes in %d sectors", root.Size, len(f.miniStream))
 	}
 	for i := f.miniCount(); i < uint32(len(f.mini)); i++ {
-		// Some writers end a chain where there is nothing.
-		if f.mini[i] != freeSect && f.mini[i] != endOfChain {
+		// osslsigncode marks the end of the table like that of a chain.
+		if f.mini[i] != freeSect && (f.mini[i] != endOfChain || i != f.miniCount()) {
 			return malformed("mini-sector %d lies beyond the mini stream and is not free", i)
 		}
 	}

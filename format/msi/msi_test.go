@@ -80,7 +80,8 @@ func region(t testing.TB, b []byte) func(offset int) (open bool) {
 			fat := int(le.Uint32(b[0x4c:])+1) * c.SectorSize()
 			mark := le.Uint32(b[fat+4*s:])
 			mini := int(le.Uint32(b[0x3c:]))
-			return mark != 0xfffffffd && s != mini
+			end := (mini+1)*c.SectorSize() + 4*int((le.Uint32(b[int(c.DirectorySectors()[0]+1)*c.SectorSize()+0x78:])+63)/64)
+			return mark != 0xfffffffd && s != mini || o == end // the end may be marked
 		}
 		at, e := o%128, o/128*128
 		kind := b[e+0x42]
