@@ -68,7 +68,7 @@ func NewKey(version int, created time.Time, pub crypto.PublicKey) (*Key, error) 
 				m = append(append(m, byte(len(c.oid))), c.oid...)
 			}
 		}
-		if m == nil || p.X == nil || p.Y == nil {
+		if m == nil {
 			return nil, fmt.Errorf("openpgp: elliptic curve: %w", ErrUnsupported)
 		}
 		point, err := p.Bytes()

@@ -62,10 +62,12 @@ type Format struct{}
 // New returns the format.
 func New() format.Format { return Format{} }
 
+var _ format.Detached = Format{}
+
 // Name is "minisign".
 func (Format) Name() string { return Name }
 
-// Suffixes of signature files: format.Detached.
+// Suffixes are those of signature files: as minisign names them.
 func (Format) Suffixes() []string { return []string{Suffix} }
 
 // Options are the key's ID and the trusted comment.

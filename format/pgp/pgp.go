@@ -53,6 +53,7 @@ type Format struct{}
 func New() format.Format { return Format{} }
 
 var (
+	_ format.Detached  = Format{}
 	_ format.Remover   = Format{}
 	_ format.Extractor = Format{}
 )
@@ -60,8 +61,8 @@ var (
 // Name is "pgp".
 func (Format) Name() string { return Name }
 
-// Suffixes of signature files: format.Detached.
-func (Format) Suffixes() []string { return []string{".asc", ".sig"} }
+// Suffixes are those of signature files: armoured, binary, and what repositories of packages call an armoured one.
+func (Format) Suffixes() []string { return []string{".asc", ".sig", ".gpg"} }
 
 // Options are where the signature goes, and those of the key.
 func (Format) Options() []format.Option {

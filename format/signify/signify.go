@@ -64,10 +64,16 @@ type Format struct{}
 // New returns the format. It is a format.Remover too.
 func New() format.Format { return Format{} }
 
-var _ format.Remover = Format{}
+var (
+	_ format.Detached = Format{}
+	_ format.Remover  = Format{}
+)
 
 // Name is "signify".
 func (Format) Name() string { return Name }
+
+// Suffixes are those of signature files: as signify names them.
+func (Format) Suffixes() []string { return []string{Suffix} }
 
 // Options are the key's ID and where the signature goes.
 func (Format) Options() []format.Option {

@@ -44,10 +44,12 @@ type Format struct{}
 // New returns the format.
 func New() format.Format { return Format{} }
 
+var _ format.Detached = Format{}
+
 // Name is "sshsig".
 func (Format) Name() string { return Name }
 
-// Suffixes of signature files: format.Detached.
+// Suffixes are those of signature files: as ssh-keygen names them.
 func (Format) Suffixes() []string { return []string{Suffix} }
 
 // Options are the namespace and the digest of the content.
