@@ -23,6 +23,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/gitobject"
 	"github.com/greatseal-io/greatseal/format/ima"
 	"github.com/greatseal-io/greatseal/format/jar"
+	"github.com/greatseal-io/greatseal/format/jws"
 	"github.com/greatseal-io/greatseal/format/kmod"
 	"github.com/greatseal-io/greatseal/format/macho"
 	"github.com/greatseal-io/greatseal/format/mcuboot"
@@ -47,10 +48,10 @@ func Formats() []format.Format {
 		macho.New(), xar.New(), dmg.New(), // Apple
 		pe.New(), msi.New(), cab.New(), cat.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
-		apk.New(), jar.New(), // archives
+		apk.New(), apk.NewV4(), jar.New(), // archives
 		rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		cose.New(),                                                           // envelopes for any kind of file
+		cose.New(),                                                           jws.New(), // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like
 	}
 }

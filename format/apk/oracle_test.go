@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -31,7 +32,10 @@ func newParty(t *testing.T, kind sigalg.Key, scheme sigalg.Scheme) *party {
 	p := &party{Identity: cmstest.NewRoot(t).Authority(t, "Test Intermediate").Issue(t, "Party "+string(kind), kind)}
 	p.id = format.Identity{Scheme: scheme, Public: p.Key.Public(), Chain: p.Chain[:1]}
 	dir := t.TempDir()
-	p.cert, _, _ = p.WriteFiles(t, dir, "k")
+	p.cert = filepath.Join(dir, "k.pem") // its own alone: scheme v4 has no place for others
+	if err := os.WriteFile(p.cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(p.Key)
 	if err != nil {
 		t.Fatal(err)

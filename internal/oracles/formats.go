@@ -14,7 +14,7 @@ var formats = []string{
 	// Packages and OpenPGP
 	"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify", "git",
 	// Java and Android
-	"jar", "apk",
+	"jar", "apk", "apk-v4",
 	// General
-	"cms", "dsse", "cose",
+	"cms", "dsse", "jws", "cose",
 }
