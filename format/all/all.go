@@ -51,7 +51,7 @@ func Formats() []format.Format {
 		apk.New(), apk.NewV4(), jar.New(), // archives
 		rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		cose.New(),                                                           jws.New(), // envelopes for any kind of file
+		cose.New(), jws.New(), // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like
 	}
 }

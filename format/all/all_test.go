@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "script", "macho", "pkg", "dmg", "cms", "dsse", "cose",
+		"pe", "msi", "cab", "cat", "script", "macho", "pkg", "dmg", "cms", "dsse", "cose", "jws",
 		"apk", "apk-v4", "jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify", "git",
