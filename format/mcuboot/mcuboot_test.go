@@ -145,6 +145,50 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// imgtool's signature, taken off and put where ours would go, gives imgtool's file.
+func TestSameFileAsImgtool(t *testing.T) {
+	for _, c := range []struct {
+		file, key, digest string
+		scheme            sigalg.Scheme
+	}{
+		{"rsa-3072.bin", "rsa-3072", "sha256", sigalg.RSAPSSSHA256}, {"ecdsa-p256.bin", "ecdsa-p256", "sha256", sigalg.ECDSASHA256}, {"ecdsa-p384.bin", "ecdsa-p384", "sha384", sigalg.ECDSASHA384},
+		{"ed25519.bin", "ed25519", "sha256", sigalg.PureEd25519}, {"ed25519-sha512.bin", "ed25519", "sha512", sigalg.PureEd25519}, {"padded-ecdsa-p256.bin", "ecdsa-p256", "sha256", sigalg.ECDSASHA256},
+	} {
+		theirs := vector(t, c.file)
+		im, err := parse(artifact(theirs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, err := New().(format.Remover).Remove(t.Context(), artifact(theirs), -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bare := must(t)(patch.Bytes(artifact(theirs)))
+		plan, err := New().Plan(t.Context(), artifact(bare), format.Params{"digest": c.digest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := format.Identity{Scheme: c.scheme, Public: key(t, c.key)}
+		patch, err = New().Attach(t.Context(), artifact(bare), plan, id, formattest.At, []format.Signature{{Value: im.signatures[0].value}})
+		if err != nil {
+			t.Fatalf("%s: %v", c.file, err)
+		}
+		if got := must(t)(patch.Bytes(artifact(bare))); !bytes.Equal(got, theirs) {
+			t.Errorf("%s: another file", c.file)
+		}
+	}
+}
+
+func must(t *testing.T) func(b []byte, err error) []byte {
+	return func(b []byte, err error) []byte {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+}
+
 // Invariant 3: what nobody signs may not stand among the unprotected TLVs, where
 // some bootloaders would read it.
 func TestUnprotectedCounterAndOthers(t *testing.T) {
