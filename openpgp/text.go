@@ -45,7 +45,7 @@ func (c *Canonical) Write(p []byte) (int, error) {
 }
 
 func (c *Canonical) piece(p []byte, ended bool) error {
-	if c.pending && (c.Cleartext) {
+	if c.pending {
 		c.pending = false
 		if _, err := c.W.Write(crlf); err != nil {
 			return err
@@ -54,7 +54,9 @@ func (c *Canonical) piece(p []byte, ended bool) error {
 	if c.length += len(p); c.Cleartext && c.length > MaxLine {
 		return fmt.Errorf("openpgp: line of more than %d bytes: %w", MaxLine, ErrUnsupported)
 	}
-	p = append(c.held, p...)
+	if len(c.held) > 0 {
+		p = append(c.held, p...)
+	}
 	keep := p
 	if ended || c.Cleartext || bytes.HasSuffix(p, crlf[:1]) {
 		keep = bytes.TrimSuffix(p, crlf[:1])
