@@ -180,9 +180,9 @@ Signatures are checked by git with ssh-keygen, gpg or gpgsm, as everybody's are.
 		Example: `  greatseal git setup --policy commits
   git commit -S -m "signed"`,
 		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.setUpGit(cmd.Context(), kind, policy, global)
-		},
+		RunE: a.inside(func(cmd *cobra.Command, l *link, _ []string) error {
+			return a.setUpGit(cmd.Context(), l, kind, policy, global)
+		}),
 	}
 	f := c.Flags()
 	f.StringVar(&policy, "policy", "", "policy of the charter that signs commits and tags")
@@ -191,17 +191,13 @@ Signatures are checked by git with ssh-keygen, gpg or gpgsm, as everybody's are.
 	return c
 }
 
-func (a *App) setUpGit(ctx context.Context, kind, policy string, global bool) error {
+func (a *App) setUpGit(ctx context.Context, l *link, kind, policy string, global bool) error {
 	i := slices.IndexFunc(gitPrograms, func(p gitProgram) bool { return p.kind == kind })
 	if i < 0 {
 		return fail(exitUsage, "--kind ssh, openpgp or x509", "there is no kind %q", kind)
 	}
 	if policy == "" {
 		return fail(exitUsage, "greatseal charter show", "--policy is missing")
-	}
-	l, err := a.connect()
-	if err != nil {
-		return err
 	}
 	chain, err := l.charters(ctx)
 	if err != nil {

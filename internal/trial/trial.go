@@ -26,6 +26,7 @@ import (
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/credential/sshagent"
+	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/internal/author"
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -166,7 +167,11 @@ func (t *Trial) draft(o Options, st *keeper.Status) *charter.Charter {
 			c.Machines[n] = charter.Machine{Credentials: t.credentials(n), Inspector: n == "inspector"}
 		}
 	}
-	var formats = []string{"cms", "dsse", "pe"}
+	var formats []string
+	for _, f := range all.Formats() {
+		formats = append(formats, f.Name())
+	}
+	slices.Sort(formats)
 	quorum := func(extra ...charter.Node) *charter.Node {
 		return &charter.Node{Need: 3 + len(extra), Of: append([]charter.Node{{Group: "release"}, {Group: "security"}, {Group: "gates"}}, extra...)}
 	}
