@@ -1,12 +1,16 @@
 package msi
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/authenticode/authenticodetest"
 	"github.com/greatseal-io/greatseal/format/cfb"
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/sigalg"
 )
 
 // osslsigncode takes what we sign: packages by wixl, small and with a table beyond
@@ -24,4 +28,38 @@ func TestOracleMSI(t *testing.T) {
 		{Name: "b.msi", Data: wixl(t, 9<<20), At: []byte("MSCF"), Params: options, Foreign: theirs},
 		{Name: "c.msp", Data: patch, At: sequence(70, 1), Params: options, Foreign: theirs[:1]},
 	})
+}
+
+// Another reader of compound files and installer databases finds every stream of a
+// signed package by its name, in the tree that signing planted anew.
+func TestOtherReadersOfSignedPackages(t *testing.T) {
+	prog := formattest.Program(t, "msiinfo", "apt-get install msitools")
+	s := formattest.Identity(t, sigalg.RSA3072)
+	say := func(b []byte, args ...string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "a.msi")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := formattest.RunJudge(t, prog, append([]string{args[0], path}, args[1:]...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for _, n := range []int{30_000, 9 << 20} {
+		b := wixl(t, n)
+		signed := seal(t, b, s, nil)
+		for _, args := range [][]string{{"tables"}, {"export", "Property"}, {"export", "File"}, {"suminfo"}} {
+			if before, after := say(b, args...), say(signed, args...); before != after || len(after) < 20 {
+				t.Errorf("%v: %q became %q", args, before, after)
+			}
+		}
+		if got := say(signed, "streams"); !strings.Contains(got, "DigitalSignature") || !strings.Contains(got, "Sample.cab") {
+			t.Errorf("streams: %q", got)
+		}
+		if got := say(signed, "extract", "Sample.cab"); !strings.HasPrefix(got, "MSCF") || len(got) < n {
+			t.Errorf("%d bytes of %d", len(got), n)
+		}
+	}
 }

@@ -345,3 +345,46 @@ func TestRemove(t *testing.T) {
 		}
 	}
 }
+
+// One signature goes, the others stay: nested ones, the first one (the next takes its
+// place), and entries of EFI images.
+func TestRemoveOne(t *testing.T) {
+	p := newPKI(t)
+	for name, b := range map[string][]byte{"nested": recipes()["odd overlay"].make(), "entries": recipes()["efi"].make()} {
+		ids := []string{"rsa", "p256", "p384"}
+		for _, id := range ids {
+			b = p.ids[id].seal(t, b, nil, nil)
+		}
+		for i := range ids {
+			patch, err := Format{}.Remove(context.Background(), file(b), i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left := apply(t, b, patch)
+			r, err := verify(left, p.trust())
+			if err != nil || len(r.Signatures) != 2 {
+				t.Errorf("%s without %d: %v", name, i, err)
+				continue
+			}
+			for _, s := range r.Signatures {
+				if s.Subject == p.ids[ids[i]].id.Chain[0].Subject.String() {
+					t.Errorf("%s without %d: it is still there", name, i)
+				}
+			}
+			if name == "nested" {
+				if out := p.judge(t, left); !strings.Contains(out, "Number of verified signatures: 2") {
+					t.Errorf("osslsigncode:\n%s", out)
+				}
+			}
+			side, err := Format{}.Extract(context.Background(), file(b), i)
+			if err != nil || side.Suffix != ".p7s" || len(side.Data) == 0 {
+				t.Errorf("%s: extract %d: %v", name, i, err)
+			}
+		}
+		for _, i := range []int{-2, 3} {
+			if _, err := (Format{}).Remove(context.Background(), file(b), i); err == nil {
+				t.Errorf("%s: signature %d is taken off", name, i)
+			}
+		}
+	}
+}
