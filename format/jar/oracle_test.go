@@ -16,23 +16,30 @@ import (
 	"github.com/greatseal-io/greatseal/cms/cmstest"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/format/zipfile"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
 const jdk = "apt-get install openjdk-17-jdk-headless"
 
-// jarsigner judges b with trust in roots (PEM files).
-func jarsigner(t *testing.T, b []byte, roots ...string) error {
+// trust makes a store of certificates (PEM files) for jarsigner.
+func trust(t *testing.T, certs []string) string {
 	t.Helper()
-	dir := t.TempDir()
-	path, store := filepath.Join(dir, "a.jar"), filepath.Join(dir, "trust.p12")
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for i, root := range roots {
-		if _, err := formattest.RunJudge(t, formattest.Program(t, "keytool", jdk), "-importcert", "-noprompt", "-alias", fmt.Sprintf("root%d", i), "-file", root, "-keystore", store, "-storepass", "changeit"); err != nil {
+	store := filepath.Join(t.TempDir(), "trust.p12")
+	for i, c := range certs {
+		if _, err := formattest.RunJudge(t, formattest.Program(t, "keytool", jdk), "-J-XX:TieredStopAtLevel=1", "-importcert", "-noprompt", "-alias", fmt.Sprintf("cert%d", i), "-file", c, "-keystore", store, "-storepass", "changeit"); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return store
+}
+
+// jarsigner judges b with a store of certificates.
+func jarsigner(t *testing.T, b []byte, store string) error {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a.jar")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	out, err := formattest.RunJudge(t, formattest.Program(t, "jarsigner", jdk), "-J-XX:TieredStopAtLevel=1", "-verify", "-strict", "-keystore", store, "-storepass", "changeit", path)
 	if err == nil && !strings.Contains(out, "jar verified.") { // an unsigned archive is no error to it
@@ -132,7 +139,7 @@ func TestOracleJAR(t *testing.T) {
 	jsr305 := readFile(t, "/usr/share/java/jsr305.jar", "apt-get install libguava-java")
 	for _, kind := range []sigalg.Key{sigalg.RSA3072, sigalg.P256, sigalg.Ed25519} {
 		s := formattest.Identity(t, kind)
-		root := rootFile(t, s)
+		store := trust(t, rootFile(t, s))
 		name, input := "jsr305", jsr305
 		if kind == sigalg.RSA3072 {
 			name, input = "guava", guava
@@ -141,14 +148,21 @@ func TestOracleJAR(t *testing.T) {
 		if err := tryVerify(t, signed, s.Trust()); err != nil {
 			t.Fatal(err)
 		}
-		v.Accepts(name, string(kind), jarsigner(t, signed, root...))
-		if kind != sigalg.P256 {
+		v.Accepts(name, string(kind), jarsigner(t, signed, store))
+		switch kind {
+		case sigalg.RSA3072:
+			pss := s.With(sigalg.RSAPSSSHA256)
+			v.Accepts("jsr305, PSS", string(kind), jarsigner(t, seal(t, pss, jsr305, nil), store))
+			v.Accepts("app bundle", string(kind), jarsigner(t, seal(t, s, bundle(t), nil), store))
+			continue
+		case sigalg.P256:
+		default:
 			continue
 		}
 		for what, b := range tampered(t, signed, "javax/annotation/Nonnull.class") {
-			v.Rejects(what, tryVerify(t, b, s.Trust()), jarsigner(t, b, root...))
+			v.Rejects(what, tryVerify(t, b, s.Trust()), jarsigner(t, b, store))
 		}
-		v.Rejects("another root", tryVerify(t, signed, formattest.Identity(t, kind).Trust()), jarsigner(t, signed, rootFile(t, formattest.Identity(t, kind))...))
+		v.Rejects("another root", tryVerify(t, signed, formattest.Identity(t, kind).Trust()), jarsigner(t, signed, trust(t, rootFile(t, formattest.Identity(t, kind)))))
 	}
 	theirs, id, root := signedByJarsigner(t, jsr305, sigalg.RSA3072)
 	tr := format.Trust{Roots: id.Pool(), Now: formattest.At}
@@ -167,7 +181,42 @@ func TestOracleJAR(t *testing.T) {
 		err = fmt.Errorf("%d signatures", len(r.Signatures))
 	}
 	v.Takes("three signers", err)
-	v.Accepts("three signers", string(sigalg.P256), jarsigner(t, b, slices.Concat(root, rootFile(t, two), rootFile(t, three))...))
+	v.Accepts("three signers", string(sigalg.P256), jarsigner(t, b, trust(t, slices.Concat(root, rootFile(t, two), rootFile(t, three)))))
+}
+
+// bundle is an Android App Bundle with what Android's own tool makes of a manifest.
+func bundle(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "AndroidManifest.xml"), filepath.Join(dir, "a.zip")
+	xml := `<manifest xmlns:android="http://schemas.android.com/apk/res/android" package="com.example.bundle" android:versionCode="1"><application android:hasCode="false"/></manifest>`
+	if err := os.WriteFile(in, []byte(xml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := formattest.RunJudge(t, formattest.Program(t, "aapt2", "apt-get install aapt"), "link", "--proto-format", "-I", "/usr/share/android-framework-res/framework-res.apk", "--manifest", in, "-o", out); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zipfile.Open(artifact(readFile(t, out, "aapt2 writes it")), zipfile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []string{"BundleConfig.pb", "\n\x08\x12\x061.15.6"}
+	for i := range z.Entries {
+		b, err := z.Content(i, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "base/" + z.Entries[i].Name
+		if z.Entries[i].Name == "AndroidManifest.xml" {
+			name = "base/manifest/AndroidManifest.xml"
+		}
+		files = append(files, name, string(b))
+	}
+	b := build(t, files...)
+	if !(Format{}).Detect(artifact(b)) {
+		t.Error("an app bundle is not detected")
+	}
+	return b
 }
 
 // signedByJarsigner signs with a key in a file.
