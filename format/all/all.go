@@ -13,6 +13,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/apk"
 	"github.com/greatseal-io/greatseal/format/apt"
 	"github.com/greatseal-io/greatseal/format/attest"
+	"github.com/greatseal-io/greatseal/format/bundle"
 	"github.com/greatseal-io/greatseal/format/cab"
 	"github.com/greatseal-io/greatseal/format/cat"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
@@ -45,7 +46,7 @@ import (
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
-		macho.New(), xar.New(), dmg.New(), // Apple
+		bundle.New(), macho.New(), xar.New(), dmg.New(), // Apple
 		pe.New(), msi.New(), cab.New(), cat.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), apk.NewV4(), jar.New(), // archives

@@ -4,6 +4,9 @@ import (
 	"crypto/sha1"
 	"crypto/x509"
 	"encoding/asn1"
+	"fmt"
+	"strconv"
+	"strings"
 )
 
 // Operations of the requirement language that are made here (requirement.h), all
@@ -83,8 +86,8 @@ func designated(identifier string, chain []*x509.Certificate) []byte {
 	e.op(opIdentifier)
 	e.data([]byte(identifier))
 	leaf := chain[0]
-	switch {
-	case len(chain) > 1 && has(chain[1], appleIssuerDevID) && has(leaf, appleDeveloperID) && Team(leaf) != "":
+	switch kindOf(chain) {
+	case developerID:
 		e.op(opAnd)
 		e.op(opAppleAnchored)
 		e.op(opAnd)
@@ -92,7 +95,7 @@ func designated(identifier string, chain []*x509.Certificate) []byte {
 		e.op(opAnd)
 		e.hasField(certLeaf, appleDeveloperID)
 		e.subject(certLeaf, "subject.OU", Team(leaf))
-	case len(chain) > 1 && has(chain[1], appleIssuerRelayed) && leaf.Subject.CommonName != "":
+	case relayed:
 		e.op(opAnd)
 		e.op(opAppleAnchored)
 		e.op(opAnd)
@@ -101,15 +104,60 @@ func designated(identifier string, chain []*x509.Certificate) []byte {
 	default:
 		slot := sameOrganization(chain)
 		h := sha1.Sum(chain[slot].Raw)
-		n := uint32(slot)
-		if last := chain[slot]; slot == len(chain)-1 && last.CheckSignatureFrom(last) == nil {
-			n = certAnchor
-		}
 		e.op(opAnchorHash)
-		e.op(n)
+		e.op(certificateNumber(chain, slot))
 		e.data(h[:])
 	}
 	return index(magicRequirements, []place{{requirementDesignated, blob(magicRequirement, e)}})
+}
+
+// DesignatedText is what designated derives, in the requirement language: the lists
+// of bundles have it for the code that they contain.
+func DesignatedText(identifier string, chain []*x509.Certificate) string {
+	quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(identifier) + `"`
+	leaf := chain[0]
+	switch kindOf(chain) {
+	case developerID:
+		return fmt.Sprintf(`identifier %s and anchor apple generic and certificate 1[field.%v] /* exists */ and certificate leaf[field.%v] /* exists */ and certificate leaf[subject.OU] = %q`,
+			quoted, appleIssuerDevID, appleDeveloperID, Team(leaf))
+	case relayed:
+		return fmt.Sprintf(`identifier %s and anchor apple generic and certificate leaf[subject.CN] = %q and certificate 1[field.%v] /* exists */`, quoted, leaf.Subject.CommonName, appleIssuerRelayed)
+	}
+	slot := sameOrganization(chain)
+	where := strconv.Itoa(slot)
+	switch n := certificateNumber(chain, slot); n {
+	case certLeaf:
+		where = "leaf"
+	case certAnchor:
+		where = "root"
+	}
+	return fmt.Sprintf(`identifier %s and certificate %s = H"%x"`, quoted, where, sha1.Sum(chain[slot].Raw))
+}
+
+// Kinds of signers, by which the designated requirement is made.
+const (
+	otherSigner = iota
+	developerID
+	relayed
+)
+
+func kindOf(chain []*x509.Certificate) int {
+	leaf := chain[0]
+	switch {
+	case len(chain) > 1 && has(chain[1], appleIssuerDevID) && has(leaf, appleDeveloperID) && Team(leaf) != "":
+		return developerID
+	case len(chain) > 1 && has(chain[1], appleIssuerRelayed) && leaf.Subject.CommonName != "":
+		return relayed
+	}
+	return otherSigner
+}
+
+// certificateNumber is how the language names a certificate of the chain.
+func certificateNumber(chain []*x509.Certificate, slot int) uint32 {
+	if last := chain[slot]; slot == len(chain)-1 && last.CheckSignatureFrom(last) == nil {
+		return certAnchor
+	}
+	return uint32(slot)
 }
 
 // sameOrganization is how far up the chain the leaf's organization reaches.

@@ -35,3 +35,16 @@ func setModified(f *os.File, t time.Time) error {
 	}
 	return nil
 }
+
+// exchange gives each of two names what the other one had, in one step where the
+// file system can, and removes what temp has then.
+func exchange(temp, out string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, out, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return exchangeByRenames(temp, out)
+	}
+	if err != nil {
+		return &os.PathError{Op: "renameat2", Path: out, Err: err}
+	}
+	return os.RemoveAll(temp)
+}

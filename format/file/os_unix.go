@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noBlock keeps an open of a FIFO from waiting.
+const noBlock = unix.O_NONBLOCK
+
 // openRead opens without waiting for the other end of a FIFO.
 func openRead(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)

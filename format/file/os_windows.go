@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+const noBlock = 0
+
 func openRead(path string) (*os.File, error) { return os.Open(path) }
 
 // openNoFollow refuses a symbolic link.

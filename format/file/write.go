@@ -42,6 +42,9 @@ func Write(path, out string, p *format.Patch, o Options) error {
 			out += p.Sidecar.Suffix
 		}
 	}
+	if p.Sidecar == nil && IsBundle(path) {
+		return writeFolder(path, out, p, &o)
+	}
 	if o.InPlace && p.Sidecar != nil {
 		return errors.New("file: a sidecar is not written in place")
 	}

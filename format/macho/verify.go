@@ -3,7 +3,6 @@ package macho
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"strconv"
@@ -58,43 +57,8 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	r := f.report(a)
-	found := make([]*codesign.Signature, len(f.slices))
-	infos := make([]piece, len(f.slices))
-	content := map[crypto.Hash][]byte{}
-	for i, p := range f.slices {
-		if p.sigAt == 0 {
-			return nil, fmt.Errorf("%w: slice %s", ErrUnsigned, p.architecture())
-		}
-		if infos[i], err = p.readInfo(a); err != nil {
-			return nil, err
-		}
-		var d *codesign.Directory
-		if found[i], d, err = p.checkPages(ctx, a, infos[i]); err != nil {
-			return nil, fmt.Errorf("slice %s: %w", p.architecture(), err)
-		}
-		content[d.Hash] = append(content[d.Hash], d.Slots...)
-	}
-	for i, p := range f.slices {
-		info, err := found[i].Verify(codesign.Outside{Info: infos[i].bytes()}, t)
-		if err != nil {
-			return nil, fmt.Errorf("slice %s: %w", p.architecture(), err)
-		}
-		h, err := format.HashByName(info.Digest)
-		if err != nil {
-			return nil, err
-		}
-		info.Index, info.Label, info.Content = i, p.architecture(), codesign.Digest(h, content[h])
-		info.Covers[0] = fmt.Sprintf("all %d bytes of slice %s before the signature", p.signature.off, p.architecture())
-		if f.width != 0 {
-			info.Open = append(info.Open, "alignment of slices in the table of the universal file")
-		}
-		if f.width != 0 && p.sub>>24 != p.head.sub>>24 {
-			info.Open = append(info.Open, "capabilities of the processor, which the table of the universal file leaves out")
-		}
-		r.Signatures = append(r.Signatures, *info)
-	}
-	return r, nil
+	r, _, err := f.verify(ctx, a, t, codesign.Outside{})
+	return r, err
 }
 
 // checkPages reads the signature of a slice and compares the pages with it: all

@@ -6,7 +6,7 @@ var formats = []string{
 	// Windows
 	"pe", "efi", "msi", "cab", "cat", "script",
 	// Apple
-	"macho", "pkg", "dmg",
+	"macho", "pkg", "dmg", "bundle",
 	// Linux
 	"kmod", "ima",
 	// Firmware
