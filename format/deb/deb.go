@@ -128,6 +128,10 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
+	facts := l.facts(control)
+	for _, m := range l.sigs {
+		facts = append(facts, format.Fact{Name: "signed-already", Value: strings.TrimPrefix(m.name, "_gpg")})
+	}
 	headers := sha256.Sum256(l.headers())
 	enc, err := format.Encode(body{*st, headers[:]})
 	if err != nil {
@@ -135,7 +139,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	}
 	return &format.Plan{
 		Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: x.Sum(nil),
-		Params: pgpsig.Facts(f, p), Facts: l.facts(control), Body: enc,
+		Params: pgpsig.Facts(f, p), Facts: facts, Body: enc,
 	}, nil
 }
 
@@ -159,9 +163,6 @@ func (c *control) Write(b []byte) (int, error) {
 func (l *layout) facts(c *control) (out []format.Fact) {
 	for _, m := range l.parts[1:] {
 		out = append(out, format.Fact{Name: m.name, Value: fmt.Sprintf("%d bytes", m.size)})
-	}
-	for _, m := range l.sigs {
-		out = append(out, format.Fact{Name: "signed-already", Value: strings.TrimPrefix(m.name, "_gpg")})
 	}
 	for _, line := range strings.Split(readControl(l.parts[1].name, c.Bytes()), "\n") {
 		name, value, ok := strings.Cut(line, ": ")

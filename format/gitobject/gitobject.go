@@ -422,14 +422,20 @@ func (f Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, e
 		if err != nil {
 			return nil, err
 		}
-		r.Signatures = append(r.Signatures, s.Describe())
+		info := s.Describe()
+		if h, err := format.HashByName(s.Hash); err == nil {
+			info.Content = sum(h, o.payload)
+		}
+		r.Signatures = append(r.Signatures, info)
 	case pgp:
 		sigs, _, err := pgpsig.ReadSignatures(armor)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range sigs {
-			r.Signatures = append(r.Signatures, pgpsig.Describe(s))
+			info := pgpsig.Describe(s)
+			info.Content = sum(s.Hash, o.payload)
+			r.Signatures = append(r.Signatures, info)
 		}
 	case x509sig:
 		d, err := dearmorX509(armor)

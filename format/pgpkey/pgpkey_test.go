@@ -9,6 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	pm "github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/formattest"
@@ -209,6 +213,17 @@ func TestOraclePGPKey(t *testing.T) {
 		tr.Detached = bad
 		_, ours := New().Verify(t.Context(), format.BytesArtifact("f", []byte("D"+line[1:])), tr)
 		v.Rejects(string(key), ours, verify(bad))
+	}
+	// Version 6, which neither reads: a second library.
+	s := formattest.Identity(t, sigalg.Ed25519)
+	cert := make1(t, New(), line, s, params(s, "6"))
+	now := &packet.Config{Time: func() time.Time { return formattest.At.Add(time.Hour) }}
+	ring, err := pm.ReadArmoredKeyRing(bytes.NewReader(cert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := ring[0].SigningKey(now.Now()); !ok || ring[0].Identities[strings.TrimSpace(line)] == nil {
+		t.Errorf("version 6: no key that signs, or no user ID: %v", ring[0].Identities)
 	}
 	g := pgptest.NewGPG(t)
 	for _, algo := range []string{"rsa3072", "ed25519"} {

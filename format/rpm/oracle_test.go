@@ -116,6 +116,16 @@ func TestOracleRPM(t *testing.T) {
 			}
 		}
 	}
+	// Content is what rpm itself calls the header's digest.
+	a := format.BytesArtifact("p.rpm", inputs["rpmbuild"])
+	plan, err := New().Plan(t.Context(), a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := formattest.RunJudge(t, formattest.Program(t, "rpm", packages), "-qp", "--nosignature", "--qf", "%{SHA256HEADER}", pgptest.File(t, t.TempDir(), "p.rpm", inputs["rpmbuild"]))
+	if err != nil || said != fmt.Sprintf("%x", plan.Content) {
+		t.Errorf("content %x: rpm says %s, %v", plan.Content, said, err)
+	}
 	// Two keys side by side.
 	one, two := formattest.Identity(t, sigalg.RSA3072), formattest.Identity(t, sigalg.Ed25519)
 	db := database(openpgp.Armor(openpgp.ArmorPublicKey, append(pgptest.Certificate(t, one, 4), pgptest.Certificate(t, two, 4)...)))

@@ -187,9 +187,14 @@ func (h *head) facts() (out []format.Fact) {
 	if n, ok := h.main.number(tagEpoch); ok {
 		out = append(out, format.Fact{Name: "epoch", Value: fmt.Sprint(n)})
 	}
+	return out
+}
+
+// signed says to endorsers of a plan which signatures are there.
+func (h *head) signed() (out []format.Fact) {
 	for _, e := range h.sig.entries {
-		if signatureTag(e.tag) {
-			out = append(out, format.Fact{Name: "signed-already", Value: fmt.Sprintf("tag %d", e.tag)})
+		if what, ok := map[uint32]string{tagRSA: "header, RSA", tagDSA: "header, other than RSA", tagPGP: "header and payload, RSA", tagGPG: "header and payload, other than RSA"}[e.tag]; ok {
+			out = append(out, format.Fact{Name: "signed-already", Value: what})
 		}
 	}
 	return out
@@ -267,7 +272,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	}
 	return &format.Plan{
 		Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: content,
-		Params: pgpsig.Facts(f, p), Facts: h.facts(), Body: enc,
+		Params: pgpsig.Facts(f, p), Facts: append(h.facts(), h.signed()...), Body: enc,
 	}, nil
 }
 

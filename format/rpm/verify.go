@@ -181,7 +181,11 @@ func (f Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report,
 	for i, s := range sigs {
 		info := pgpsig.Describe(s.Signature)
 		info.Index, info.Label, info.Covers = i, "header", []string{"the header"}
-		if s.overBoth() {
+		x := s.Hash.New()
+		x.Write(h.mainRaw)
+		info.Content = x.Sum(nil)
+		if s.overBoth() { // the payload is not read to inspect
+			info.Content = nil
 			info.Label, info.Covers = "header and payload", []string{"the header", "the payload"}
 		}
 		info.Open = append(info.Open, h.open()...)
