@@ -15,7 +15,10 @@ import (
 const maxDescriptors = 1024
 
 // descriptor is one entry: what it says, for people.
-type descriptor struct{ name, value string }
+type descriptor struct {
+	name, value string
+	hash        *hashed // of a hash descriptor
+}
 
 // parseDescriptors reads every descriptor to its last byte (avb_*_descriptor.h).
 func parseDescriptors(b []byte) ([]descriptor, error) {
@@ -76,7 +79,7 @@ func parseDescriptor(tag uint64, b []byte) (descriptor, error) {
 		if err != nil || !zero(p[1]) || !zero(p[3]) {
 			return none, fmt.Errorf("property: %v", err)
 		}
-		return descriptor{"property", single.Text(p[0], 256) + "=" + single.Text(p[2], 1024)}, nil
+		return descriptor{name: "property", value: single.Text(p[0], 256) + "=" + single.Text(p[2], 1024)}, nil
 	case 1: // hash tree
 		if len(b) < 164 || !zero(b[104:164]) {
 			return none, short
@@ -85,7 +88,7 @@ func parseDescriptor(tag uint64, b []byte) (descriptor, error) {
 		if err != nil {
 			return none, err
 		}
-		return descriptor{"hashtree", fmt.Sprintf("%s: %d bytes, %s root %x, salt %x, flags %#x", single.Text(p[0], 128), be64(b[4:]), text(b[56:88]), p[2], p[1], be32(b[100:]))}, nil
+		return descriptor{name: "hashtree", value: fmt.Sprintf("%s: %d bytes, %s root %x, salt %x, flags %#x", single.Text(p[0], 128), be64(b[4:]), text(b[56:88]), p[2], p[1], be32(b[100:]))}, nil
 	case 2: // hash
 		if len(b) < 116 || !zero(b[56:116]) {
 			return none, short
@@ -94,7 +97,8 @@ func parseDescriptor(tag uint64, b []byte) (descriptor, error) {
 		if err != nil {
 			return none, err
 		}
-		return descriptor{"hash", fmt.Sprintf("%s: %d bytes, %s %x, salt %x, flags %#x", single.Text(p[0], 128), be64(b), text(b[8:40]), p[2], p[1], be32(b[52:]))}, nil
+		h := &hashed{be64(b), text(b[8:40]), p[1], p[2]}
+		return descriptor{name: "hash", hash: h, value: fmt.Sprintf("%s: %d bytes, %s %x, salt %x, flags %#x", single.Text(p[0], 128), be64(b), text(b[8:40]), p[2], p[1], be32(b[52:]))}, nil
 	case 3: // kernel command line
 		if len(b) < 8 {
 			return none, short
@@ -103,7 +107,7 @@ func parseDescriptor(tag uint64, b []byte) (descriptor, error) {
 		if err != nil {
 			return none, err
 		}
-		return descriptor{"kernel-command-line", fmt.Sprintf("flags %#x: %s", be32(b), single.Text(p[0], 2048))}, nil
+		return descriptor{name: "kernel-command-line", value: fmt.Sprintf("flags %#x: %s", be32(b), single.Text(p[0], 2048))}, nil
 	case 4: // chained partition
 		if len(b) < 76 || !zero(b[16:76]) {
 			return none, short
@@ -114,7 +118,7 @@ func parseDescriptor(tag uint64, b []byte) (descriptor, error) {
 		}
 		h := crypto.SHA256.New()
 		h.Write(p[1])
-		return descriptor{"chain", fmt.Sprintf("%s: rollback index location %d, key sha256 %x, flags %#x", single.Text(p[0], 128), be32(b), h.Sum(nil), be32(b[12:]))}, nil
+		return descriptor{name: "chain", value: fmt.Sprintf("%s: rollback index location %d, key sha256 %x, flags %#x", single.Text(p[0], 128), be32(b), h.Sum(nil), be32(b[12:]))}, nil
 	}
 	return none, fmt.Errorf("kind %d", tag)
 }

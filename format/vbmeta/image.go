@@ -37,6 +37,8 @@ func algorithmOf(k sigalg.Key, s sigalg.Scheme) (uint32, error) {
 
 // image is a parsed one.
 type image struct {
+	at          int64 // offset in the file
+	footer      *footer
 	raw         []byte // header, authentication block, auxiliary block
 	header      []byte
 	algorithm   uint32
@@ -58,24 +60,48 @@ func pad(b []byte) []byte {
 	return b
 }
 
-// open reads an image that begins the file.
+// open reads an image that begins the file, or to which a footer at its end points.
 func open(a format.Artifact) (*image, error) {
 	if a.Size() < headerSize {
 		return nil, ErrNotVBMeta
 	}
+	var head [4]byte
+	if err := format.ReadFull(a, head[:], 0); err != nil {
+		return nil, fmt.Errorf("vbmeta: %w", err)
+	}
+	if string(head[:]) == "AVB0" {
+		return openAt(a, 0, a.Size())
+	}
+	f, err := readFooter(a)
+	if err != nil {
+		return nil, err
+	}
+	im, err := openAt(a, f.offset, a.Size()-footerSize)
+	if err != nil {
+		return nil, err
+	}
+	im.footer = f
+	return im, im.checkFooter()
+}
+
+// openAt reads an image that begins at off and ends before end.
+func openAt(a format.Artifact, off, end int64) (*image, error) {
+	if end-off < headerSize {
+		return nil, ErrNotVBMeta
+	}
 	h := make([]byte, headerSize)
-	if err := format.ReadFull(a, h, 0); err != nil {
+	if err := format.ReadFull(a, h, off); err != nil {
 		return nil, fmt.Errorf("vbmeta: %w", err)
 	}
 	if string(h[:4]) != "AVB0" {
 		return nil, ErrNotVBMeta
 	}
 	auth, aux := be64(h[12:]), be64(h[20:])
-	if auth > maxImage || aux > maxImage || int64(headerSize+auth+aux) > min(a.Size(), maxImage) {
+	if auth > maxImage || aux > maxImage || int64(headerSize+auth+aux) > min(end-off, maxImage) {
 		return nil, fmt.Errorf("%w: sizes of its blocks", ErrMalformed)
 	}
-	im := &image{header: h, algorithm: be32(h[28:]), raw: make([]byte, headerSize+auth+aux)}
-	if err := format.ReadFull(a, im.raw, 0); err != nil {
+	im := &image{at: off, header: h, algorithm: be32(h[28:]), raw: make([]byte, headerSize+auth+aux)}
+	if err := format.ReadFull(a, im.raw, off); err != nil {
 		return nil, fmt.Errorf("vbmeta: %w", err)
 	}
 	authBlock, auxBlock := im.raw[headerSize:headerSize+auth], im.raw[headerSize+auth:]

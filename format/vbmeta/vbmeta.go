@@ -1,6 +1,7 @@
 // Package vbmeta is the format "vbmeta": images of Android Verified Boot
-// (libavb/avb_vbmeta_image.h and README.md of external/avb), as they fill a
-// partition of their own.
+// (libavb/avb_vbmeta_image.h and README.md of external/avb), in a partition of their
+// own, or behind the content of a partition that has a footer and whose content has
+// a digest among the descriptors.
 //
 // An image is a header of 256 bytes, an authentication block with digest and
 // signature, and an auxiliary block with descriptors, the public key and its
@@ -15,12 +16,14 @@
 //  2. Only the layout of avbtool is accepted: blocks packed, in order, padded with
 //     zeros. Nothing but the authentication block is outside of what is signed, and
 //     every byte of that is checked.
-//  3. Verify wants the key in the image to be the trusted key that signed.
+//  3. Verify wants the key in the image to be the trusted key that signed, and
+//     everything else in the file to be zeros, a footer that follows from the image,
+//     or content with the digest that its descriptor says.
 //  4. An image that switches verification off is planned only if that is asked for.
 //
 // A caller may not conclude that the partitions hold what the descriptors say:
-// they are not looked at. Images behind a partition's content, with a footer at its
-// end, are not of this format.
+// they are not looked at, but for the content of the partition that carries the
+// image behind itself.
 package vbmeta
 
 import (
@@ -69,7 +72,7 @@ func (Format) Options() []format.Option {
 	}
 }
 
-// Detect is true for a file that begins as an image does.
+// Detect is true for an image, and for a partition with a footer that leads to one.
 func (Format) Detect(a format.Artifact) bool {
 	_, err := open(a)
 	return err == nil
@@ -81,7 +84,8 @@ type body struct {
 	Descriptors []byte `cbor:"2,keyasint"`
 	Metadata    []byte `cbor:"3,keyasint"` // of the public key
 	Old         []byte `cbor:"4,keyasint"` // SHA-256 of the image without padding
-	Used        int64  `cbor:"5,keyasint"` // its size; the rest of the file is zeros
+	Used        int64  `cbor:"5,keyasint"` // its size
+	At          int64  `cbor:"6,keyasint"` // its offset: 0, or behind a partition's content
 }
 
 func (b *body) content(h crypto.Hash) []byte {
@@ -108,7 +112,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err := im.checkFlags(p); err != nil {
 		return nil, err
 	}
-	if err := im.checkPadding(ctx, a); err != nil {
+	if err := im.checkRest(ctx, a); err != nil {
 		return nil, err
 	}
 	h, err := format.HashByName(p["digest"])
@@ -126,7 +130,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 func (im *image) body() body {
 	h := crypto.SHA256.New()
 	h.Write(im.raw)
-	return body{Header: im.bare(), Descriptors: im.descriptors, Metadata: im.metadata, Old: h.Sum(nil), Used: int64(len(im.raw))}
+	return body{Header: im.bare(), Descriptors: im.descriptors, Metadata: im.metadata, Old: h.Sum(nil), Used: int64(len(im.raw)), At: im.at}
 }
 
 func (im *image) checkFlags(p format.Params) error {
@@ -169,6 +173,15 @@ func (f Format) check(p *format.Plan, id format.Identity) (*signing, error) {
 	if o["digest"] != p.Digest || len(b.Old) != 32 || b.Used < headerSize || b.Used > min(p.Size, maxImage) || !bytes.Equal(b.content(s.hash), p.Content) {
 		return nil, fmt.Errorf("vbmeta: %w: digest or size", single.ErrPlan)
 	}
+	if b.At != 0 {
+		h, err := own(im.list)
+		if err != nil {
+			return nil, err
+		}
+		if b.At < 0 || b.At%sector != 0 || h.size > uint64(b.At) || b.At > p.Size-footerSize-b.Used {
+			return nil, fmt.Errorf("vbmeta: %w: offset", single.ErrPlan)
+		}
+	}
 	if !slices.Equal(im.facts(), p.Facts) {
 		return nil, fmt.Errorf("vbmeta: %w: its facts are not those of its descriptors", single.ErrPlan)
 	}
@@ -199,7 +212,7 @@ func (f Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [
 	return single.Round(Name, done, format.ToBeSigned{Scheme: id.Scheme, Message: s.signed})
 }
 
-// Attach writes the image anew. A file that was padded keeps its size.
+// Attach writes the image anew. A file that was padded or has a footer keeps its size.
 func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, _ time.Time, sigs []format.Signature) (*format.Patch, error) {
 	s, err := f.check(p, id)
 	if err != nil {
@@ -213,27 +226,13 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if err != nil {
 		return nil, fmt.Errorf("vbmeta: %w: %w", single.ErrChanged, err)
 	}
-	if now := im.body(); now.Used != s.body.Used || !bytes.Equal(now.Old, s.body.Old) {
+	if now := im.body(); now.Used != s.body.Used || now.At != s.body.At || !bytes.Equal(now.Old, s.body.Old) {
 		return nil, fmt.Errorf("vbmeta: %w", single.ErrChanged)
 	}
 	h := s.hash.New()
 	h.Write(s.signed)
 	out := slices.Concat(s.signed[:headerSize], pad(append(h.Sum(nil), value...)), s.signed[headerSize:])
 	return im.replace(a.Size(), out)
-}
-
-// replace makes the edit that puts another image into the file.
-func (im *image) replace(size int64, out []byte) (*format.Patch, error) {
-	old := int64(len(im.raw))
-	e := format.Edit{Delete: old, Insert: out}
-	if size > old { // padded
-		n := max(old, int64(len(out)))
-		if n > size {
-			return nil, fmt.Errorf("vbmeta: an image of %d bytes does not fit into the file of %d", n, size)
-		}
-		e.Delete, e.Insert = n, append(out, make([]byte, n-int64(len(out)))...)
-	}
-	return &format.Patch{Size: size, Edits: []format.Edit{e}}, nil
 }
 
 // Remove makes an image without signature.
@@ -286,13 +285,16 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if !bytes.Equal(h.Sum(nil), im.digest) {
 		return nil, errors.New("vbmeta: image does not have the digest that it carries")
 	}
-	if err := im.checkPadding(ctx, a); err != nil {
+	if err := im.checkRest(ctx, a); err != nil {
 		return nil, err
 	}
 	info := im.describe()
 	b := im.body()
 	info.Scheme, info.Key, info.Content = tbs.Scheme, pub, b.content(alg.Hash())
 	info.Covers = []string{"header, descriptors, public key and its metadata"}
+	if im.footer != nil {
+		info.Covers = append(info.Covers, "the partition's content, by the digest in its descriptor")
+	}
 	return &format.Report{Format: Name, Size: a.Size(), Facts: im.facts(), Signatures: []format.SignatureInfo{info}}, nil
 }
 
@@ -320,28 +322,6 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 		r.Signatures = append(r.Signatures, im.describe())
 	}
 	return r, nil
-}
-
-// checkPadding wants nothing behind the image, or zeros that fill the last sector.
-func (im *image) checkPadding(ctx context.Context, a format.Artifact) error {
-	if a.Size() > int64(len(im.raw)) && a.Size()%sector != 0 {
-		return fmt.Errorf("%w: %d bytes with padding: want a multiple of %d", ErrMalformed, a.Size(), sector)
-	}
-	buf := make([]byte, min(64<<10, a.Size()))
-	for off := int64(len(im.raw)); off < a.Size(); {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b := buf[:min(int64(len(buf)), a.Size()-off)]
-		if err := format.ReadFull(a, b, off); err != nil {
-			return fmt.Errorf("vbmeta: %w", err)
-		}
-		if len(bytes.Trim(b, "\x00")) > 0 {
-			return fmt.Errorf("%w: there are bytes behind it", ErrMalformed)
-		}
-		off += int64(len(b))
-	}
-	return nil
 }
 
 func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

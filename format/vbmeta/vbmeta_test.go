@@ -3,6 +3,7 @@ package vbmeta
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/greatseal-io/greatseal/format"
@@ -68,6 +70,29 @@ func build(descriptors []byte) []byte {
 
 func small(value string) []byte { return build(property("version", value)) }
 
+// partition is content with an image behind it that holds its digest, and a footer.
+func partition(content string, size int) []byte {
+	sum := sha256.Sum256([]byte("salt" + content))
+	d := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, 2), 0)
+	d = binary.BigEndian.AppendUint64(d, uint64(len(content)))
+	d = append(append(d, "sha256"...), make([]byte, 26)...)
+	for _, n := range []uint32{4, 4, 32, 0} {
+		d = binary.BigEndian.AppendUint32(d, n)
+	}
+	d = append(append(append(d, make([]byte, 60)...), "bootsalt"...), sum[:]...)
+	for len(d)%8 != 0 {
+		d = append(d, 0)
+	}
+	binary.BigEndian.PutUint64(d[8:], uint64(len(d)-16))
+	im := build(d)
+	f := append([]byte("AVBf\x00\x00\x00\x01\x00\x00\x00\x00"), make([]byte, footerSize-12)...)
+	at := (len(content) + sector - 1) / sector * sector
+	for i, n := range []int{len(content), at, len(im)} {
+		binary.BigEndian.PutUint64(f[12+8*i:], uint64(n))
+	}
+	return append(padded(append(padded([]byte(content), at), im...), size-footerSize), f...)
+}
+
 func padded(b []byte, size int) []byte { return append(b, make([]byte, size-len(b))...) }
 
 func sign(t testing.TB, b []byte, s *formattest.Signer, p format.Params) ([]byte, error) {
@@ -89,7 +114,8 @@ func sign(t testing.TB, b []byte, s *formattest.Signer, p format.Params) ([]byte
 func TestConformance(t *testing.T) {
 	s := formattest.Identity(t, sigalg.RSA4096)
 	for name, c := range map[string]formattest.Case{
-		"sha256": {Artifact: small("1"), Other: small("2"), Signer: s},
+		"alone":  {Artifact: small("1"), Other: small("2"), Signer: s},
+		"footer": {Artifact: partition("content", 3584), Other: partition("c0ntent", 3584), Signer: s},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.Name = "vbmeta.img"
@@ -103,6 +129,7 @@ func TestConformance(t *testing.T) {
 
 func TestReadsOnce(t *testing.T) {
 	formattest.Reads(t, New(), artifact(padded(small("1"), 8<<20)), nil)
+	formattest.Reads(t, New(), artifact(partition(string(make([]byte, 8<<20)), 9<<20)), nil)
 }
 
 func TestGolden(t *testing.T) {
@@ -132,14 +159,17 @@ func TestGolden(t *testing.T) {
 // avbtool's signature, put where ours would go, gives avbtool's file: every signed
 // byte is the same.
 func TestSameFileAsAvbtool(t *testing.T) {
-	for digest, scheme := range map[string]sigalg.Scheme{"sha256": sigalg.RSAPKCS1SHA256, "sha512": sigalg.RSAPKCS1SHA512} {
-		theirs := vector(t, digest+"-rsa-4096.img")
+	for file, scheme := range map[string]sigalg.Scheme{"sha256-rsa-4096.img": sigalg.RSAPKCS1SHA256, "sha512-rsa-4096.img": sigalg.RSAPKCS1SHA512, "footer-sha256-rsa-4096.img": sigalg.RSAPKCS1SHA256} {
+		theirs, digest, bareName := vector(t, file), format.HashName(scheme.Hash()), "unsigned.img"
+		if strings.HasPrefix(file, "footer-") {
+			bareName = "footer-unsigned.img"
+		}
 		im, err := open(artifact(theirs))
 		if err != nil {
 			t.Fatal(err)
 		}
 		id := format.Identity{Scheme: scheme, Public: published(t)}
-		a := artifact(vector(t, "unsigned.img"))
+		a := artifact(vector(t, bareName))
 		plan, err := New().Plan(t.Context(), a, format.Params{"digest": digest})
 		if err != nil {
 			t.Fatal(err)
@@ -150,14 +180,14 @@ func TestSameFileAsAvbtool(t *testing.T) {
 		}
 		got, err := patch.Bytes(a)
 		if err != nil || !bytes.Equal(got, bytes.TrimRight(theirs, "\x00")) && !bytes.Equal(append(got, make([]byte, len(theirs)-len(got))...), theirs) {
-			t.Errorf("%s: another file: %v", digest, err)
+			t.Errorf("%s: another file: %v", file, err)
 		}
 		bare, err := New().(format.Remover).Remove(t.Context(), artifact(theirs), -1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := bare.Bytes(artifact(theirs)); err != nil || !bytes.HasPrefix(got, vector(t, "unsigned.img")) {
-			t.Errorf("%s: what is left is not what was signed: %v", digest, err)
+		if got, err := bare.Bytes(artifact(theirs)); err != nil || !bytes.HasPrefix(got, vector(t, bareName)) {
+			t.Errorf("%s: what is left is not what was signed: %v", file, err)
 		}
 	}
 }
@@ -232,6 +262,39 @@ func TestTampered(t *testing.T) {
 	}
 }
 
+// A footer is signed by nobody: each of its numbers must follow from the rest.
+func TestFooter(t *testing.T) {
+	s := formattest.Identity(t, sigalg.RSA4096)
+	good, err := sign(t, partition("content", 4096), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := New().Verify(t.Context(), artifact(good), s.Trust()); err != nil || len(r.Signatures[0].Covers) != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	end := len(good) - footerSize
+	for name, at := range map[string]int{
+		"content": 3, "behind the content": 100, "behind the image": end - 1, "original size": end + 19, "offset": end + 26, "size of the image": end + 35, "version": end + 7, "reserved": len(good) - 1,
+	} {
+		bad := bytes.Clone(good)
+		bad[at] ^= 1
+		if _, err := New().Verify(t.Context(), artifact(bad), s.Trust()); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := sign(t, partition("content", 2048), s, nil); err == nil {
+		t.Error("a partition without room is signed")
+	}
+	for name, list := range map[string][]descriptor{
+		"hash tree": {{name: "hashtree"}}, "none": {}, "two": {{hash: &hashed{}}, {hash: &hashed{}}}, "SHA-1": {{hash: &hashed{name: "sha1", digest: make([]byte, 20)}}},
+		"short": {{hash: &hashed{name: "sha256", digest: make([]byte, 31)}}},
+	} {
+		if _, err := own(list); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
 func TestDescriptors(t *testing.T) {
 	for name, d := range map[string][]byte{
 		"unknown kind":        append(binary.BigEndian.AppendUint64(nil, 9), make([]byte, 8)...),
@@ -270,7 +333,7 @@ func FuzzImage(f *testing.F) {
 	id := format.Identity{Scheme: sigalg.RSAPKCS1SHA256, Public: published(f)}
 	trust := format.Trust{Keys: []crypto.PublicKey{id.Public}}
 	good := [][]byte{}
-	for _, n := range []string{"sha256-rsa-4096.img", "sha512-rsa-4096.img", "disabled.img"} {
+	for _, n := range []string{"sha256-rsa-4096.img", "sha512-rsa-4096.img", "disabled.img", "footer-sha256-rsa-4096.img"} {
 		good = append(good, bytes.TrimRight(vector(f, n), "\x00"))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -299,6 +362,9 @@ func TestOracleVBMeta(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if f, err := readFooter(artifact(b)); err == nil { // libavb is handed the image of a partition
+			b = b[f.offset : f.offset+f.size]
+		}
 		for n, b := range map[string][]byte{"image": b, "key": key} {
 			if err := os.WriteFile(filepath.Join(dir, n), b, 0o600); err != nil {
 				t.Fatal(err)
@@ -308,7 +374,7 @@ func TestOracleVBMeta(t *testing.T) {
 		return err
 	}
 	theirs := format.Trust{Keys: []crypto.PublicKey{published(t)}}
-	for _, n := range []string{"sha256-rsa-4096.img", "sha512-rsa-4096.img", "disabled.img"} {
+	for _, n := range []string{"sha256-rsa-4096.img", "sha512-rsa-4096.img", "disabled.img", "footer-sha256-rsa-4096.img"} {
 		_, err := New().Verify(t.Context(), artifact(vector(t, n)), theirs)
 		v.Takes(n, err)
 		if err := judge(vector(t, n), published(t)); err != nil {
@@ -316,7 +382,7 @@ func TestOracleVBMeta(t *testing.T) {
 		}
 	}
 	for digest, scheme := range map[string]sigalg.Scheme{"sha256": sigalg.RSAPKCS1SHA256, "sha512": sigalg.RSAPKCS1SHA512} {
-		for _, n := range []string{"unsigned.img", "sha512-rsa-4096.img", "rsa-2048.img"} {
+		for _, n := range []string{"unsigned.img", "sha512-rsa-4096.img", "rsa-2048.img", "footer-unsigned.img"} {
 			what := n + " " + digest
 			signed, err := sign(t, vector(t, n), s.With(scheme), format.Params{"digest": digest, "replace": "true"})
 			if err != nil {
@@ -326,9 +392,13 @@ func TestOracleVBMeta(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 			v.Accepts(what, string(sigalg.RSA4096), judge(signed, s.Public))
+			im, err := open(artifact(signed))
+			if err != nil {
+				t.Fatal(err)
+			}
 			for _, at := range []int{119, 130, 300, 290 + 512, 1000} {
 				bad := bytes.Clone(signed)
-				bad[at] ^= 1
+				bad[int(im.at)+at] ^= 1
 				_, err := New().Verify(t.Context(), artifact(bad), s.Trust())
 				if at == 290+512 && digest == "sha256" {
 					v.RejectsAlone(what, err) // libavb does not look at the padding
