@@ -321,7 +321,7 @@ func (j *job) same(ctx context.Context, p piece, a format.Artifact, plan *format
 	if err != nil {
 		return err
 	}
-	if os.SameFile(p.was, now) && p.was.Size() == now.Size() && p.was.ModTime().Equal(now.ModTime()) {
+	if !now.IsDir() && os.SameFile(p.was, now) && p.was.Size() == now.Size() && p.was.ModTime().Equal(now.ModTime()) {
 		return nil
 	}
 	it, _, err := format.DecodeItem(p.item)

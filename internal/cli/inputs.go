@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/greatseal-io/greatseal/format/file"
 )
 
 // input is one file to work on.
@@ -62,7 +64,7 @@ func (a *App) inputs(args []string, recursive bool, from string) ([]input, error
 			if globbed && ours(filepath.Base(p)) {
 				continue
 			}
-			if !st.IsDir() {
+			if !st.IsDir() || file.IsBundle(p) {
 				add(input{path: p, name: filepath.Base(p)})
 				continue
 			}
@@ -102,12 +104,13 @@ func (a *App) fileList(from string) ([]string, error) {
 	return out, s.Err()
 }
 
-// below finds the regular files of a folder; what greatseal itself puts beside
+// below finds the regular files of a folder, and the bundles, which are one artifact each; what greatseal itself puts beside
 // files is left out: evidence, journals, and detached signatures of files that are
 // there.
 func below(dir string, add func(input)) error {
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		bundle := err == nil && d.IsDir() && p != dir && file.IsBundle(p)
+		if err != nil || !d.Type().IsRegular() && !bundle {
 			return err
 		}
 		if ours(d.Name()) {
@@ -125,6 +128,9 @@ func below(dir string, add func(input)) error {
 			return err
 		}
 		add(input{path: p, name: filepath.ToSlash(rel), walk: true})
+		if bundle {
+			return fs.SkipDir
+		}
 		return nil
 	})
 }
