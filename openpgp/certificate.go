@@ -151,8 +151,7 @@ func (c *component) own(k *Key, message []byte, now time.Time, revocation Type, 
 
 // sum is the digest of salt, message and trailer.
 func sum(s *Signature, message []byte) []byte {
-	x := s.Hash.New()
-	x.Write(s.Salt)
+	x := s.NewHash()
 	x.Write(message)
 	x.Write(s.trailer)
 	return x.Sum(nil)

@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"math/big"
 	"time"
 
@@ -296,6 +297,14 @@ func (s *Signature) decode(pub crypto.PublicKey) (scheme sigalg.Scheme, value []
 		return "", nil, malformed("signature value")
 	}
 	return scheme, value, nil
+}
+
+// NewHash begins the digest that Verify wants: write the content to it, and then the
+// Trailer.
+func (s *Signature) NewHash() hash.Hash {
+	x := s.Hash.New()
+	x.Write(s.Salt)
+	return x
 }
 
 // Verify checks the signature with a bare key. digest is of the salt (in version

@@ -284,6 +284,9 @@ func (l *layout) signatures(a format.Artifact) (out []*openpgp.Signature, err er
 		if err := format.ReadFull(a, b, m.offset); err != nil {
 			return nil, fmt.Errorf("deb: %w", err)
 		}
+		if bytes.HasPrefix(b, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) {
+			return nil, fmt.Errorf("deb: %s is a signature of dpkg-sig, which names the contents by MD5 and SHA-1: it is not accepted", m.name)
+		}
 		sigs, _, err := pgpsig.ReadSignatures(b)
 		if err != nil {
 			return nil, fmt.Errorf("deb: %s: %w", m.name, err)

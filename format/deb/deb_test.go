@@ -167,6 +167,7 @@ func TestAttacks(t *testing.T) {
 		"a size beyond the file":      bytes.Replace(signed, []byte("4         `"), []byte("4000000000`"), 1),
 		"data of another package":     again("debian-binary", "2.0\n", "control.tar.gz", c, "data.tar.gz", evil),
 		"a signature that is a bomb":  archive("debian-binary", "2.0\n", "control.tar.gz", c, "data.tar.gz", d, "_gpgorigin", strings.Repeat("x", maxSignature+1)),
+		"a signature by dpkg-sig":     archive("debian-binary", "2.0\n", "control.tar.gz", c, "data.tar.gz", d, "_gpgbuilder", "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nVersion: 4\n"),
 		"a signature that is nothing": archive("debian-binary", "2.0\n", "control.tar.gz", c, "data.tar.gz", d, "_gpgorigin", ""),
 	} {
 		if bytes.Equal(b, signed) {

@@ -276,9 +276,7 @@ func NewHashes(sigs []*openpgp.Signature) *Hashes {
 			h.sums = append(h.sums, h.sums[same])
 			continue
 		}
-		x := s.Hash.New()
-		x.Write(s.Salt)
-		h.sums = append(h.sums, x)
+		h.sums = append(h.sums, s.NewHash())
 	}
 	return h
 }
