@@ -83,7 +83,9 @@ func (z *Archive) readEnd() (count, size int64, err error) {
 	}
 	z.tail = z.Size - n + at
 	z.Comment = string(end[endSize:])
-	if le.Uint16(end[4:]) != 0 || le.Uint16(end[6:]) != 0 {
+	// Makers of app packages leave numbers of disks to the ZIP64 record, like all others.
+	left := le.Uint32(end[4:]) == max32
+	if le.Uint32(end[4:]) != 0 && !left {
 		return 0, 0, fmt.Errorf("%w: an archive on several disks", ErrUnsupported)
 	}
 	count, size, z.Directory = int64(le.Uint16(end[10:])), int64(le.Uint32(end[12:])), int64(le.Uint32(end[16:]))
@@ -92,6 +94,9 @@ func (z *Archive) readEnd() (count, size int64, err error) {
 	}
 	if count, size, err = z.readEnd64(count, size); err != nil {
 		return 0, 0, err
+	}
+	if left && !z.zip64 {
+		return 0, 0, fmt.Errorf("%w: an archive on several disks", ErrUnsupported)
 	}
 	if size < 0 || z.Directory < 0 || z.Directory > z.tail || size != z.tail-z.Directory {
 		return 0, 0, malformed("directory of %d bytes at %d does not end where the end records start, at %d", size, z.Directory, z.tail)

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,6 +261,7 @@ func TestAmbiguousArchives(t *testing.T) {
 		"directory's size":            change(end+12, b[end+12]+1),
 		"directory's offset":          change(end+16, b[end+16]+1),
 		"disk number":                 change(end+4, 1),
+		"disks left to no record":     slices.Concat(b[:end+4], []byte("\xff\xff\xff\xff"), b[end+8:]),
 		"comment's length":            change(end+20, 1),
 		"overlap":                     change(rec(2)+42, b[rec(1)+42]),
 		"entry in the directory":      change(rec(1)+42, b[end+16], b[end+17]),
