@@ -371,3 +371,15 @@ func FuzzPlan(f *testing.F) {
 		}
 	})
 }
+
+// relic takes what we sign: cabinets of gcab and of Microsoft's tools.
+func TestOracleCABbyRelic(t *testing.T) {
+	j := authenticodetest.NewRelic(t)
+	v := formattest.Judge(t, "cab", j.Version)
+	v.Note = "no sets of cabinets; relic's signatures are not in DER's order: they are not taken"
+	var inputs []authenticodetest.Input
+	for name, b := range map[string][]byte{"packed.cab": gcab(t, "-z"), "dummy.cab": authenticodetest.Sample(t, "dummy.cab"), "reserve.cab": recipes()["empty reserve"].make()} {
+		inputs = append(inputs, authenticodetest.Input{Name: name, Data: b, At: bytes.Clone(b[len(b)-30:]), Params: []format.Params{nil, {"digest": "sha512"}}})
+	}
+	j.Oracle(t, v, Format{}, inputs)
+}

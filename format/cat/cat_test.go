@@ -272,11 +272,7 @@ func TestNotCatalogues(t *testing.T) {
 // microsoft is a driver catalogue of version 1 that Microsoft signed with SHA-1.
 func microsoft(t testing.TB) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(formattest.Judges(t), "lib", "relic", "packages", "hyperv.cat"))
-	if err != nil {
-		t.Fatalf("%v: run tools/judges/relic.sh", err)
-	}
-	return b
+	return authenticodetest.Sample(t, "hyperv.cat")
 }
 
 // A catalogue by others: its members are read, its SHA-1 signature is refused, and it
@@ -422,5 +418,18 @@ func FuzzList(f *testing.F) {
 		if err := p.Check(); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// relic takes what we sign: our catalogue and Microsoft's list.
+func TestOracleCATbyRelic(t *testing.T) {
+	j := authenticodetest.NewRelic(t)
+	v := formattest.Judge(t, "cat", j.Version)
+	v.Note = "the signature over the list, not the members; relic's signatures are not in DER's order: they are not taken"
+	bare := create(t, map[string][]byte{"a.inf": []byte("one"), "b.txt": []byte("two")})
+	replace := []format.Params{{"existing": "replace"}}
+	j.Oracle(t, v, Format{}, []authenticodetest.Input{
+		{Name: "a.cat", Data: bare, At: members(t, map[string][]byte{"a.inf": []byte("one")})[0].Digest, Params: replace},
+		{Name: "hyperv.cat", Data: microsoft(t), At: []byte{0x0e, 0xb0, 0x43, 0x7f, 0xc7, 0x7c, 0xda, 0xbf}, Params: replace},
 	})
 }

@@ -1,6 +1,7 @@
 package msi
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,4 +63,22 @@ func TestOtherReadersOfSignedPackages(t *testing.T) {
 			t.Errorf("%d bytes of %d", len(got), n)
 		}
 	}
+}
+
+// relic takes what we sign, with MsiDigitalSignatureEx and without: packages by wixl
+// and by Microsoft's tools.
+func TestOracleMSIbyRelic(t *testing.T) {
+	j := authenticodetest.NewRelic(t)
+	v := formattest.Judge(t, "msi", j.Version)
+	v.Note = "relic's signatures are not in DER's order: they are not taken"
+	options := []format.Params{nil, {"extended": "false"}}
+	theirs := authenticodetest.Sample(t, "dummy.msi")
+	inputs := []authenticodetest.Input{{Name: "b.msi", Data: wixl(t, 9<<20), At: []byte("MSCF"), Params: options}}
+	c, err := cfb.Open(bytes.NewReader(theirs), int64(len(theirs)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int(c.Extents(c.Entry(0).Children[0])[0][0])
+	inputs = append(inputs, authenticodetest.Input{Name: "dummy.msi", Data: theirs, Tamper: func(b []byte) { b[at+4] ^= 1 }, Params: options})
+	j.Oracle(t, v, Format{}, inputs)
 }

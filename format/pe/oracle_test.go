@@ -137,3 +137,23 @@ func TestOracleEFI(t *testing.T) {
 		v.Accepts(name+", theirs beside ours", string(sigalg.RSA3072), judge(p.ids["rsa"].cert, both))
 	}
 }
+
+// relic takes what we sign: programs by Go's linker and by Microsoft's.
+func TestOraclePEbyRelic(t *testing.T) {
+	j := authenticodetest.NewRelic(t)
+	v := formattest.Judge(t, "pe", j.Version)
+	v.Note = "relic's signatures are not in DER's order: they are not taken"
+	var inputs []authenticodetest.Input
+	for name, b := range map[string][]byte{
+		"go.exe": program(t, "arm64"), "overlay.exe": recipes()["odd overlay"].make(),
+		"forms.exe": authenticodetest.Sample(t, "WindowsFormsApplication1.exe"), "library.dll": authenticodetest.Sample(t, "ClassLibrary1.dll"),
+	} {
+		end := int(mustParse(t, b).end())
+		params := []format.Params{{"existing": "replace"}}
+		if name == "go.exe" {
+			params = append(params, format.Params{"page-hashes": "true"})
+		}
+		inputs = append(inputs, authenticodetest.Input{Name: name, Data: b, Tamper: func(b []byte) { b[end-1] ^= 1 }, Params: params})
+	}
+	j.Oracle(t, v, Format{}, inputs)
+}

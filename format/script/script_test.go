@@ -382,3 +382,23 @@ func FuzzPlan(f *testing.F) {
 		}
 	})
 }
+
+// relic takes what we sign: scripts of all styles of PowerShell, some of others.
+func TestOracleScriptByRelic(t *testing.T) {
+	j := authenticodetest.NewRelic(t)
+	v := formattest.Judge(t, "script", j.Version)
+	v.Note = "PowerShell and .mof; relic's signatures are not in DER's order: they are not taken"
+	var inputs []authenticodetest.Input
+	add := func(name string, b []byte) {
+		n := len(b) / 2 &^ 1
+		inputs = append(inputs, authenticodetest.Input{Name: name, Data: b, At: b[n : n+6], Params: []format.Params{nil, {"digest": "sha384"}}})
+	}
+	for _, name := range []string{"a.ps1", "d.ps1xml", "g.mof"} {
+		add(name, encode(scripts[name], "8"))
+		add(name, encode(scripts[name], "le"))
+	}
+	for _, name := range []string{"hello.ps1", "hello.ps1xml", "hello.mof"} {
+		add(name, authenticodetest.Sample(t, name))
+	}
+	j.Oracle(t, v, Format{}, inputs)
+}

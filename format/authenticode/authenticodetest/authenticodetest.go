@@ -1,5 +1,5 @@
-// Package authenticodetest has osslsigncode judge formats of Authenticode, and
-// sign for them: what the tests of all of those formats need.
+// Package authenticodetest has osslsigncode and relic judge formats of Authenticode,
+// and osslsigncode sign for them: what the tests of all of those formats need.
 package authenticodetest
 
 import (
@@ -27,11 +27,12 @@ type Signer struct {
 	id        *cmstest.Identity
 }
 
-// Judge is osslsigncode with one root that it and we trust.
+// Judge is osslsigncode, or relic, with one root that it and we trust.
 type Judge struct {
 	Root    *cmstest.Identity
 	Program string
 	Version string // "osslsigncode 2.9"
+	relic   bool
 	dir     string
 	ca      string
 	sub     *cmstest.Identity
@@ -41,16 +42,45 @@ type Judge struct {
 // New finds osslsigncode and makes an authority.
 func New(t *testing.T) *Judge {
 	t.Helper()
-	j := &Judge{Root: cmstest.NewRoot(t), dir: t.TempDir(), Program: formattest.Program(t, "osslsigncode", "apt-get install osslsigncode")}
-	j.sub = j.Root.Authority(t, "Test Intermediate")
-	j.tsa = j.Root.IssueTSA(t, "Test Time", sigalg.RSA3072)
-	_, _, j.ca = j.tsa.WriteFiles(t, j.dir, "tsa")
+	j := found(t, formattest.Program(t, "osslsigncode", "apt-get install osslsigncode"))
 	out, err := formattest.RunJudge(t, j.Program, "--version")
 	first, _, ok := strings.Cut(out, ",")
 	if err != nil || !ok {
 		t.Fatalf("osslsigncode --version: %v: %s", err, out)
 	}
 	j.Version = first
+	return j
+}
+
+// relicHint says how to get relic and its sample files.
+const relicHint = "run tools/judges/relic.sh"
+
+// NewRelic finds relic, a second verifier, which does not look at the usages of
+// certificates, and whose signatures are not in DER's order.
+func NewRelic(t *testing.T) *Judge {
+	t.Helper()
+	j := found(t, formattest.Program(t, "relic", relicHint))
+	j.relic, j.Version = true, "relic 8.2.0"
+	return j
+}
+
+// Sample is one of the files that come with relic: installers, cabinets, programs and
+// scripts that tools of Microsoft made.
+func Sample(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(formattest.Judges(t), "lib", "relic", "packages", name))
+	if err != nil {
+		t.Fatalf("%v: %s", err, relicHint)
+	}
+	return b
+}
+
+func found(t *testing.T, program string) *Judge {
+	t.Helper()
+	j := &Judge{Root: cmstest.NewRoot(t), dir: t.TempDir(), Program: program}
+	j.sub = j.Root.Authority(t, "Test Intermediate")
+	j.tsa = j.Root.IssueTSA(t, "Test Time", sigalg.RSA3072)
+	_, _, j.ca = j.tsa.WriteFiles(t, j.dir, "tsa")
 	return j
 }
 
@@ -119,7 +149,7 @@ func (j *Judge) write(t *testing.T, name string, b []byte) string {
 	return path
 }
 
-// Verify is what osslsigncode says of a file.
+// Verify is what the judge says of a file.
 func (j *Judge) Verify(t *testing.T, name string, b []byte, args ...string) error {
 	t.Helper()
 	_, err := j.Says(t, name, b, args...)
@@ -129,6 +159,9 @@ func (j *Judge) Verify(t *testing.T, name string, b []byte, args ...string) erro
 // Says is Verify with what it prints.
 func (j *Judge) Says(t *testing.T, name string, b []byte, args ...string) (string, error) {
 	t.Helper()
+	if j.relic {
+		return formattest.RunJudge(t, j.Program, append([]string{"verify", "--cert", j.ca, j.write(t, name, b)}, args...)...)
+	}
 	args = append([]string{"verify", "-CAfile", j.ca, "-TSA-CAfile", j.ca, "-time", strconv.FormatInt(cmstest.At.Unix(), 10), "-in", j.write(t, name, b)}, args...)
 	out, err := formattest.RunJudge(t, j.Program, args...)
 	if err == nil && (strings.Contains(out, "MISMATCH") || !strings.Contains(out, "Signature verification: ok") && !strings.Contains(out, "Succeeded")) {
@@ -210,6 +243,9 @@ func (j *Judge) Oracle(t *testing.T, v *formattest.Verdicts, f format.Format, in
 				v.Accepts(what+", ours beside it", string(sigalg.P256), j.Verify(t, in.Name, both, in.Verify...))
 			}
 		}
+	}
+	if j.relic {
+		return
 	}
 	// The named attack: a certificate without the code-signing usage.
 	bad := j.Signer(t, sigalg.P256, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
