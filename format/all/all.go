@@ -11,6 +11,7 @@ package all
 import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/apk"
+	"github.com/greatseal-io/greatseal/format/appx"
 	"github.com/greatseal-io/greatseal/format/apt"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/bundle"
@@ -47,7 +48,7 @@ import (
 func Formats() []format.Format {
 	return []format.Format{
 		bundle.New(), macho.New(), xar.New(), dmg.New(), // Apple
-		pe.New(), msi.New(), cab.New(), cat.New(), script.New(),
+		pe.New(), msi.New(), cab.New(), cat.New(), appx.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), apk.NewV4(), jar.New(), // archives
 		rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git

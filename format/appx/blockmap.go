@@ -1,0 +1,205 @@
+package appx
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/base64"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+
+	"github.com/greatseal-io/greatseal/format"
+)
+
+// blockSize is what one digest of the block map is over, in bytes of content.
+const blockSize = 64 << 10
+
+// blockMap is AppxBlockMap.xml: the digests of all contents, block by block.
+type blockMap struct {
+	hash  crypto.Hash
+	files map[string]*mapped // by name, with backslashes
+}
+
+// mapped is what the block map says of one file.
+type mapped struct {
+	size    int64  // of the content
+	header  int    // of the local header, with name and extra fields
+	digests []byte // of the blocks, one after the other
+	packed  int64  // compressed sizes of the blocks, together
+	sizes   int    // how many blocks tell theirs
+}
+
+// hashMethods are the names that block maps use.
+var hashMethods = map[string]crypto.Hash{
+	"http://www.w3.org/2001/04/xmlenc#sha256":       crypto.SHA256,
+	"http://www.w3.org/2001/04/xmldsig-more#sha384": crypto.SHA384,
+	"http://www.w3.org/2001/04/xmlenc#sha512":       crypto.SHA512,
+}
+
+func badMap(f string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrBlockMap, fmt.Sprintf(f, args...))
+}
+
+func parseBlockMap(text []byte) (*blockMap, error) {
+	x, err := newScanner("block map", text)
+	if err != nil {
+		return nil, err
+	}
+	m := &blockMap{files: map[string]*mapped{}}
+	var f *mapped
+	for {
+		t, more, err := x.next()
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			return m, nil
+		}
+		switch depth := len(x.open); {
+		case t.shut:
+			if depth == 1 {
+				if f != nil && f.sizes != 0 && f.sizes != len(f.digests)/m.hash.Size() {
+					return nil, badMap("some blocks have a size and some have none")
+				}
+				f = nil
+			}
+		case depth == 1:
+			if m.hash = hashMethods[t.get("HashMethod")]; t.name != "BlockMap" || m.hash == 0 {
+				return nil, badMap("element %.40q, hash method %.80q", t.name, t.get("HashMethod"))
+			}
+		case depth == 2 && t.name == "File":
+			if f, err = m.file(&t); err != nil {
+				return nil, err
+			}
+		case depth == 3 && t.name == "Block" && f != nil:
+			if err := f.block(&t, m.hash); err != nil {
+				return nil, err
+			}
+		case strings.Contains(t.name, ":"): // extensions, which say it once more
+		default:
+			return nil, badMap("element %.40q is not wanted there", t.name)
+		}
+	}
+}
+
+// number reads digits alone.
+func number(s string) (int64, bool) {
+	n, err := strconv.ParseInt(s, 10, 63)
+	return n, err == nil && n >= 0 && strconv.FormatInt(n, 10) == s
+}
+
+func (m *blockMap) file(t *tag) (*mapped, error) {
+	name := t.get("Name")
+	size, ok := number(t.get("Size"))
+	header, is := number(t.get("LfhSize"))
+	if !ok || !is || name == "" || header > 1<<17 {
+		return nil, badMap("file %.80q", name)
+	}
+	if m.files[name] != nil {
+		return nil, badMap("file %.80q stands twice", name)
+	}
+	f := &mapped{size: size, header: int(header)}
+	m.files[name] = f
+	return f, nil
+}
+
+func (f *mapped) block(t *tag, h crypto.Hash) error {
+	d, err := base64.StdEncoding.Strict().DecodeString(t.get("Hash"))
+	if err != nil || len(d) != h.Size() {
+		return badMap("digest %.100q", t.get("Hash"))
+	}
+	f.digests = append(f.digests, d...)
+	if s := t.get("Size"); s != "" {
+		n, ok := number(s)
+		if !ok || n > 1<<20 {
+			return badMap("size %.40q of a block", s)
+		}
+		f.packed += n
+		f.sizes++
+	}
+	return nil
+}
+
+// mapName is the name of an entry as block maps and manifests write it: without
+// percent signs, and with backslashes.
+func mapName(name string) (string, bool) {
+	name = strings.ReplaceAll(name, "/", `\`)
+	if strings.IndexByte(name, '%') < 0 {
+		return name, true
+	}
+	var b strings.Builder
+	for {
+		text, rest, more := strings.Cut(name, "%")
+		b.WriteString(text)
+		if !more {
+			return b.String(), true
+		}
+		if len(rest) < 2 {
+			return "", false
+		}
+		c, err := strconv.ParseUint(rest[:2], 16, 8)
+		if err != nil || c < ' ' || c == '/' || c == '\\' {
+			return "", false
+		}
+		b.WriteByte(byte(c))
+		name = rest[2:]
+	}
+}
+
+// checker compares one content with its digests. Each worker has one.
+type checker struct {
+	h    hash.Hash
+	name string
+	want []byte
+	in   int // bytes of the block so far
+	sum  []byte
+}
+
+func (c *checker) reset(name string, f *mapped) {
+	c.name, c.want, c.in = name, f.digests, 0
+	c.h.Reset()
+}
+
+func (c *checker) block() error {
+	c.sum = c.h.Sum(c.sum[:0])
+	if len(c.want) < len(c.sum) || !bytes.Equal(c.want[:len(c.sum)], c.sum) {
+		return badMap("%.80q has another content", c.name)
+	}
+	c.want = c.want[len(c.sum):]
+	c.h.Reset()
+	c.in = 0
+	return nil
+}
+
+// Write takes the next bytes of the content.
+func (c *checker) Write(b []byte) (int, error) {
+	n := len(b)
+	for len(b) > 0 {
+		k := min(len(b), blockSize-c.in)
+		c.h.Write(b[:k])
+		b = b[k:]
+		if c.in += k; c.in == blockSize {
+			if err := c.block(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// Close ends the content.
+func (c *checker) Close() error {
+	if c.in > 0 {
+		if err := c.block(); err != nil {
+			return err
+		}
+	}
+	if len(c.want) > 0 {
+		return badMap("%.80q has more blocks in it than in the archive", c.name)
+	}
+	return nil
+}
+
+// hashHint says what to do about a block map under another hash.
+func hashHint(h crypto.Hash) string { return "option digest=" + format.HashName(h) }

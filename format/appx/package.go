@@ -1,0 +1,229 @@
+package appx
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/authenticode"
+	"github.com/greatseal-io/greatseal/format/zipfile"
+)
+
+// pkg is an open package or bundle: an authenticode.File.
+type pkg struct {
+	z         *zipfile.Archive
+	bundle    bool
+	at        map[string]int // entries with a meaning, that are there
+	facts     []format.Fact
+	publisher string
+	packages  map[string]inner // of a bundle, by name with backslashes
+	types     []byte           // [Content_Types].xml
+	der       []byte           // of the signature
+}
+
+// inner is what a bundle's manifest says of a package in it.
+type inner struct {
+	offset, size int64 // of its bytes in the bundle
+}
+
+// maxListed is how many packages of a bundle become facts.
+const maxListed = 100
+
+func open(a format.Artifact) (*pkg, error) {
+	z, err := zipfile.Open(a, zipfile.Options{})
+	if errors.Is(err, zipfile.ErrNotZip) {
+		return nil, ErrNotPackage
+	}
+	if err != nil {
+		return nil, fmt.Errorf("appx: %w", err)
+	}
+	p := &pkg{z: z, at: map[string]int{}, packages: map[string]inner{}}
+	for i := range z.Entries {
+		switch n := z.Entries[i].Name; n {
+		case entryManifest, entryBundle, entryBlockMap, entryTypes, entryIntegrity, entrySignature:
+			p.at[n] = i
+		default:
+			// Windows does not tell upper from lower case.
+			for _, m := range []string{entryManifest, entryBundle, entryBlockMap, entryTypes, entryIntegrity, entrySignature} {
+				if strings.EqualFold(n, m) {
+					return nil, malformed("%q is not %q", n, m)
+				}
+			}
+		}
+	}
+	_, p.bundle = p.at[entryBundle]
+	_, isPackage := p.at[entryManifest]
+	_, mapped := p.at[entryBlockMap]
+	_, typed := p.at[entryTypes]
+	if !mapped || !typed || p.bundle == isPackage {
+		return nil, fmt.Errorf("%w: content types, block map and one manifest are wanted", ErrNotPackage)
+	}
+	next := 0
+	for i := range z.Order {
+		if i != next {
+			return nil, malformed("the directory has another order than the archive")
+		}
+		next++
+	}
+	if i, signed := p.at[entrySignature]; signed {
+		if i != len(z.Entries)-1 {
+			return nil, malformed("the signature is not the last entry")
+		}
+		b, err := z.Content(i, authenticode.MaxPKCS7+int64(len(magic)))
+		if err != nil {
+			return nil, fmt.Errorf("appx: %w", err)
+		}
+		if string(b[:min(len(b), len(magic))]) != magic || len(b) == len(magic) {
+			return nil, malformed("the signature does not begin with %s", magic)
+		}
+		p.der = b[len(magic):]
+	}
+	if p.types, err = z.Content(p.at[entryTypes], maxText); err != nil {
+		return nil, fmt.Errorf("appx: %w", err)
+	}
+	return p, p.readManifest()
+}
+
+// manifest is the name of the entry with the manifest.
+func (p *pkg) manifest() string {
+	if p.bundle {
+		return entryBundle
+	}
+	return entryManifest
+}
+
+// readManifest takes publisher, facts and a bundle's packages out of the manifest.
+func (p *pkg) readManifest() error {
+	text, err := p.z.Content(p.at[p.manifest()], maxText)
+	if err != nil {
+		return fmt.Errorf("appx: %w", err)
+	}
+	x, err := newScanner("manifest", text)
+	if err != nil {
+		return err
+	}
+	root, identity, display := "Package", false, ""
+	p.facts = []format.Fact{{Name: "kind", Value: "package"}}
+	if p.bundle {
+		root, p.facts[0].Value = "Bundle", "bundle"
+	}
+	var packages []format.Fact
+	for {
+		t, more, err := x.next()
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+		where := strings.Join(x.open, "/")
+		switch {
+		case t.shut && t.name == "DisplayName" && where == root+"/Properties":
+			display, _ = unescape(strings.TrimSpace(x.text))
+		case t.shut:
+		case len(x.open) == 1 && t.name != root:
+			return malformed("manifest of a %.40q", t.name)
+		case where == root+"/Identity":
+			if identity {
+				return malformed("manifest with two identities")
+			}
+			identity, p.publisher = true, t.get("Publisher")
+			for _, f := range []format.Fact{{Name: "name", Value: t.get("Name")}, {Name: "version", Value: t.get("Version")}, {Name: factPublisher, Value: p.publisher},
+				{Name: "architecture", Value: t.get("ProcessorArchitecture")}, {Name: "resource", Value: t.get("ResourceId")}} {
+				if f.Value == "" && (f.Name == "architecture" || f.Name == "resource") {
+					continue
+				}
+				if f.Value == "" || len(f.Value) > format.MaxText || authenticode.PlainText(f.Value) != f.Value {
+					return malformed("manifest: %s %.80q", f.Name, f.Value)
+				}
+				p.facts = append(p.facts, f)
+			}
+		case p.bundle && where == "Bundle/Packages/Package":
+			if err := p.inner(&t); err != nil {
+				return err
+			}
+			if len(packages) < maxListed {
+				packages = append(packages, format.Fact{Name: "package", Value: fit(strings.TrimSpace(t.get("FileName") + " " + t.get("Version") + " " + t.get("Architecture")))})
+			}
+		}
+	}
+	if !identity {
+		return malformed("manifest without an identity")
+	}
+	if display = fit(display); display != "" && !strings.HasPrefix(display, "ms-resource:") {
+		p.facts = append(p.facts, format.Fact{Name: "display-name", Value: display})
+	}
+	p.facts = append(p.facts, format.Fact{Name: "entries", Value: strconv.Itoa(len(p.z.Entries) - min(1, len(p.der)))})
+	if _, ok := p.at[entryIntegrity]; ok {
+		p.facts = append(p.facts, format.Fact{Name: "code-integrity", Value: "a catalogue is in it, which is signed as it stands"})
+	}
+	if p.bundle {
+		p.facts = append(p.facts, format.Fact{Name: "packages", Value: strconv.Itoa(len(p.packages))})
+		p.facts = append(p.facts, packages...)
+	}
+	return nil
+}
+
+// fit makes text of a manifest fit for a fact.
+func fit(s string) string {
+	s = authenticode.PlainText(s)
+	if len(s) > 1024 {
+		s = strings.TrimSpace(strings.ToValidUTF8(s[:1024], ""))
+	}
+	return s
+}
+
+// inner reads what a bundle says of one package. Packages elsewhere have no offset.
+func (p *pkg) inner(t *tag) error {
+	name := t.get("FileName")
+	offset, ok := number(t.get("Offset"))
+	size, is := number(t.get("Size"))
+	if t.get("Offset") == "" && name != "" {
+		return nil
+	}
+	if _, twice := p.packages[name]; !ok || !is || name == "" || twice {
+		return malformed("bundle: package %.80q", name)
+	}
+	p.packages[name] = inner{offset, size}
+	return nil
+}
+
+// signatureType is the content type of AppxSignature.p7x.
+const signatureType = "application/vnd.ms-appx.signature"
+
+// newTypes is the text of the content types with the signature's among them, nil when
+// it is there already.
+func (p *pkg) newTypes() ([]byte, error) {
+	x, err := newScanner("content types", p.types)
+	if err != nil {
+		return nil, err
+	}
+	at := -1
+	for {
+		t, more, err := x.next()
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			break
+		}
+		switch {
+		case len(x.open) == 1 && !t.shut && t.name != "Types":
+			return nil, malformed("content types: element %.40q", t.name)
+		case len(x.open) == 0 && t.shut:
+			at = t.start
+		case t.shut || len(x.open) != 2 || t.name != "Override" || !strings.EqualFold(t.get("PartName"), "/"+entrySignature):
+		case t.get("ContentType") != signatureType:
+			return nil, malformed("content types: the signature's is %.80q", t.get("ContentType"))
+		default:
+			return nil, nil
+		}
+	}
+	if !strings.HasPrefix(string(p.types[max(at, 0):]), "</") {
+		return nil, malformed("content types: there are none")
+	}
+	line := `<Override PartName="/` + entrySignature + `" ContentType="` + signatureType + `"/>`
+	return []byte(string(p.types[:at]) + line + string(p.types[at:])), nil
+}
