@@ -182,13 +182,17 @@ func TestGoldenPlan(t *testing.T) {
 	}
 	path := filepath.Join("testdata", "plan.cbor")
 	if *update {
-		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, got, 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, got, 0o644), os.WriteFile(filepath.Join("testdata", "program"), program(amd64, 2, 3), 0o755)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want, err := os.ReadFile(path)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("plan differs from %s: %v", path, err)
+	}
+	// The program that the stories of the command line sign.
+	if b, err := os.ReadFile(filepath.Join("testdata", "program")); err != nil || !bytes.Equal(b, program(amd64, 2, 3)) {
+		t.Errorf("program differs: %v", err)
 	}
 }
 
