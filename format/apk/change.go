@@ -48,7 +48,7 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 
 // inspectV1 reports the signers of scheme v1 as far as they can be read.
 func (r *archive) inspectV1(rep *format.Report) {
-	_, blocks, m, err := r.partsV1()
+	texts, blocks, m, err := r.partsV1()
 	if err != nil {
 		rep.Facts = append(rep.Facts, format.Fact{Name: "v1", Value: single.Text([]byte(err.Error()), 512)})
 		return
@@ -67,6 +67,13 @@ func (r *archive) inspectV1(rep *format.Report) {
 			info := single.DescribeCMS(s, s.Certificate())
 			info.Index, info.Label = len(rep.Signatures), "v1 "+name
 			info.Covers = []string{fmt.Sprintf("%d files", len(m.Sections))}
+			if text, err := r.Content(r.Index(texts.names[name]), jarsig.MaxSize); err == nil {
+				if f, err := jarsig.Parse(text); err == nil {
+					if ds, err := f.Main.Digests("-Manifest"); err == nil && len(ds) > 0 {
+						info.Digest, info.Content = format.HashName(ds[0].Hash), ds[0].Value
+					}
+				}
+			}
 			rep.Signatures = append(rep.Signatures, info)
 		}
 	}

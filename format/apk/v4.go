@@ -49,7 +49,10 @@ type V4 struct{}
 // NewV4 returns the format.
 func NewV4() format.Format { return V4{} }
 
-var _ format.Hybrid = V4{}
+var (
+	_ format.Hybrid   = V4{}
+	_ format.Detached = V4{}
+)
 
 // bodyV4 is all that a tree follows from.
 type bodyV4 struct {
@@ -73,8 +76,17 @@ func (V4) MaxKeys() int { return 2 }
 // Options are none.
 func (V4) Options() []format.Option { return nil }
 
-// Detect is false: the user names this format, for packages that are signed.
-func (V4) Detect(format.Artifact) bool { return false }
+// Suffixes is that of the file with the signature.
+func (V4) Suffixes() []string { return []string{SuffixV4} }
+
+// Detect knows the file with the signature. The user names the format of packages: they
+// are signed under other schemes first.
+func (V4) Detect(a format.Artifact) bool {
+	want := append(le.AppendUint32(nil, v4Version), prefix(hashing(make([]byte, sha256.Size)))...)
+	want = want[:len(want)-sha256.Size]
+	got := make([]byte, len(want))
+	return format.ReadFull(a, got, 0) == nil && bytes.Equal(got, want)
+}
 
 // Plan reads a once.
 func (f V4) Plan(ctx context.Context, a format.Artifact, params format.Params) (*format.Plan, error) {
@@ -424,8 +436,11 @@ func (i *v4Info) report(index int, c *x509.Certificate) format.SignatureInfo {
 	return info
 }
 
-// Inspect says what a package is: a signature under this scheme stands beside it.
-func (V4) Inspect(ctx context.Context, a format.Artifact) (*format.Report, error) {
+// Inspect says what a package is, or a file with a signature; neither is judged.
+func (f V4) Inspect(ctx context.Context, a format.Artifact) (*format.Report, error) {
+	if f.Detect(a) {
+		return inspectV4(a)
+	}
 	r, err := open(a)
 	if err != nil {
 		return nil, err
@@ -435,4 +450,30 @@ func (V4) Inspect(ctx context.Context, a format.Artifact) (*format.Report, error
 		return nil, err
 	}
 	return &format.Report{Format: NameV4, Size: r.Size, Facts: m.facts(), Signatures: []format.SignatureInfo{}}, ctx.Err()
+}
+
+// inspectV4 reads a file with a signature.
+func inspectV4(a format.Artifact) (*format.Report, error) {
+	if a.Size() > maxSize/100 { // the tree of the largest package
+		return nil, malformed(".idsig of %d bytes", a.Size())
+	}
+	b := make([]byte, a.Size())
+	if err := format.ReadFull(a, b, 0); err != nil {
+		return nil, fmt.Errorf("apk: %w", err)
+	}
+	p, err := parseV4(b)
+	if err != nil {
+		return nil, err
+	}
+	rep := &format.Report{Format: NameV4, Size: a.Size(), Signatures: []format.SignatureInfo{}}
+	for i, x := range p.infos {
+		c, err := x509.ParseCertificate(x.cert)
+		if err != nil {
+			return nil, malformed(".idsig: certificate: %v", err)
+		}
+		info := x.report(i, c)
+		info.Content = p.root
+		rep.Signatures = append(rep.Signatures, info)
+	}
+	return rep, nil
 }

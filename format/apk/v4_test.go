@@ -143,6 +143,11 @@ func TestV4Alone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if a := artifact(idsig); !(V4{}).Detect(a) || (V4{}).Detect(artifact(b)) {
+		t.Error("detect")
+	} else if r, err := (V4{}).Inspect(t.Context(), a); err != nil || len(r.Signatures) != 1 || r.Signatures[0].Subject != one.Certificate.Subject.String() {
+		t.Errorf("inspect: %+v, %v", r, err)
+	}
 	if err := verifyV4(t, b, idsig, trustIn(two)); !errors.Is(err, ErrUntrusted) {
 		t.Errorf("nobody trusts the signer: %v", err)
 	}

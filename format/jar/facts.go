@@ -52,7 +52,7 @@ func (b *body) facts(m *jarsig.File) ([]format.Fact, error) {
 		return nil, err
 	}
 	for _, s := range b.Signers {
-		out = append(out, format.Fact{Name: "signed-before-by", Value: s})
+		out = append(out, format.Fact{Name: "signed-already", Value: s})
 	}
 	return out, nil
 }

@@ -179,6 +179,7 @@ func (s *scan) data(i int, n int64) error {
 	}
 	for n > 0 {
 		if err := s.fill(); err != nil {
+			s.stop(err) // before the stream ends, which would look like a content cut off
 			return err
 		}
 		b := s.rest[:min(n, int64(len(s.rest)))]

@@ -38,7 +38,7 @@ import (
 // Limits of what is read.
 const (
 	MaxEntries   = 1 << 20
-	MaxDirectory = 256 << 20 // bytes of the central directory
+	MaxDirectory = 64 << 20 // bytes of the central directory
 	MaxName      = 4096      // bytes of an entry's name
 	MaxContent   = 1 << 40   // bytes of one content, and of all together
 )
