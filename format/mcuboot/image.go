@@ -31,6 +31,7 @@ const (
 	tlvECDSA      = 0x22
 	tlvRSA3072    = 0x23
 	tlvEd25519    = 0x24
+	tlvPure       = 0x25 // the last of digests, keys and signatures
 	tlvDependency = 0x40
 	tlvCounter    = 0x50
 )

@@ -39,7 +39,7 @@ func (im *image) facts(a format.Artifact) ([]format.Fact, error) {
 			out = append(out, format.Fact{Name: "security-counter", Value: fmt.Sprint(binary.LittleEndian.Uint32(v))})
 		case kind == tlvDependency && len(v) == 12:
 			out = append(out, format.Fact{Name: "dependency", Value: fmt.Sprintf("image %d of version %s", v[0], version(v[4:]))})
-		case kind <= tlvEd25519+1 && kind < 0x30:
+		case kind <= tlvPure:
 			return nil, fmt.Errorf("%w: protected TLV of type %#02x: signatures stand in the other area", ErrMalformed, kind)
 		default:
 			out = append(out, format.Fact{Name: "tlv", Value: fmt.Sprintf("type %#04x: %.64x", kind, v)})
