@@ -39,8 +39,8 @@ import (
 const (
 	MaxEntries   = 1 << 20
 	MaxDirectory = 64 << 20 // bytes of the central directory
-	MaxName      = 4096      // bytes of an entry's name
-	MaxContent   = 1 << 40   // bytes of one content, and of all together
+	MaxName      = 4096     // bytes of an entry's name
+	MaxContent   = 1 << 40  // bytes of one content, and of all together
 )
 
 // What callers branch on.
