@@ -128,7 +128,7 @@ func TestOracleAPT(t *testing.T) {
 func TestOracleAPTbyDebian(t *testing.T) {
 	lists, err := filepath.Glob("/var/lib/apt/lists/*_dists_*_InRelease")
 	if err != nil || len(lists) == 0 {
-		t.Fatal("no InRelease files in /var/lib/apt/lists: apt-get update")
+		t.Fatal("no InRelease files in /var/lib/apt/lists: make judges")
 	}
 	var keys []crypto.PublicKey
 	names, err := filepath.Glob("/usr/share/keyrings/debian-archive-*-*.gpg")

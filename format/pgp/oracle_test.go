@@ -226,6 +226,80 @@ func TestOraclePGPversion6(t *testing.T) {
 	}
 }
 
+// OpenPGP.js reads version 6 in every mode.
+func TestOraclePGPbyOpenPGPjs(t *testing.T) {
+	node := formattest.Program(t, "node", "apt-get install nodejs npm; make judges")
+	library := filepath.Join(formattest.Judges(t), "lib", "openpgpjs")
+	if _, err := os.Stat(filepath.Join(library, "node_modules", "openpgp")); err != nil {
+		t.Fatalf("OpenPGP.js is missing: make judges (%v)", err)
+	}
+	script, err := filepath.Abs(filepath.Join("testdata", "judge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := formattest.Judge(t, Name, "OpenPGP.js 6.2 (version 6)")
+	for _, key := range []sigalg.Key{sigalg.RSA3072, sigalg.P256, sigalg.Ed25519} {
+		s := pgptest.Signer(t, key)
+		cert := pgptest.Certificate(t, s, 6)
+		for _, way := range []string{"detached", "text", "inline", "cleartext"} {
+			opts := []string{"key-version", "6"}
+			switch way {
+			case "detached":
+				opts = append(opts, "armor", "false")
+			case "text":
+				opts = append(opts, "armor", "false", "text", "true")
+			default:
+				opts = append(opts, "mode", way)
+			}
+			content := inputs(t)["dashes"]
+			if way == "detached" || way == "inline" {
+				content = inputs(t)["program"]
+			}
+			file, side := sign(t, content, s, options(s, opts...))
+			judge := func(file []byte) error {
+				dir := t.TempDir()
+				args := []string{filepath.Join(script, "verify.mjs"), library, pgptest.File(t, dir, "key", cert), way, pgptest.File(t, dir, "file", file)}
+				if side != nil {
+					args = append(args, pgptest.File(t, dir, "sig", side))
+				}
+				_, err := formattest.RunJudge(t, node, args...)
+				return err
+			}
+			what := string(key) + " " + way
+			v.Accepts(what, string(key), judge(file))
+			if err := check(t, file, side, s); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			bad := bytes.Clone(file)
+			at := bytes.Index(bad, content[len(content)-30:len(content)-20])
+			bad[at] ^= 1
+			v.Rejects(what, check(t, bad, side, s), judge(bad))
+		}
+	}
+	for _, way := range []string{"detached", "cleartext"} {
+		dir := t.TempDir()
+		content := inputs(t)["dashes"]
+		in, key, out := pgptest.File(t, dir, "in", content), filepath.Join(dir, "key"), filepath.Join(dir, "out")
+		if _, err := formattest.RunJudge(t, node, filepath.Join(script, "sign.mjs"), library, way, in, key, out); err != nil {
+			t.Fatal(err)
+		}
+		cert, err := os.ReadFile(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, file := format.Trust{Keys: pgptest.Keys(t, cert)}, signed
+		if way == "detached" {
+			tr.Detached, file = signed, content
+		}
+		_, err = New().Verify(t.Context(), format.BytesArtifact("f", file), tr)
+		v.Takes(way, err)
+	}
+}
+
 // Our parser and theirs agree on keys: fingerprints of both versions.
 func TestFingerprints(t *testing.T) {
 	for _, key := range []sigalg.Key{sigalg.RSA3072, sigalg.P256, sigalg.P384, sigalg.Ed25519} {
