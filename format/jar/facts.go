@@ -17,9 +17,10 @@ var described = [...]struct{ attribute, fact string }{
 	{"Class-Path", "class-path"}, {"Permissions", "permissions"}, {"Multi-Release", "multi-release"},
 }
 
-// manifestFacts are those that follow from a manifest.
+// manifestFacts are those that follow from a manifest, and how many entries have a
+// digest in it.
 func manifestFacts(m *jarsig.File) ([]format.Fact, int, error) {
-	kind, n := "jar", 0
+	var names []string
 	for i := range m.Sections {
 		s := &m.Sections[i]
 		ds, err := s.Digests("")
@@ -27,22 +28,30 @@ func manifestFacts(m *jarsig.File) ([]format.Fact, int, error) {
 			return nil, 0, err
 		}
 		if len(ds) > 0 {
-			n++
+			names = append(names, s.Name)
 		}
+	}
+	return factsOf(m, names), len(names), nil
+}
+
+// factsOf are those of a manifest over the named files.
+func factsOf(m *jarsig.File, names []string) []format.Fact {
+	kind := "jar"
+	for _, n := range names {
 		switch {
-		case s.Name == "BundleConfig.pb":
+		case n == "BundleConfig.pb":
 			kind = "app bundle"
-		case strings.HasPrefix(s.Name, "WEB-INF/") && kind == "jar":
+		case strings.HasPrefix(n, "WEB-INF/") && kind == "jar":
 			kind = "war"
 		}
 	}
-	out := []format.Fact{{Name: "kind", Value: kind}, {Name: "entries", Value: strconv.Itoa(n)}}
+	out := []format.Fact{{Name: "kind", Value: kind}, {Name: "entries", Value: strconv.Itoa(len(names))}}
 	for _, d := range described {
 		if v, ok := m.Main.Get(d.attribute); ok && v != "" {
 			out = append(out, format.Fact{Name: d.fact, Value: single.Text([]byte(v), 1024)})
 		}
 	}
-	return out, n, nil
+	return out
 }
 
 // facts all follow from the plan: Assemble compares them.

@@ -272,17 +272,19 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 		return nil, err
 	}
 	rep := &format.Report{Format: Name, Size: r.Size, Signatures: []format.SignatureInfo{}}
-	if r.manifest < 0 {
-		rep.Facts = []format.Fact{{Name: "manifest", Value: "none"}}
-		return rep, nil
+	m := &jarsig.File{}
+	if r.manifest >= 0 {
+		if m, err = r.readManifest(); err != nil {
+			return nil, err
+		}
 	}
-	m, err := r.readManifest()
-	if err != nil {
-		return nil, err
+	var names []string
+	for i := range r.Entries {
+		if r.is(i) {
+			names = append(names, r.Entries[i].Name)
+		}
 	}
-	if rep.Facts, _, err = manifestFacts(m); err != nil {
-		return nil, fmt.Errorf("jar: manifest: %w", err)
-	}
+	rep.Facts = factsOf(m, names)
 	for _, i := range r.odd {
 		rep.Facts = append(rep.Facts, format.Fact{Name: "belongs to no signature", Value: single.Text([]byte(r.Entries[i].Name), 256)})
 	}
