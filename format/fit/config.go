@@ -21,8 +21,9 @@ const (
 	imagesPath  = "/images"
 	configsPath = "/configurations"
 
-	maxConfigs = 256
-	maxHashed  = 100 // IMAGE_MAX_HASHED_NODES
+	maxConfigs  = 256
+	maxHashed   = 100      // IMAGE_MAX_HASHED_NODES
+	maxMessages = 16 << 20 // bytes of all configurations' messages together
 )
 
 // tree is a FIT: the device tree and what follows from it.
@@ -90,9 +91,12 @@ func (t *tree) check() error {
 	if len(configs.children) > maxConfigs {
 		return malformed("%d configurations: at most %d", len(configs.children), maxConfigs)
 	}
-	used := map[*node]bool{}
+	used, byName := map[*node]bool{}, map[string]*node{}
+	for _, n := range t.images {
+		byName[n.name] = n
+	}
 	for _, n := range configs.children {
-		c, err := t.config(n)
+		c, err := t.config(n, byName)
 		if err != nil {
 			return err
 		}
@@ -160,29 +164,29 @@ func newHash(algo string) hash.Hash {
 
 // config finds the images of a configuration as U-Boot does that does not believe
 // hashed-nodes: every string of every property may be one.
-func (t *tree) config(n *node) (*config, error) {
+func (t *tree) config(n *node, images map[string]*node) (*config, error) {
 	c := &config{node: n, hashed: []string{"/", n.path}}
 	for _, p := range n.props {
 		if p.name == "description" || p.name == "compatible" || p.name == "default" {
 			continue
 		}
 		for _, name := range list(p.value) {
-			i := slices.IndexFunc(t.images, func(i *node) bool { return i.name == name })
-			if i < 0 || slices.Contains(c.images, t.images[i]) {
+			i := images[name]
+			if i == nil || slices.Contains(c.images, i) {
 				continue
 			}
-			c.images = append(c.images, t.images[i])
-			c.hashed = append(c.hashed, t.images[i].path)
-			for _, s := range t.images[i].children {
+			c.images = append(c.images, i)
+			c.hashed = append(c.hashed, i.path)
+			for _, s := range i.children {
 				c.hashed = append(c.hashed, s.path)
+			}
+			if len(c.hashed) > maxHashed {
+				return nil, malformed("%s covers more than the %d nodes that U-Boot reads", n.path, maxHashed)
 			}
 		}
 	}
 	if len(c.images) == 0 {
 		return nil, malformed("%s names no image", n.path)
-	}
-	if len(c.hashed) > maxHashed {
-		return nil, malformed("%s covers %d nodes: U-Boot reads at most %d", n.path, len(c.hashed), maxHashed)
 	}
 	for _, s := range n.children {
 		if !strings.HasPrefix(s.name, "signature") || len(s.children) > 0 {
@@ -255,12 +259,35 @@ func with(n, at, child *node) *node {
 	return &c
 }
 
-// content is the digest by which the tree is known: over the messages of all its
-// configurations, in order.
-func (t *tree) content(h crypto.Hash) []byte {
-	x := h.New()
+// messages are those of all configurations; the strings of a signature that is
+// there may be fewer than there are now.
+func (t *tree) messages(strings func(*config) (int, error)) ([][]byte, error) {
+	var out [][]byte
+	total := 0
 	for _, c := range t.configs {
-		x.Write(t.message(c, len(t.strings)))
+		n, err := strings(c)
+		if err != nil {
+			return nil, err
+		}
+		m := t.message(c, n)
+		if total += len(m); total > maxMessages {
+			return nil, malformed("its signatures cover more than %d bytes", maxMessages)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// toSign are the messages of a tree that is being signed.
+func (t *tree) toSign() ([][]byte, error) {
+	return t.messages(func(*config) (int, error) { return len(t.strings), nil })
+}
+
+// content is the digest by which a tree is known: over all its messages, in order.
+func content(h crypto.Hash, messages [][]byte) []byte {
+	x := h.New()
+	for _, m := range messages {
+		x.Write(m)
 	}
 	return x.Sum(nil)
 }

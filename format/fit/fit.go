@@ -105,11 +105,15 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
+	messages, err := t.toSign()
+	if err != nil {
+		return nil, err
+	}
 	enc, err := format.Encode(t.body())
 	if err != nil {
 		return nil, err
 	}
-	return &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: t.content(h), Params: single.Options(p), Facts: t.facts(), Body: enc}, nil
+	return &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: content(h, messages), Params: single.Options(p), Facts: t.facts(), Body: enc}, nil
 }
 
 func (t *tree) body() body {
@@ -149,10 +153,14 @@ func (f Format) check(p *format.Plan, id format.Identity) (*signing, error) {
 	if err != nil {
 		return nil, err
 	}
+	messages, err := t.toSign()
+	if err != nil {
+		return nil, err
+	}
 	switch again := t.body(); {
 	case !bytes.Equal(again.Tree, b.Tree):
 		return nil, fmt.Errorf("fit: %w: its tree is not in the one encoding", single.ErrPlan)
-	case o["digest"] != p.Digest || p.Size < int64(len(b.Tree)) || !bytes.Equal(t.content(h), p.Content):
+	case o["digest"] != p.Digest || p.Size < int64(len(b.Tree)) || !bytes.Equal(content(h, messages), p.Content):
 		return nil, fmt.Errorf("fit: %w: digest or size", single.ErrPlan)
 	case !slices.Equal(t.facts(), p.Facts):
 		return nil, fmt.Errorf("fit: %w: its facts are not those of its tree", single.ErrPlan)
@@ -168,8 +176,8 @@ func (f Format) check(p *format.Plan, id format.Identity) (*signing, error) {
 	if id.Scheme.Hash() != h {
 		return nil, fmt.Errorf("fit: plan has digest %s: scheme %s wants digest=%s", p.Digest, id.Scheme, format.HashName(id.Scheme.Hash()))
 	}
-	for _, c := range t.configs {
-		s.tbs = append(s.tbs, format.ToBeSigned{Scheme: id.Scheme, Message: t.message(c, len(t.strings))})
+	for _, m := range messages {
+		s.tbs = append(s.tbs, format.ToBeSigned{Scheme: id.Scheme, Message: m})
 	}
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -193,7 +194,20 @@ func TestRefusedTrees(t *testing.T) {
 		"two signatures":                   func(r *nd) { configs(r).children[0].children = []nd{{name: "signature-1"}, {name: "signature-2"}} },
 		"data at a fixed position":         func(r *nd) { images(r).children[0].props[0] = pr{"data-position", make([]byte, 4)} },
 		"root with a name":                 func(r *nd) { r.name = "x" },
-		"name that holds a slash":          func(r *nd) { images(r).children[0].name = "a/b" },
+		"more properties than there are uses for": func(r *nd) {
+			for i := range maxProps {
+				r.props = append(r.props, str(fmt.Sprintf("p%d", i), ""))
+			}
+		},
+		"more to sign than there is use for": func(r *nd) {
+			r.props = append(r.props, str("comment", strings.Repeat("x", 100<<10)))
+			for i := range 200 {
+				c := configs(r).children[0]
+				c.name = fmt.Sprintf("c%d", i)
+				configs(r).children = append(configs(r).children, c)
+			}
+		},
+		"name that holds a slash": func(r *nd) { images(r).children[0].name = "a/b" },
 	} {
 		if _, err := sign(t, small("kernel", change), s, dev); err == nil {
 			t.Errorf("%s: signed", name)

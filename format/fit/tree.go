@@ -13,6 +13,7 @@ import (
 const (
 	maxSkeleton = 1 << 20 // bytes of the tree without the images' data
 	maxNodes    = 4096
+	maxProps    = 256 // of one node
 	maxDepth    = 8
 )
 
@@ -286,6 +287,9 @@ func (p *parser) prop(n *node, depth int) error {
 	name, _, ok := bytes.Cut(p.strings[off:], []byte{0})
 	if !ok || len(name) == 0 {
 		return malformed("name of a property of %s", n.path)
+	}
+	if len(n.props) == maxProps {
+		return malformed("%s has more than %d properties", n.path, maxProps)
 	}
 	if n.prop(string(name)) != nil {
 		return malformed("%s: property %s stands twice", n.path, name)

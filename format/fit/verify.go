@@ -3,6 +3,7 @@ package fit
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"encoding/asn1"
 	"encoding/binary"
 	"errors"
@@ -150,8 +151,9 @@ func (t *tree) checkSignature(c *config, s *node) (int, error) {
 	beyond := ""
 	var walk func(*node)
 	walk = func(x *node) {
+		in := slices.Contains(c.hashed, x.path)
 		for _, p := range x.props {
-			if slices.Contains(c.hashed, x.path) && !data[p.name] && int64(p.nameOff)+int64(len(p.name)) >= int64(n) {
+			if in && !data[p.name] && int64(p.nameOff)+int64(len(p.name)) >= int64(n) {
 				beyond = x.path
 			}
 		}
@@ -229,16 +231,17 @@ func (Format) Verify(ctx context.Context, a format.Artifact, trust format.Trust)
 		return nil, err
 	}
 	// All messages together, each with the strings that were there when it was made.
+	all, err := t.messages(func(c *config) (int, error) { return t.checkSignature(c, c.node.children[0]) })
+	if err != nil {
+		return nil, err
+	}
+	contents := map[crypto.Hash][]byte{}
 	for i := range r.Signatures {
-		h := r.Signatures[i].Scheme.Hash().New()
-		for _, c := range t.configs {
-			n, err := t.checkSignature(c, c.node.children[0])
-			if err != nil {
-				return nil, err
-			}
-			h.Write(t.message(c, n))
+		h := r.Signatures[i].Scheme.Hash()
+		if contents[h] == nil {
+			contents[h] = content(h, all)
 		}
-		r.Signatures[i].Content = h.Sum(nil)
+		r.Signatures[i].Content = contents[h]
 	}
 	return r, nil
 }

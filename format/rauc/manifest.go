@@ -134,7 +134,7 @@ func (m *manifest) facts() []format.Fact {
 	seen := map[string]bool{}
 	for _, l := range m.lines {
 		name, ok := strings.CutPrefix(l.section, "image.")
-		if !ok || seen[name] {
+		if !ok || seen[name] || len(out) == format.MaxFacts {
 			continue
 		}
 		seen[name] = true

@@ -15,6 +15,7 @@ import (
 const (
 	maxDepth    = 16
 	maxSettings = 16384
+	maxName     = 128 // bytes
 )
 
 // description is what is needed of a sw-description: the files that any of its
@@ -162,8 +163,8 @@ func (p *parser) settings(path string, depth int, closing byte) error {
 		if err != nil {
 			return err
 		}
-		if p.n++; p.n > maxSettings {
-			return errors.New("too many settings")
+		if p.n++; p.n > maxSettings || len(name) > maxName {
+			return errors.New("too many settings, or too long a name")
 		}
 		if seen[strings.ToLower(name)] {
 			return fmt.Errorf("%s stands twice", name)
