@@ -50,8 +50,10 @@ var (
 // Format is the format; its zero value is ready.
 type Format struct{}
 
-// New returns the format.
+// New returns the format. It is a format.Lister too.
 func New() format.Format { return Format{} }
+
+var _ format.Lister = Format{}
 
 // Name is "fit".
 func (Format) Name() string { return Name }

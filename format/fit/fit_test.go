@@ -315,6 +315,19 @@ func TestTamperedSignatures(t *testing.T) {
 	}
 }
 
+func TestList(t *testing.T) {
+	var got []format.Entry
+	err := New().(format.Lister).List(t.Context(), artifact(small("kernel")), func(e format.Entry) error { got = append(got, e); return nil })
+	want := sha256.Sum256([]byte("kernel"))
+	if err != nil || len(got) != 1 || got[0].Name != "k" || got[0].Size != 6 || !bytes.Equal(got[0].Digest, want[:]) || len(got[0].Facts) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	stop := errors.New("enough")
+	if err := New().(format.Lister).List(t.Context(), artifact(small("kernel")), func(format.Entry) error { return stop }); !errors.Is(err, stop) {
+		t.Error(err)
+	}
+}
+
 func TestSchemes(t *testing.T) {
 	for _, s := range []*formattest.Signer{formattest.Identity(t, sigalg.Ed25519), formattest.Identity(t, sigalg.P384), formattest.Identity(t, sigalg.RSA3072).With(sigalg.RSAPKCS1SHA512)} {
 		if _, err := sign(t, small("kernel"), s, dev); err == nil {

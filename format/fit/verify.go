@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"math/big"
 	"slices"
 	"strings"
@@ -284,4 +285,32 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 		}
 	}
 	return r, nil
+}
+
+// List yields the images, in the tree's order, with what it says of each.
+func (Format) List(ctx context.Context, a format.Artifact, yield func(format.Entry) error) error {
+	t, err := open(a)
+	if err != nil {
+		return err
+	}
+	for _, n := range t.images {
+		s, err := t.locate(n, a.Size())
+		if err != nil {
+			return err
+		}
+		h := crypto.SHA256.New()
+		if err := read(ctx, a, s.off, s.off+s.size, []hash.Hash{h}, false); err != nil {
+			return err
+		}
+		e := format.Entry{Name: n.name, Size: s.size, Digest: h.Sum(nil)}
+		for _, p := range []string{"description", "type", "os", "arch", "compression"} {
+			if v := n.text(p); v != "" {
+				e.Facts = append(e.Facts, format.Fact{Name: p, Value: single.Text([]byte(v), 1024)})
+			}
+		}
+		if err := yield(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
