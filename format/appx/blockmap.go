@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/opc"
 )
 
 // blockSize is what one digest of the block map is over, in bytes of content.
@@ -42,22 +43,22 @@ func badMap(f string, args ...any) error {
 }
 
 func parseBlockMap(text []byte) (*blockMap, error) {
-	x, err := newScanner("block map", text)
+	x, err := opc.New("block map", text)
 	if err != nil {
 		return nil, err
 	}
 	m := &blockMap{files: map[string]*mapped{}}
 	var f *mapped
 	for {
-		t, more, err := x.next()
+		t, more, err := x.Next()
 		if err != nil {
 			return nil, err
 		}
 		if !more {
 			return m, nil
 		}
-		switch depth := len(x.open); {
-		case t.shut:
+		switch depth := len(x.Open); {
+		case t.Shut:
 			if depth == 1 {
 				if f != nil && f.sizes != 0 && f.sizes != len(f.digests)/m.hash.Size() {
 					return nil, badMap("some blocks have a size and some have none")
@@ -65,20 +66,20 @@ func parseBlockMap(text []byte) (*blockMap, error) {
 				f = nil
 			}
 		case depth == 1:
-			if m.hash = hashMethods[t.get("HashMethod")]; t.name != "BlockMap" || m.hash == 0 {
-				return nil, badMap("element %.40q, hash method %.80q", t.name, t.get("HashMethod"))
+			if m.hash = hashMethods[t.Get("HashMethod")]; t.Name != "BlockMap" || m.hash == 0 {
+				return nil, badMap("element %.40q, hash method %.80q", t.Name, t.Get("HashMethod"))
 			}
-		case depth == 2 && t.name == "File":
+		case depth == 2 && t.Name == "File":
 			if f, err = m.file(&t); err != nil {
 				return nil, err
 			}
-		case depth == 3 && t.name == "Block" && f != nil:
+		case depth == 3 && t.Name == "Block" && f != nil:
 			if err := f.block(&t, m.hash); err != nil {
 				return nil, err
 			}
-		case strings.Contains(t.name, ":"): // extensions, which say it once more
+		case strings.Contains(t.Name, ":"): // extensions, which say it once more
 		default:
-			return nil, badMap("element %.40q is not wanted there", t.name)
+			return nil, badMap("element %.40q is not wanted there", t.Name)
 		}
 	}
 }
@@ -89,10 +90,10 @@ func number(s string) (int64, bool) {
 	return n, err == nil && n >= 0 && strconv.FormatInt(n, 10) == s
 }
 
-func (m *blockMap) file(t *tag) (*mapped, error) {
-	name := t.get("Name")
-	size, ok := number(t.get("Size"))
-	header, is := number(t.get("LfhSize"))
+func (m *blockMap) file(t *opc.Tag) (*mapped, error) {
+	name := t.Get("Name")
+	size, ok := number(t.Get("Size"))
+	header, is := number(t.Get("LfhSize"))
 	if !ok || !is || name == "" || header > 1<<17 {
 		return nil, badMap("file %.80q", name)
 	}
@@ -104,13 +105,13 @@ func (m *blockMap) file(t *tag) (*mapped, error) {
 	return f, nil
 }
 
-func (f *mapped) block(t *tag, h crypto.Hash) error {
-	d, err := base64.StdEncoding.Strict().DecodeString(t.get("Hash"))
+func (f *mapped) block(t *opc.Tag, h crypto.Hash) error {
+	d, err := base64.StdEncoding.Strict().DecodeString(t.Get("Hash"))
 	if err != nil || len(d) != h.Size() {
-		return badMap("digest %.100q", t.get("Hash"))
+		return badMap("digest %.100q", t.Get("Hash"))
 	}
 	f.digests = append(f.digests, d...)
-	if s := t.get("Size"); s != "" {
+	if s := t.Get("Size"); s != "" {
 		n, ok := number(s)
 		if !ok || n > 1<<20 {
 			return badMap("size %.40q of a block", s)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/authenticode"
+	"github.com/greatseal-io/greatseal/format/opc"
 	"github.com/greatseal-io/greatseal/format/zipfile"
 )
 
@@ -100,7 +101,7 @@ func (p *pkg) readManifest() error {
 	if err != nil {
 		return fmt.Errorf("appx: %w", err)
 	}
-	x, err := newScanner("manifest", text)
+	x, err := opc.New("manifest", text)
 	if err != nil {
 		return err
 	}
@@ -111,27 +112,27 @@ func (p *pkg) readManifest() error {
 	}
 	var packages []format.Fact
 	for {
-		t, more, err := x.next()
+		t, more, err := x.Next()
 		if err != nil {
 			return err
 		}
 		if !more {
 			break
 		}
-		where := strings.Join(x.open, "/")
+		where := strings.Join(x.Open, "/")
 		switch {
-		case t.shut && t.name == "DisplayName" && where == root+"/Properties":
-			display, _ = unescape(strings.TrimSpace(x.text))
-		case t.shut:
-		case len(x.open) == 1 && t.name != root:
-			return malformed("manifest of a %.40q", t.name)
+		case t.Shut && t.Name == "DisplayName" && where == root+"/Properties":
+			display, _ = opc.Unescape(strings.TrimSpace(x.Text))
+		case t.Shut:
+		case len(x.Open) == 1 && t.Name != root:
+			return malformed("manifest of a %.40q", t.Name)
 		case where == root+"/Identity":
 			if identity {
 				return malformed("manifest with two identities")
 			}
-			identity, p.publisher = true, t.get("Publisher")
-			for _, f := range []format.Fact{{Name: "name", Value: t.get("Name")}, {Name: "version", Value: t.get("Version")}, {Name: factPublisher, Value: p.publisher},
-				{Name: "architecture", Value: t.get("ProcessorArchitecture")}, {Name: "resource", Value: t.get("ResourceId")}} {
+			identity, p.publisher = true, t.Get("Publisher")
+			for _, f := range []format.Fact{{Name: "name", Value: t.Get("Name")}, {Name: "version", Value: t.Get("Version")}, {Name: factPublisher, Value: p.publisher},
+				{Name: "architecture", Value: t.Get("ProcessorArchitecture")}, {Name: "resource", Value: t.Get("ResourceId")}} {
 				if f.Value == "" && (f.Name == "architecture" || f.Name == "resource") {
 					continue
 				}
@@ -145,7 +146,7 @@ func (p *pkg) readManifest() error {
 				return err
 			}
 			if len(packages) < maxListed {
-				packages = append(packages, format.Fact{Name: "package", Value: fit(strings.TrimSpace(t.get("FileName") + " " + t.get("Version") + " " + t.get("Architecture")))})
+				packages = append(packages, format.Fact{Name: "package", Value: fit(strings.TrimSpace(t.Get("FileName") + " " + t.Get("Version") + " " + t.Get("Architecture")))})
 			}
 		}
 	}
@@ -176,11 +177,11 @@ func fit(s string) string {
 }
 
 // inner reads what a bundle says of one package. Packages elsewhere have no offset.
-func (p *pkg) inner(t *tag) error {
-	name := t.get("FileName")
-	offset, ok := number(t.get("Offset"))
-	size, is := number(t.get("Size"))
-	if t.get("Offset") == "" && name != "" {
+func (p *pkg) inner(t *opc.Tag) error {
+	name := t.Get("FileName")
+	offset, ok := number(t.Get("Offset"))
+	size, is := number(t.Get("Size"))
+	if t.Get("Offset") == "" && name != "" {
 		return nil
 	}
 	if _, twice := p.packages[name]; !ok || !is || name == "" || twice {
@@ -196,13 +197,13 @@ const signatureType = "application/vnd.ms-appx.signature"
 // newTypes is the text of the content types with the signature's among them, nil when
 // it is there already.
 func (p *pkg) newTypes() ([]byte, error) {
-	x, err := newScanner("content types", p.types)
+	x, err := opc.New("content types", p.types)
 	if err != nil {
 		return nil, err
 	}
 	at := -1
 	for {
-		t, more, err := x.next()
+		t, more, err := x.Next()
 		if err != nil {
 			return nil, err
 		}
@@ -210,13 +211,13 @@ func (p *pkg) newTypes() ([]byte, error) {
 			break
 		}
 		switch {
-		case len(x.open) == 1 && !t.shut && t.name != "Types":
-			return nil, malformed("content types: element %.40q", t.name)
-		case len(x.open) == 0 && t.shut:
-			at = t.start
-		case t.shut || len(x.open) != 2 || t.name != "Override" || !strings.EqualFold(t.get("PartName"), "/"+entrySignature):
-		case t.get("ContentType") != signatureType:
-			return nil, malformed("content types: the signature's is %.80q", t.get("ContentType"))
+		case len(x.Open) == 1 && !t.Shut && t.Name != "Types":
+			return nil, malformed("content types: element %.40q", t.Name)
+		case len(x.Open) == 0 && t.Shut:
+			at = t.Start
+		case t.Shut || len(x.Open) != 2 || t.Name != "Override" || !strings.EqualFold(t.Get("PartName"), "/"+entrySignature):
+		case t.Get("ContentType") != signatureType:
+			return nil, malformed("content types: the signature's is %.80q", t.Get("ContentType"))
 		default:
 			return nil, nil
 		}

@@ -1,6 +1,19 @@
-package appx
+// Package opc reads the XML parts of packages in the form of the Open Packaging
+// Conventions (ECMA-376 part 2): manifests, content types and the like of AppX and
+// NuGet.
+//
+// Invariants:
+//
+//  1. Only well-formed documents in UTF-8 are read to their end without an error.
+//  2. Document types, processing instructions and entities of a document's own are
+//     refused, so that nothing grows and nothing is fetched.
+//
+// A caller may not conclude anything about name spaces: prefixes are part of names.
+package opc
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -12,44 +25,49 @@ const (
 	maxAttributes = 64
 )
 
-// tag is one start or end tag. Elements of other name spaces than the document's own
+// ErrMalformed is wrapped for documents that are not well-formed, or refused.
+var ErrMalformed = errors.New("opc: malformed document")
+
+// Tag is one start or end tag. Elements of other name spaces than the document's own
 // have a colon in their names.
-type tag struct {
-	name       string
-	attributes []attribute
-	shut       bool // an end tag; of an empty element both come
-	start      int  // where it stands in the text
+type Tag struct {
+	Name       string
+	Attributes []Attribute
+	Shut       bool // an end tag; of an empty element both come
+	Start      int  // where it stands in the text
 }
 
-type attribute struct{ name, value string }
+// Attribute is a name with its value.
+type Attribute struct{ Name, Value string }
 
-// get is an attribute's value, "" when it is not there.
-func (t *tag) get(name string) string {
-	for _, a := range t.attributes {
-		if a.name == name {
-			return a.value
+// Get is an attribute's value, "" when it is not there.
+func (t *Tag) Get(name string) string {
+	for _, a := range t.Attributes {
+		if a.Name == name {
+			return a.Value
 		}
 	}
 	return ""
 }
 
-// scanner reads the tags of a document in UTF-8 one by one, and holds it to being
+// Scanner reads the tags of a document in UTF-8 one by one, and holds it to being
 // well-formed. Document types, processing instructions and entities of a document's
 // own are refused.
-type scanner struct {
+type Scanner struct {
 	what  string // for errors
 	s     string
 	pos   int
-	open  []string
-	text  string // what stood before the tag
-	empty bool   // the end tag of an empty element is due
+	Open  []string // names of the elements that are open, the document's own first
+	Text  string   // what stood before the tag, as it is written
+	empty bool     // the end tag of an empty element is due
 	began bool
 }
 
-func newScanner(what string, text []byte) (*scanner, error) {
-	x := &scanner{what: what, s: string(text)}
+// New begins to read a document; what names it in errors.
+func New(what string, text []byte) (*Scanner, error) {
+	x := &Scanner{what: what, s: string(text)}
 	if !utf8.ValidString(x.s) || strings.IndexByte(x.s, 0) >= 0 {
-		return nil, malformed("%s is not UTF-8", what)
+		return nil, x.bad("not UTF-8")
 	}
 	if strings.HasPrefix(x.s, "\ufeff") {
 		x.pos = len("\ufeff")
@@ -68,16 +86,16 @@ func newScanner(what string, text []byte) (*scanner, error) {
 	return x, nil
 }
 
-func (x *scanner) bad(why string) error {
-	return malformed("%s: %s at byte %d", x.what, why, x.pos)
+func (x *Scanner) bad(why string) error {
+	return fmt.Errorf("%w: %s: %s at byte %d", ErrMalformed, x.what, why, x.pos)
 }
 
-// next returns the next tag, and false at the document's end.
-func (x *scanner) next() (t tag, more bool, err error) {
-	x.text = ""
+// Next returns the next tag, and false at the document's end.
+func (x *Scanner) Next() (t Tag, more bool, err error) {
+	x.Text = ""
 	if x.empty {
 		x.empty = false
-		return tag{name: x.pop(), shut: true, start: x.pos}, true, nil
+		return Tag{Name: x.pop(), Shut: true, Start: x.pos}, true, nil
 	}
 	for {
 		i := strings.IndexByte(x.s[x.pos:], '<')
@@ -85,12 +103,12 @@ func (x *scanner) next() (t tag, more bool, err error) {
 			i = len(x.s) - x.pos
 		}
 		text := x.s[x.pos : x.pos+i]
-		if len(x.open) == 0 && strings.Trim(text, " \t\r\n") != "" {
+		if len(x.Open) == 0 && strings.Trim(text, " \t\r\n") != "" {
 			return t, false, x.bad("text outside of the document's element")
 		}
-		x.text += text
+		x.Text += text
 		if x.pos += i; x.pos == len(x.s) {
-			if !x.began || len(x.open) > 0 {
+			if !x.began || len(x.Open) > 0 {
 				return t, false, x.bad("the document is cut off")
 			}
 			return t, false, nil
@@ -103,7 +121,7 @@ func (x *scanner) next() (t tag, more bool, err error) {
 				return t, false, x.bad("a comment that does not end")
 			}
 			x.pos += 4 + end + 3
-		case strings.HasPrefix(rest, "<![CDATA[") && len(x.open) > 0:
+		case strings.HasPrefix(rest, "<![CDATA[") && len(x.Open) > 0:
 			end := strings.Index(rest, "]]>")
 			if end < 0 {
 				return t, false, x.bad("a CDATA section that does not end")
@@ -121,13 +139,13 @@ func (x *scanner) next() (t tag, more bool, err error) {
 	}
 }
 
-func (x *scanner) pop() string {
-	n := x.open[len(x.open)-1]
-	x.open = x.open[:len(x.open)-1]
+func (x *Scanner) pop() string {
+	n := x.Open[len(x.Open)-1]
+	x.Open = x.Open[:len(x.Open)-1]
 	return n
 }
 
-func (x *scanner) name() string {
+func (x *Scanner) name() string {
 	from := x.pos
 	for x.pos < len(x.s) && !strings.ContainsRune(" \t\r\n/>=<\"'&", rune(x.s[x.pos])) {
 		x.pos++
@@ -135,7 +153,7 @@ func (x *scanner) name() string {
 	return x.s[from:x.pos]
 }
 
-func (x *scanner) space() bool {
+func (x *Scanner) space() bool {
 	from := x.pos
 	for x.pos < len(x.s) && strings.IndexByte(" \t\r\n", x.s[x.pos]) >= 0 {
 		x.pos++
@@ -143,12 +161,12 @@ func (x *scanner) space() bool {
 	return x.pos > from
 }
 
-func (x *scanner) end() (tag, error) {
-	t := tag{shut: true, start: x.pos}
+func (x *Scanner) end() (Tag, error) {
+	t := Tag{Shut: true, Start: x.pos}
 	x.pos += 2
-	t.name = x.name()
+	t.Name = x.name()
 	x.space()
-	if !strings.HasPrefix(x.s[x.pos:], ">") || len(x.open) == 0 || x.open[len(x.open)-1] != t.name {
+	if !strings.HasPrefix(x.s[x.pos:], ">") || len(x.Open) == 0 || x.Open[len(x.Open)-1] != t.Name {
 		return t, x.bad("an end tag that fits nothing")
 	}
 	x.pos++
@@ -156,10 +174,10 @@ func (x *scanner) end() (tag, error) {
 	return t, nil
 }
 
-func (x *scanner) begin() (tag, error) {
-	t := tag{start: x.pos}
+func (x *Scanner) begin() (Tag, error) {
+	t := Tag{Start: x.pos}
 	x.pos++
-	if t.name = x.name(); t.name == "" || len(x.open) == maxDepth || len(x.open) == 0 && x.began {
+	if t.Name = x.name(); t.Name == "" || len(x.Open) == maxDepth || len(x.Open) == 0 && x.began {
 		return t, x.bad("an element without a name, too deep or after the document's own")
 	}
 	x.began = true
@@ -169,33 +187,33 @@ func (x *scanner) begin() (tag, error) {
 		switch {
 		case strings.HasPrefix(rest, ">"):
 			x.pos++
-			x.open = append(x.open, t.name)
+			x.Open = append(x.Open, t.Name)
 			return t, nil
 		case strings.HasPrefix(rest, "/>"):
 			x.pos += 2
-			x.open = append(x.open, t.name)
+			x.Open = append(x.Open, t.Name)
 			x.empty = true
 			return t, nil
-		case !spaced || len(t.attributes) == maxAttributes:
+		case !spaced || len(t.Attributes) == maxAttributes:
 			return t, x.bad("a tag that does not end")
 		}
 		a, err := x.attribute()
 		if err != nil {
 			return t, err
 		}
-		for _, b := range t.attributes {
-			if b.name == a.name {
+		for _, b := range t.Attributes {
+			if b.Name == a.Name {
 				return t, x.bad("an attribute that stands twice")
 			}
 		}
-		t.attributes = append(t.attributes, a)
+		t.Attributes = append(t.Attributes, a)
 	}
 }
 
-func (x *scanner) attribute() (attribute, error) {
-	a := attribute{name: x.name()}
+func (x *Scanner) attribute() (Attribute, error) {
+	a := Attribute{Name: x.name()}
 	x.space()
-	if a.name == "" || !strings.HasPrefix(x.s[x.pos:], "=") {
+	if a.Name == "" || !strings.HasPrefix(x.s[x.pos:], "=") {
 		return a, x.bad("an attribute without a value")
 	}
 	x.pos++
@@ -207,17 +225,17 @@ func (x *scanner) attribute() (attribute, error) {
 	if end < 0 {
 		return a, x.bad("a value that does not end")
 	}
-	v, ok := unescape(x.s[x.pos+1 : x.pos+1+end])
+	v, ok := Unescape(x.s[x.pos+1 : x.pos+1+end])
 	if !ok {
 		return a, x.bad("a value that is not well-formed")
 	}
-	a.value = v
+	a.Value = v
 	x.pos += end + 2
 	return a, nil
 }
 
-// unescape replaces XML's own entities and numbered characters.
-func unescape(s string) (string, bool) {
+// Unescape replaces XML's own entities and numbered characters.
+func Unescape(s string) (string, bool) {
 	if strings.IndexByte(s, '<') >= 0 {
 		return "", false
 	}
