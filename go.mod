@@ -9,8 +9,11 @@ require (
 	github.com/fxamacker/cbor/v2 v2.9.6 // deterministic CBOR with a strict decoder: plans, items, log entries, the keeper's protocol
 	github.com/go-jose/go-jose/v4 v4.1.3 // tests: a second signer and verifier of JWS
 	github.com/go-webauthn/webauthn v0.18.2 // tests: a second verifier of passkey assertions
+	github.com/google/go-containerregistry v0.20.6 // tests: a registry
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with pipelined statements
 	github.com/miekg/pkcs11 v1.1.2 // PKCS #11 bindings; the only cgo, in the keeper's module process
+	github.com/opencontainers/go-digest v1.0.0 // the type of digests in oras-go's interface
+	github.com/opencontainers/image-spec v1.1.1 // OCI manifests as Go types
 	github.com/pressly/goose/v3 v3.29.0 // schema migrations
 	github.com/prometheus/client_golang v1.25.0 // metrics; not in the keeper
 	github.com/rogpeppe/go-internal v1.16.0 // tests: command-line stories (testscript)
@@ -31,6 +34,7 @@ require (
 	golang.org/x/term v0.47.0 // passphrases and progress on a terminal
 	golang.org/x/time v0.16.0 // rate limits of the API
 	modernc.org/sqlite v1.61.1 // SQLite without cgo: the embedded default
+	oras.land/oras-go/v2 v2.6.4 // OCI registries: authentication, referrers with and without the API
 	pgregory.net/rapid v1.3.0 // tests: properties
 )
 
@@ -45,7 +49,6 @@ require (
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
 	github.com/go-webauthn/x v0.3.1 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
-	github.com/google/go-containerregistry v0.20.6 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
@@ -57,8 +60,6 @@ require (
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
-	github.com/opencontainers/go-digest v1.0.0 // indirect
-	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -82,7 +83,6 @@ require (
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	oras.land/oras-go/v2 v2.6.4 // indirect
 )
 
 // A test of a dependency wants a version that cannot be had; nothing of ours does.

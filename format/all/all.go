@@ -31,6 +31,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/mcuboot"
 	"github.com/greatseal-io/greatseal/format/minisign"
 	"github.com/greatseal-io/greatseal/format/msi"
+	"github.com/greatseal-io/greatseal/format/oci"
 	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/pgp"
 	"github.com/greatseal-io/greatseal/format/pgpkey"
@@ -51,7 +52,7 @@ func Formats() []format.Format {
 		pe.New(), msi.New(), cab.New(), cat.New(), appx.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), apk.NewV4(), jar.New(), // archives
-		rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
+		oci.New(), rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		cose.New(), jws.New(), // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like
