@@ -56,6 +56,7 @@ var (
 var (
 	OIDPEImageData = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 15}
 	OIDCabData     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 25}
+	OIDLink        = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 28}
 	OIDSipInfo     = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 30}
 
 	oidStatementType = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 11}

@@ -91,22 +91,28 @@ func (c *cabinet) PKCS7() []byte { return c.der }
 // ContentType is Authenticode's.
 func (c *cabinet) ContentType() asn1.ObjectIdentifier { return cms.OIDSpcIndirectData }
 
-// Stated reads what a signature says of a cabinet. With the digest there is a link,
-// as osslsigncode writes it, or the data of an image, as others do: neither says
-// anything.
+// Stated reads what a signature says of a cabinet. With the digest there is a link to
+// nothing, as osslsigncode writes it, or the data of an image, as jsign does; Windows
+// writes a link that holds a further digest, of a kind that nobody else computes.
 func (c *cabinet) Stated(sd *cms.SignedData) (*authenticode.Stated, error) {
 	d, err := authenticode.ParseIndirect(sd.ContentRaw)
 	if err != nil {
 		return nil, err
 	}
-	value := cryptobyte.String(d.Value)
-	if !d.Type.Equal(authenticode.OIDCabData) || authenticode.ParseFileLink(d.Value) != nil && (!value.SkipASN1(cbasn1.SEQUENCE) || !value.Empty()) {
-		return nil, fmt.Errorf("%w: it is not about a cabinet", authenticode.ErrContent)
-	}
-	return &authenticode.Stated{
+	s := &authenticode.Stated{
 		Hash: d.Hash, Digest: d.Digest, Covers: []string{fmt.Sprintf("all %d bytes of the cabinet, but the reserve's sizes and the place of the signature", c.end)},
 		Open: []string{"the size of the reserve in blocks of data"},
-	}, nil
+	}
+	value := cryptobyte.String(d.Value) // one element, or none
+	switch about := d.Type.Equal(authenticode.OIDCabData) || d.Type.Equal(authenticode.OIDLink); {
+	case about && authenticode.ParseFileLink(d.Value) == nil:
+	case about && value.PeekASN1Tag(cbasn1.SEQUENCE):
+	case about && value.PeekASN1Tag(cbasn1.Tag(1).ContextSpecific().Constructed()):
+		s.Open = append(s.Open, "a further digest in the signature (it is signed, and nothing here is compared with it)")
+	default:
+		return nil, fmt.Errorf("%w: it is not about a cabinet", authenticode.ErrContent)
+	}
+	return s, nil
 }
 
 // Digests reads the cabinet.
