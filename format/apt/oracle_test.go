@@ -16,7 +16,7 @@ import (
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
-const packages = "apt-get install apt apt-utils dpkg-dev"
+const packages = "apt-get install apt-utils"
 
 // repository makes a repository with one package, and its Release file.
 func repository(t *testing.T) (dir string, release []byte) {

@@ -286,7 +286,7 @@ func FuzzPackage(f *testing.F) {
 	})
 }
 
-const packages = "apt-get install debsig-verify debsigs dpkg-dev; make judges"
+const packages = "apt-get install debsig-verify binutils; make judges"
 
 // packaged are a package of the distribution, one by dpkg-deb and one by nfpm.
 func packaged(t *testing.T) map[string][]byte {

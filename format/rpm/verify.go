@@ -34,8 +34,11 @@ func (h *head) signatures() (out []signature, err error) {
 			return nil, fmt.Errorf("rpm: signature under tag %d is not binary", e.tag)
 		}
 		sigs, _, err := pgpsig.ReadSignatures(e.data)
-		if err != nil || len(sigs) != 1 {
-			return nil, fmt.Errorf("rpm: tag %d: want one signature: %w", e.tag, err)
+		if err != nil {
+			return nil, fmt.Errorf("rpm: tag %d: %w", e.tag, err)
+		}
+		if len(sigs) != 1 {
+			return nil, fmt.Errorf("rpm: tag %d holds %d signatures: want one", e.tag, len(sigs))
 		}
 		out = append(out, signature{e.tag, sigs[0]})
 	}
