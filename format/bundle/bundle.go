@@ -66,13 +66,15 @@ func malformed(f string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(f, args...))
 }
 
-// Format implements format.Format, format.Stamper and format.Lister.
+// Format implements format.Format and its optional interfaces.
 type Format struct{}
 
 var (
-	_ format.Format  = Format{}
-	_ format.Stamper = Format{}
-	_ format.Lister  = Format{}
+	_ format.Format    = Format{}
+	_ format.Stamper   = Format{}
+	_ format.Remover   = Format{}
+	_ format.Extractor = Format{}
+	_ format.Lister    = Format{}
 )
 
 // New returns the format.

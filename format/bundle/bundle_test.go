@@ -165,6 +165,17 @@ func TestReplaceAndStamp(t *testing.T) {
 	if err != nil || slices.ContainsFunc(r.Signatures, func(s format.SignatureInfo) bool { return s.Time.IsZero() }) {
 		t.Errorf("%v", err)
 	}
+	patch, err := Format{}.Remove(t.Context(), artifact(again), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := apply(t, again, patch)
+	if left := unpack(t, bare); len(left) != len(largeApp()) || left[list] != "" {
+		t.Errorf("%d files are left: want %d", len(left), len(largeApp()))
+	}
+	if b := seal(t, bare, s, nil, false); !bytes.Equal(b, good) {
+		t.Error("signed after its signatures were taken off it differs")
+	}
 	var names []string
 	if err := (Format{}).List(t.Context(), artifact(again), func(e format.Entry) error { names = append(names, e.Name); return nil }); err != nil || !slices.Contains(names, list) {
 		t.Errorf("%v, %v", names, err)

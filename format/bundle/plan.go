@@ -36,28 +36,34 @@ type code struct {
 	Plan    []byte   `cbor:"6,keyasint"` // of its program, without the list's digest
 }
 
-// visit calls f for every piece of code below and including o, those inside first.
-func visit(ctx context.Context, t *format.Tree, o *object, depth int, f func(o *object, info []byte, c *contents) error) error {
-	if depth > maxDepth {
-		return malformed("bundles in bundles, more than %d deep", maxDepth)
-	}
-	if o.info == "" {
-		return f(o, nil, &contents{})
-	}
-	info, err := o.open(t)
-	if err != nil {
-		return err
-	}
-	c, err := o.walk(ctx, t)
-	if err != nil {
-		return err
-	}
-	for _, in := range c.inner {
-		if err := visit(ctx, t, in, depth+1, f); err != nil {
+// visit calls f for every piece of code in the tree, those inside before what
+// contains them.
+func visit(ctx context.Context, t *format.Tree, root *object, f func(o *object, info []byte, c *contents) error) error {
+	n := 0
+	var one func(o *object, depth int) error
+	one = func(o *object, depth int) error {
+		if n++; n > maxCode || depth > maxDepth {
+			return malformed("more than %d pieces of code, or bundles %d deep", maxCode, maxDepth)
+		}
+		if o.info == "" {
+			return f(o, nil, &contents{})
+		}
+		info, err := o.open(t)
+		if err != nil {
 			return err
 		}
+		c, err := o.walk(ctx, t)
+		if err != nil {
+			return err
+		}
+		for _, in := range c.inner {
+			if err := one(in, depth+1); err != nil {
+				return err
+			}
+		}
+		return f(o, info, c)
 	}
-	return f(o, info, c)
+	return one(root, 0)
 }
 
 // passed are the options that go to every program as they are.
@@ -96,10 +102,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 		return nil, err
 	}
 	b := body{Head: sum, Size: a.Size()}
-	err = visit(ctx, t, root, 0, func(o *object, info []byte, c *contents) error {
-		if len(b.Code) == maxCode {
-			return malformed("more than %d pieces of code", maxCode)
-		}
+	err = visit(ctx, t, root, func(o *object, info []byte, c *contents) error {
 		one := code{Path: o.path, Base: o.base, Program: o.program, Info: slices.Clip(append([]byte{}, info...)), Lines: c.lines}
 		if one.Lines == nil {
 			one.Lines = []sealed{}

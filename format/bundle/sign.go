@@ -123,11 +123,16 @@ func (Format) Attach(ctx context.Context, a format.Artifact, p *format.Plan, id 
 	return compose(t, a.Size(), patches, lists)
 }
 
-// compose makes one patch of the tree of patches of files and of new files.
+// compose makes one patch of the tree of patches of files and of new contents; nil
+// takes a file or a folder out.
 func compose(t *format.Tree, size int64, patches map[string]*format.Patch, files map[string][]byte) (*format.Patch, error) {
 	entries := slices.Clone(t.Entries)
 	for p, b := range files {
-		if i := t.Lookup(p); i >= 0 {
+		if b == nil {
+			entries = slices.DeleteFunc(entries, func(e format.TreeEntry) bool { return e.Path == p })
+			continue
+		}
+		if i := slices.IndexFunc(entries, func(e format.TreeEntry) bool { return e.Path == p }); i >= 0 {
 			entries[i].Size = int64(len(b))
 			continue
 		}
@@ -159,6 +164,12 @@ func compose(t *format.Tree, size int64, patches map[string]*format.Patch, files
 	}
 	add(format.Edit{Delete: t.Head(), Insert: head})
 	at := t.Head() // in the old tree
+	for i, e := range t.Entries {
+		if b, ok := files[e.Path]; ok && b == nil && e.Size > 0 {
+			entries = append(entries, t.Entries[i])
+		}
+	}
+	slices.SortFunc(entries, func(a, b format.TreeEntry) int { return strings.Compare(a.Path, b.Path) })
 	for _, e := range entries {
 		i := t.Lookup(e.Path)
 		old := int64(0)

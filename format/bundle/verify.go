@@ -40,7 +40,7 @@ func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, e
 	}
 	var r *format.Report
 	var found []format.SignatureInfo
-	err = visit(ctx, t, root, 0, func(o *object, info []byte, _ *contents) error {
+	err = visit(ctx, t, root, func(o *object, info []byte, _ *contents) error {
 		one, err := macho.Format{}.Inspect(ctx, t.Open(t.Lookup(o.program)))
 		if err != nil {
 			return fmt.Errorf("bundle: %q: %w", o.program, err)
@@ -75,7 +75,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		return nil, err
 	}
 	v := &verifier{ctx: ctx, tree: tree, trust: t, hashes: map[string][][]byte{}}
-	if err := visit(ctx, tree, root, 0, v.object); err != nil {
+	if err := visit(ctx, tree, root, v.object); err != nil {
 		return nil, err
 	}
 	content, err := contentOf(v.known)
@@ -167,7 +167,7 @@ func programs(ctx context.Context, a format.Artifact, f func(t *format.Tree, i i
 	if err != nil {
 		return err
 	}
-	return visit(ctx, t, root, 0, func(o *object, _ []byte, _ *contents) error { return f(t, t.Lookup(o.program)) })
+	return visit(ctx, t, root, func(o *object, _ []byte, _ *contents) error { return f(t, t.Lookup(o.program)) })
 }
 
 // Unstamped lists the signatures without a timestamp.
@@ -226,6 +226,62 @@ func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, tar
 		err = errors.New("bundle: no signature has the value that was stamped")
 	}
 	return out, err
+}
+
+// Remove takes off the signatures of all code, and the lists.
+func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
+	t, root, err := openTree(a)
+	if err != nil {
+		return nil, err
+	}
+	if index != -1 {
+		return nil, fmt.Errorf("bundle: signature %d: those of a bundle are taken off together", index)
+	}
+	patches, lists := map[string]*format.Patch{}, map[string][]byte{}
+	err = visit(ctx, t, root, func(o *object, _ []byte, _ *contents) error {
+		if o.info != "" && t.Lookup(o.list()) >= 0 {
+			lists[o.list()], lists[path.Dir(o.list())] = nil, nil
+		}
+		p, err := macho.Format{}.Remove(ctx, t.Open(t.Lookup(o.program)), -1)
+		if errors.Is(err, format.ErrUnsigned) {
+			return nil
+		}
+		patches[o.program] = p
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(patches)+len(lists) == 0 {
+		return nil, ErrUnsigned
+	}
+	return compose(t, a.Size(), patches, lists)
+}
+
+// Extract gives the CMS signature of one slice, by the order of signatures.
+func (Format) Extract(ctx context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
+	var out *format.Sidecar
+	n := 0
+	err := programs(ctx, a, func(t *format.Tree, i int) error {
+		r, err := macho.Format{}.Inspect(ctx, t.Open(i))
+		if err != nil {
+			return err
+		}
+		if k := index - n; out == nil && k >= 0 && k < len(r.Signatures) {
+			out, err = macho.Format{}.Extract(ctx, t.Open(i), k)
+		}
+		n += len(r.Signatures)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case n == 0:
+		return nil, ErrUnsigned
+	case out == nil:
+		return nil, fmt.Errorf("bundle: signature %d of %d", index, n)
+	}
+	return out, nil
 }
 
 // List gives the files.

@@ -135,6 +135,7 @@ func TestKilled(t *testing.T) {
 			}
 			t.Run(name+"/inplace="+strconv.FormatBool(inPlace), func(t *testing.T) {
 				t.Parallel()
+				var err error
 				want, target := []byte(nil), "app.exe"
 				if p.Sidecar != nil {
 					want, target = p.Sidecar.Data, "app.exe.p7s"

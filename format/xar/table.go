@@ -179,6 +179,9 @@ func (t *table) walk(parent *node, path string, kids []*node) error {
 			return malformed("table: a file without a name, or with two")
 		}
 		at := path + k.value("name")
+		if len(at) > maxPath {
+			return malformed("path of %d bytes", len(at))
+		}
 		for _, d := range k.kids {
 			if d.name != "data" && d.name != "ea" {
 				continue

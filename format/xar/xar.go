@@ -52,6 +52,7 @@ const (
 	maxNodes  = 1 << 18 // elements in it
 	maxDepth  = 64
 	maxFiles  = 1 << 16
+	maxPath   = 4096    // bytes
 	maxSpace  = 1 << 20 // bytes of one signature
 	maxTicket = 1 << 20
 )

@@ -185,6 +185,9 @@ func TestRefused(t *testing.T) {
 		"data without a digest": packXML(crypto.SHA256, func(int64) string {
 			return `<xar><toc><checksum style="sha256"><offset>0</offset><size>32</size></checksum><file><name>a</name><data><offset>32</offset><length>6</length><size>6</size></data></file></toc></xar>`
 		}, entry{content: "123456"}),
+		"long paths": packXML(crypto.SHA256, func(int64) string {
+			return `<xar><toc><checksum style="sha256"><offset>0</offset><size>32</size></checksum><file><name>` + strings.Repeat("a", 5000) + `</name></file></toc></xar>`
+		}),
 		"bomb": append(header(bytes.Repeat([]byte{0}, 64), 1<<40, hashSHA256), make([]byte, 100)...),
 	} {
 		if _, err := (Format{}).Plan(t.Context(), artifact(b), nil); err == nil {
