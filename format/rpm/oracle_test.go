@@ -126,6 +126,18 @@ func TestOracleRPM(t *testing.T) {
 	if err != nil || said != fmt.Sprintf("%x", plan.Content) {
 		t.Errorf("content %x: rpm says %s, %v", plan.Content, said, err)
 	}
+	// The files are those that rpm lists.
+	for name, pkg := range inputs {
+		var ours strings.Builder
+		err := Format{}.List(t.Context(), format.BytesArtifact("p.rpm", pkg), func(e format.Entry) error {
+			_, err := fmt.Fprintf(&ours, "%s %d %x\n", e.Name, e.Size, []byte(e.Digest))
+			return err
+		})
+		theirs, rerr := formattest.RunJudge(t, formattest.Program(t, "rpm", packages), "-qp", "--nosignature", "--qf", "[%{FILENAMES} %{FILESIZES} %{FILEDIGESTS}\n]", pgptest.File(t, t.TempDir(), "p.rpm", pkg))
+		if err != nil || rerr != nil || ours.String() != theirs || !strings.Contains(theirs, "services") {
+			t.Errorf("%s: %q, %v: rpm lists %q, %v", name, ours.String(), err, theirs, rerr)
+		}
+	}
 	// Two keys side by side.
 	one, two := formattest.Identity(t, sigalg.RSA3072), formattest.Identity(t, sigalg.Ed25519)
 	db := database(openpgp.Armor(openpgp.ArmorPublicKey, append(pgptest.Certificate(t, one, 4), pgptest.Certificate(t, two, 4)...)))

@@ -49,12 +49,13 @@ const Name = "rpm"
 // Format is the format; its zero value is ready.
 type Format struct{}
 
-// New returns the format. It is a format.Remover and a format.Extractor too.
+// New returns the format. It is a format.Remover, Extractor and Lister too.
 func New() format.Format { return Format{} }
 
 var (
 	_ format.Remover   = Format{}
 	_ format.Extractor = Format{}
+	_ format.Lister    = Format{}
 )
 
 // Name is "rpm".

@@ -291,6 +291,51 @@ func TestReservedSpace(t *testing.T) {
 	}
 }
 
+// Lists of files that lie about their length.
+func TestList(t *testing.T) {
+	array := func(tag uint32, vs ...string) entry {
+		return entry{tag: tag, typ: typeStringArray, count: uint32(len(vs)), data: []byte(strings.Join(vs, "\x00") + "\x00")}
+	}
+	good := map[uint32]entry{tagFileSizes: num(tagFileSizes, 3), tagFileDigests: array(tagFileDigests, strings.Repeat("ab", 32)), tagDirIndexes: num(tagDirIndexes, 0), tagBaseNames: array(tagBaseNames, "f"), tagDirNames: array(tagDirNames, "/etc/"), tagFileAlgorithm: num(tagFileAlgorithm, 8)}
+	for name, c := range map[string]struct {
+		tag   uint32
+		entry entry
+	}{
+		"":                   {},
+		"a folder too far":   {tagDirIndexes, num(tagDirIndexes, 1)},
+		"more names":         {tagBaseNames, array(tagBaseNames, "f", "g")},
+		"no sizes":           {tagFileSizes, str(tagFileSizes, "x")},
+		"a digest too short": {tagFileDigests, array(tagFileDigests, "ab")},
+	} {
+		b := build("hello", "payload", 0, func(main, sig []entry) ([]entry, []entry) {
+			if main == nil {
+				return nil, sig
+			}
+			for tag, e := range good {
+				if tag == c.tag {
+					e = c.entry
+				}
+				main = append(main, e)
+			}
+			return main, nil
+		})
+		n := 0
+		err := Format{}.List(t.Context(), format.BytesArtifact("f", b), func(e format.Entry) error {
+			n++
+			if e.Name != "/etc/f" || e.Size != 3 || len(e.Digest) != 32 {
+				t.Errorf("%+v", e)
+			}
+			return nil
+		})
+		if (err == nil) != (name == "") || name == "" && n != 1 {
+			t.Errorf("%q: %d files, %v", name, n, err)
+		}
+	}
+	if err := (Format{}).List(t.Context(), format.BytesArtifact("f", build("a", "b", 0)), func(format.Entry) error { return nil }); err != nil {
+		t.Errorf("no files: %v", err)
+	}
+}
+
 func TestExtract(t *testing.T) {
 	s := formattest.Identity(t, sigalg.Ed25519)
 	a := format.BytesArtifact("f", sign(t, build("hello", "payload", 600), s, format.Params{"v3": "true"}))
@@ -359,6 +404,7 @@ func FuzzPackage(f *testing.F) {
 			t.Fatal("accepted by a key that signed nothing")
 		}
 		New().Inspect(t.Context(), a)
+		Format{}.List(t.Context(), a, func(format.Entry) error { return nil })
 		if h, err := readHead(t.Context(), a); err == nil {
 			if got := encode(tagRegion, h.main.entries); len(got) != len(h.mainRaw) {
 				t.Fatalf("header of %d bytes is written with %d", len(h.mainRaw), len(got))
