@@ -85,12 +85,33 @@ func (x axml) encode() []byte {
 var modern = axml{pkg: "com.example.app", version: "1.2", code: 7, min: 24, target: 34}
 var old = axml{pkg: "com.example.old", version: "0.9", code: 3, min: 21, target: 29}
 
-// build makes a package: manifest, a stored library, and files of names and contents.
+// build makes a package: manifest, code, and files of names and contents.
 func build(tb testing.TB, m axml, nameContent ...string) []byte {
+	tb.Helper()
+	return archiveOf(tb, append([]string{manifestName, string(m.encode()), "classes.dex", "dex\n035\x00 and so on"}, nameContent...)...)
+}
+
+// oldSignature is what a JAR signature left, wherever it stands.
+var oldSignature = []string{"META-INF/MANIFEST.MF", "Manifest-Version: 1.0\r\n\r\n", "META-INF/X.SF", noise(70000), "META-INF/X.RSA", "x"}
+
+// signedAt makes a package with an old JAR signature before, between or after its files.
+func signedAt(tb testing.TB, where string) []byte {
+	tb.Helper()
+	head := []string{manifestName, string(modern.encode()), "classes.dex", "dex\n035\x00 and so on"}
+	rest := []string{"lib/x86/a.so", noise(5000), "assets/b", noise(100)}
+	switch where {
+	case "first":
+		return archiveOf(tb, slices.Concat(oldSignature, head, rest)...)
+	case "middle":
+		return archiveOf(tb, slices.Concat(head, oldSignature, rest)...)
+	}
+	return archiveOf(tb, slices.Concat(head, rest, oldSignature)...)
+}
+
+func archiveOf(tb testing.TB, files ...string) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
-	files := append([]string{manifestName, string(m.encode()), "classes.dex", "dex\n035\x00 and so on"}, nameContent...)
 	for i := 0; i < len(files); i += 2 {
 		c, err := w.Create(files[i])
 		if err == nil {

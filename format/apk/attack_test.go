@@ -258,18 +258,7 @@ func TestLineages(t *testing.T) {
 func TestAlignment(t *testing.T) {
 	s := formattest.Identity(t, sigalg.P256)
 	for _, where := range []string{"first", "middle", "last"} {
-		sig := []string{"META-INF/MANIFEST.MF", "Manifest-Version: 1.0\r\n\r\n", "META-INF/X.SF", noise(70000), "META-INF/X.RSA", "x"}
-		files := []string{"lib/x86/a.so", noise(5000), "assets/b", noise(100)}
-		switch where {
-		case "middle":
-			files = append(append(files[:2:2], sig...), files[2:]...)
-		case "last":
-			files = append(files, sig...)
-		}
-		b := build(t, modern, files...)
-		if where == "first" {
-			b = seal(t, s, b, format.Params{"v1": "true"})
-		}
+		b := signedAt(t, where)
 		before, err := open(artifact(b))
 		if err != nil {
 			t.Fatal(err)

@@ -221,6 +221,10 @@ func TestOracleAPK(t *testing.T) {
 	accept("v1, v2 and v3", sigalg.RSA3072, v1, trustIn(rsa), jarSigning, schemeV2, schemeV3)
 	manyChunks := build(t, old, "assets/x", noise(2*chunkSize-20000))
 	accept("v1 over chunks", sigalg.P256, must(signWith(t, manyChunks, format.Params{"v1-name": "CERT"}, ec)), trustIn(ec), jarSigning, schemeV2, schemeV3)
+	for _, where := range []string{"first", "middle", "last"} {
+		b := must(signWith(t, signedAt(t, where), format.Params{"existing": "replace", "v1": "true"}, rsa))
+		accept("an old signature "+where, sigalg.RSA3072, b, trustIn(rsa), schemeV2, schemeV3)
+	}
 	accept("signed again", sigalg.P256, must(signWith(t, v1, format.Params{"existing": "replace"}, ec)), trustIn(ec), jarSigning, schemeV2, schemeV3)
 
 	lineage := rotate(t, rsa, ec)
