@@ -166,7 +166,7 @@ func TestImports(t *testing.T) {
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../script", "../cat", "../appx", "../cab", "../cmsfile", "../attest", "../oci", "../jws", "../cose", ".",
 		"../plist", "../codesign", "../macho", "../xar", "../dmg", "../bundle",
 		"../zipfile", "../opc", "../jarsig", "../jar", "../apk",
-		"../single", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
+		"../single", "../verity", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify", "../gitobject",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))

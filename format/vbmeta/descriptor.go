@@ -17,7 +17,8 @@ const maxDescriptors = 1024
 // descriptor is one entry: what it says, for people.
 type descriptor struct {
 	name, value string
-	hash        *hashed // of a hash descriptor
+	hash        *hashed   // of a hash descriptor
+	tree        *hashTree // of a hash tree descriptor
 }
 
 // parseDescriptors reads every descriptor to its last byte (avb_*_descriptor.h).
@@ -88,7 +89,12 @@ func parseDescriptor(tag uint64, b []byte) (descriptor, error) {
 		if err != nil {
 			return none, err
 		}
-		return descriptor{name: "hashtree", value: fmt.Sprintf("%s: %d bytes, %s root %x, salt %x, flags %#x", single.Text(p[0], 128), be64(b[4:]), text(b[56:88]), p[2], p[1], be32(b[100:]))}, nil
+		t := &hashTree{
+			version: be32(b), size: be64(b[4:]), at: be64(b[12:]), bytes: be64(b[20:]), dataBlock: be32(b[28:]), hashBlock: be32(b[32:]),
+			fecAt: be64(b[40:]), fec: be64(b[48:]), name: text(b[56:88]), salt: p[1], root: p[2],
+		}
+		value := fmt.Sprintf("%s: %d bytes, %s root %x, salt %x, flags %#x", single.Text(p[0], 128), t.size, t.name, t.root, t.salt, be32(b[100:]))
+		return descriptor{name: "hashtree", tree: t, value: value}, nil
 	case 2: // hash
 		if len(b) < 116 || !zero(b[56:116]) {
 			return none, short

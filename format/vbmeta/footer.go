@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/verity"
 )
 
 const (
@@ -42,39 +44,46 @@ func readFooter(a format.Artifact) (*footer, error) {
 	return f, nil
 }
 
-// own is the descriptor of the partition's content, which must be the only one of
-// a partition: a hash tree's has other parts, which are not looked at here.
-func own(list []descriptor) (*hashed, error) {
-	var out *hashed
+// content is how a descriptor describes the content of its partition.
+type content interface {
+	// check refuses a descriptor that does not fit: original is the size of the
+	// content by the footer, at is where the image begins.
+	check(original, at int64) error
+	// read compares the content with it.
+	read(ctx context.Context, a format.Artifact, original, at int64) error
+	// open names what the descriptor leaves open.
+	open() []string
+}
+
+// own is the descriptor of the partition's content: there must be one.
+func own(list []descriptor) (content, error) {
+	var out []content
 	for _, d := range list {
-		switch {
-		case d.name == "hashtree":
-			return nil, fmt.Errorf("vbmeta: partitions with a hash tree behind their content are not supported")
-		case d.hash != nil && out != nil:
-			return nil, fmt.Errorf("%w: digests of several partitions behind the content of one", ErrMalformed)
-		case d.hash != nil:
-			out = d.hash
+		if d.hash != nil {
+			out = append(out, d.hash)
+		}
+		if d.tree != nil {
+			out = append(out, d.tree)
 		}
 	}
-	if out == nil {
-		return nil, fmt.Errorf("%w: no digest of the partition's content", ErrMalformed)
+	if len(out) != 1 {
+		return nil, fmt.Errorf("%w: %d digests of partitions behind the content of one: want one", ErrMalformed, len(out))
 	}
-	if out.algorithm() == 0 {
-		return nil, fmt.Errorf("vbmeta: digest of the partition's content: want sha256 or sha512")
-	}
-	return out, nil
+	return out[0], nil
 }
 
 func (im *image) checkFooter() error {
-	h, err := own(im.list)
+	c, err := own(im.list)
 	if err != nil {
 		return err
 	}
-	if im.footer.size != int64(len(im.raw)) || h.size != uint64(im.footer.original) {
-		return fmt.Errorf("%w: its footer contradicts it", ErrMalformed)
+	if im.footer.size != int64(len(im.raw)) {
+		return errFooter
 	}
-	return nil
+	return c.check(im.footer.original, im.at)
 }
+
+var errFooter = fmt.Errorf("%w: its footer contradicts it", ErrMalformed)
 
 // hashed is what a descriptor says of a partition's content.
 type hashed struct {
@@ -83,13 +92,89 @@ type hashed struct {
 	salt, digest []byte
 }
 
-func (h *hashed) algorithm() crypto.Hash {
-	switch x := (map[string]crypto.Hash{"sha256": crypto.SHA256, "sha512": crypto.SHA512})[h.name]; {
-	case x == 0, x.Size() != len(h.digest):
+func hashNamed(name string, size int) crypto.Hash {
+	h, err := format.HashByName(name)
+	if err != nil || h == crypto.SHA384 || h.Size() != size {
 		return 0
-	default:
-		return x
 	}
+	return h
+}
+
+var errWeak = errors.New("vbmeta: digest of the partition's content: want sha256 or sha512")
+
+func (h *hashed) check(original, at int64) error {
+	switch {
+	case hashNamed(h.name, len(h.digest)) == 0:
+		return errWeak
+	case original < 0 || original > at || h.size != uint64(original):
+		return errFooter
+	}
+	return nil
+}
+
+func (h *hashed) read(ctx context.Context, a format.Artifact, original, at int64) error {
+	x := hashNamed(h.name, len(h.digest)).New()
+	x.Write(h.salt)
+	if err := read(ctx, a, 0, original, func(b []byte) error { x.Write(b); return nil }); err != nil {
+		return err
+	}
+	if !bytes.Equal(x.Sum(nil), h.digest) {
+		return fmt.Errorf("vbmeta: the partition's content does not have the digest that its descriptor says")
+	}
+	return read(ctx, a, original, at, zeros)
+}
+
+func (h *hashed) open() []string { return nil }
+
+// hashTree is what a descriptor says of content with a dm-verity tree behind it,
+// and error correction behind that.
+type hashTree struct {
+	version              uint32
+	size, at, bytes      uint64 // of the data, of the tree
+	dataBlock, hashBlock uint32
+	fecAt, fec           uint64
+	name                 string
+	salt, root           []byte
+}
+
+func (t *hashTree) tree() *verity.Tree {
+	return &verity.Tree{Hash: hashNamed(t.name, len(t.root)), Salt: t.salt, Size: int64(t.size)}
+}
+
+func (t *hashTree) check(original, at int64) error {
+	if hashNamed(t.name, len(t.root)) == 0 {
+		return errWeak
+	}
+	rounded := (uint64(max(original, 0)) + verity.BlockSize - 1) / verity.BlockSize * verity.BlockSize
+	switch {
+	case t.version != 1 || t.dataBlock != verity.BlockSize || t.hashBlock != verity.BlockSize:
+		return fmt.Errorf("vbmeta: hash tree of version %d with blocks of %d and %d bytes: want version 1 and %d", t.version, t.dataBlock, t.hashBlock, verity.BlockSize)
+	case original <= 0 || original > at || t.size != rounded || t.size > uint64(at) || t.at != t.size || t.bytes != uint64(t.tree().Bytes()):
+		return errFooter
+	case t.bytes > uint64(at)-t.size || t.fec > 0 && t.fecAt != t.size+t.bytes || t.fec > uint64(at)-t.size-t.bytes:
+		return errFooter
+	}
+	return nil
+}
+
+func (t *hashTree) read(ctx context.Context, a format.Artifact, _, at int64) error {
+	if err := t.tree().Check(ctx, a, int64(t.at), t.root); err != nil {
+		return fmt.Errorf("vbmeta: %w", err)
+	}
+	// Error correction is read, and covered by nothing.
+	end := int64(t.at + t.bytes + t.fec)
+	if err := read(ctx, a, int64(t.at+t.bytes), end, func([]byte) error { return nil }); err != nil {
+		return err
+	}
+	return read(ctx, a, end, at, zeros)
+}
+
+func (t *hashTree) open() []string {
+	out := []string{"where in its last block of 4096 bytes the content ends, by the footer"}
+	if t.fec > 0 {
+		out = append(out, "data for error correction behind the hash tree: what it corrects is checked by the tree")
+	}
+	return out
 }
 
 // checkRest holds everything in the file against the image: the content of the
@@ -97,19 +182,11 @@ func (h *hashed) algorithm() crypto.Hash {
 func (im *image) checkRest(ctx context.Context, a format.Artifact) error {
 	end := a.Size()
 	if im.footer != nil {
-		h, err := own(im.list)
+		c, err := own(im.list)
 		if err != nil {
 			return err
 		}
-		x := h.algorithm().New()
-		x.Write(h.salt)
-		if err := read(ctx, a, 0, im.footer.original, func(b []byte) error { x.Write(b); return nil }); err != nil {
-			return err
-		}
-		if !bytes.Equal(x.Sum(nil), h.digest) {
-			return fmt.Errorf("vbmeta: the partition's content does not have the digest that its descriptor says")
-		}
-		if err := read(ctx, a, im.footer.original, im.at, zeros); err != nil {
+		if err := c.read(ctx, a, im.footer.original, im.at); err != nil {
 			return err
 		}
 		end -= footerSize

@@ -1,7 +1,7 @@
 // Package vbmeta is the format "vbmeta": images of Android Verified Boot
 // (libavb/avb_vbmeta_image.h and README.md of external/avb), in a partition of their
 // own, or behind the content of a partition that has a footer and whose content has
-// a digest among the descriptors.
+// a digest, or the root of its hash tree, among the descriptors.
 //
 // An image is a header of 256 bytes, an authentication block with digest and
 // signature, and an auxiliary block with descriptors, the public key and its
@@ -86,6 +86,7 @@ type body struct {
 	Old         []byte `cbor:"4,keyasint"` // SHA-256 of the image without padding
 	Used        int64  `cbor:"5,keyasint"` // its size
 	At          int64  `cbor:"6,keyasint"` // its offset: 0, or behind a partition's content
+	Original    int64  `cbor:"7,keyasint"` // size of that content, by the footer
 }
 
 func (b *body) content(h crypto.Hash) []byte {
@@ -130,7 +131,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 func (im *image) body() body {
 	h := crypto.SHA256.New()
 	h.Write(im.raw)
-	return body{Header: im.bare(), Descriptors: im.descriptors, Metadata: im.metadata, Old: h.Sum(nil), Used: int64(len(im.raw)), At: im.at}
+	b := body{Header: im.bare(), Descriptors: im.descriptors, Metadata: im.metadata, Old: h.Sum(nil), Used: int64(len(im.raw)), At: im.at}
+	if im.footer != nil {
+		b.Original = im.footer.original
+	}
+	return b
 }
 
 func (im *image) checkFlags(p format.Params) error {
@@ -174,12 +179,15 @@ func (f Format) check(p *format.Plan, id format.Identity) (*signing, error) {
 		return nil, fmt.Errorf("vbmeta: %w: digest or size", single.ErrPlan)
 	}
 	if b.At != 0 {
-		h, err := own(im.list)
+		c, err := own(im.list)
 		if err != nil {
 			return nil, err
 		}
-		if b.At < 0 || b.At%sector != 0 || h.size > uint64(b.At) || b.At > p.Size-footerSize-b.Used {
+		if b.At < 0 || b.At%sector != 0 || b.At > p.Size-footerSize-b.Used {
 			return nil, fmt.Errorf("vbmeta: %w: offset", single.ErrPlan)
+		}
+		if err := c.check(b.Original, b.At); err != nil {
+			return nil, fmt.Errorf("vbmeta: %w: %w", single.ErrPlan, err)
 		}
 	}
 	if !slices.Equal(im.facts(), p.Facts) {
@@ -226,7 +234,7 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if err != nil {
 		return nil, fmt.Errorf("vbmeta: %w: %w", single.ErrChanged, err)
 	}
-	if now := im.body(); now.Used != s.body.Used || now.At != s.body.At || !bytes.Equal(now.Old, s.body.Old) {
+	if now := im.body(); now.Used != s.body.Used || now.At != s.body.At || now.Original != s.body.Original || !bytes.Equal(now.Old, s.body.Old) {
 		return nil, fmt.Errorf("vbmeta: %w", single.ErrChanged)
 	}
 	h := s.hash.New()
@@ -293,7 +301,12 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	info.Scheme, info.Key, info.Content = tbs.Scheme, pub, b.content(alg.Hash())
 	info.Covers = []string{"header, descriptors, public key and its metadata"}
 	if im.footer != nil {
+		c, err := own(im.list)
+		if err != nil {
+			return nil, err
+		}
 		info.Covers = append(info.Covers, "the partition's content, by the digest in its descriptor")
+		info.Open = c.open()
 	}
 	return &format.Report{Format: Name, Size: a.Size(), Facts: im.facts(), Signatures: []format.SignatureInfo{info}}, nil
 }

@@ -2,6 +2,7 @@ package vbmeta
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -286,11 +288,71 @@ func TestFooter(t *testing.T) {
 		t.Error("a partition without room is signed")
 	}
 	for name, list := range map[string][]descriptor{
-		"hash tree": {{name: "hashtree"}}, "none": {}, "two": {{hash: &hashed{}}, {hash: &hashed{}}}, "SHA-1": {{hash: &hashed{name: "sha1", digest: make([]byte, 20)}}},
-		"short": {{hash: &hashed{name: "sha256", digest: make([]byte, 31)}}},
+		"none": {}, "two": {{hash: &hashed{}}, {hash: &hashed{}}}, "one of each": {{hash: &hashed{}}, {tree: &hashTree{}}},
 	} {
 		if _, err := own(list); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+	for name, h := range map[string]*hashed{
+		"SHA-1": {7, "sha1", nil, make([]byte, 20)}, "short": {7, "sha256", nil, make([]byte, 31)}, "SHA-384": {7, "sha384", nil, make([]byte, 48)}, "another size": {8, "sha256", nil, make([]byte, 32)},
+	} {
+		if err := h.check(7, 512); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// A partition with a hash tree. Error correction is named as open.
+func TestHashTree(t *testing.T) {
+	if len((&hashTree{fec: 4096}).open()) != 2 {
+		t.Error("error correction is not open")
+	}
+	s := formattest.Identity(t, sigalg.RSA4096)
+	for _, name := range []string{"tree-sha256-rsa-4096.img.gz"} {
+		z, err := gzip.NewReader(bytes.NewReader(vector(t, name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := io.ReadAll(z)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New().Verify(t.Context(), artifact(theirs), format.Trust{Keys: []crypto.PublicKey{published(t)}}); err != nil {
+			t.Errorf("%s: avbtool's: %v", name, err)
+		}
+		ours, err := sign(t, theirs, s, format.Params{"replace": "true"})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		r, err := New().Verify(t.Context(), artifact(ours), s.Trust())
+		if err != nil || len(r.Signatures[0].Open) != 1 {
+			t.Fatalf("%s: %+v, %v", name, r, err)
+		}
+		im, err := open(artifact(ours))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree := im.list[0].tree
+		for part, at := range map[string]int64{
+			"data": 100, "data's padding": int64(tree.size) - 1, "tree": int64(tree.at) + 10, "tree's padding": int64(tree.at+tree.bytes) - 1,
+			"behind the image": im.at + int64(len(im.raw)) + 5, "original size": int64(len(ours)) - footerSize + 17,
+		} {
+			bad := bytes.Clone(ours)
+			bad[at] ^= 1
+			if _, err := New().Verify(t.Context(), artifact(bad), s.Trust()); err == nil {
+				t.Errorf("%s: %s changed: accepted", name, part)
+			}
+		}
+		for what, change := range map[string]func(*hashTree){
+			"SHA-1": func(h *hashTree) { h.name, h.root = "sha1", make([]byte, 20) }, "version 0": func(h *hashTree) { h.version = 0 }, "blocks": func(h *hashTree) { h.dataBlock = 1024 },
+			"size": func(h *hashTree) { h.size += 4096 }, "place of the tree": func(h *hashTree) { h.at = 0 }, "size of the tree": func(h *hashTree) { h.bytes = 0 }, "error correction": func(h *hashTree) { h.fec = 1 << 62 },
+		} {
+			h := *tree
+			change(&h)
+			if err := h.check(im.footer.original, im.at); err == nil {
+				t.Errorf("%s: accepted", what)
+			}
 		}
 	}
 }
