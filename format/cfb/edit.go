@@ -82,6 +82,7 @@ func (f *File) Edit(changes []Change) ([]format.Edit, error) {
 type editor struct {
 	f          *File
 	n          uint32 // sectors
+	low        uint32 // no sector before it is free
 	head       []byte
 	fat, mini  []uint32
 	fatSects   []uint32
@@ -115,13 +116,15 @@ func (e *editor) sector(s uint32) ([]byte, error) {
 
 // take marks a free sector, at the end of the file where there is none before.
 func (e *editor) take(mark uint32) (uint32, error) {
-	for s := range e.n {
+	for s := e.low; s < e.n; s++ {
 		if e.fat[s] == freeSect && s != e.f.lockSector() {
+			e.low = s + 1
 			e.fat[s] = mark
 			e.data[s] = make([]byte, e.sectorSize())
 			return s, nil
 		}
 	}
+	e.low = e.n
 	return e.append(mark)
 }
 
@@ -184,6 +187,7 @@ func (e *editor) extend(chain []uint32) ([]uint32, error) {
 // free gives a sector back, with zeros in it.
 func (e *editor) free(s uint32) {
 	e.fat[s] = freeSect
+	e.low = min(e.low, s)
 	e.data[s] = make([]byte, e.sectorSize())
 }
 
