@@ -182,6 +182,12 @@ func TestReplaceAndStamp(t *testing.T) {
 	}
 }
 
+func TestReadsOnce(t *testing.T) {
+	m := largeApp()
+	m["Contents/Resources/large"] = strings.Repeat("x", 6<<20)
+	formattest.Reads(t, Format{}, artifact(tree(m)), nil)
+}
+
 func TestGoldenPlan(t *testing.T) {
 	p, err := Format{}.Plan(t.Context(), artifact(tree(largeApp())), format.Params{"entitlements": entitlements})
 	if err != nil {

@@ -164,6 +164,7 @@ func TestRefused(t *testing.T) {
 		"room that is used":      {flipped(recipe{code: 200, pad: 32}.make(), int64(segment+72+3)), ErrNoRoom},
 		"object file":            {recipe{code: 200, pad: 32, kind: 1}.make(), errors.New("file of type 1")},
 		"no __LINKEDIT":          {bytes.Replace(good, []byte("__LINKEDIT"), []byte("__LINKEDIU"), 1), ErrMalformed},
+		"no room in memory":      {func() []byte { b := bytes.Clone(good); le.PutUint64(b[32+24:], 0x101000); return b }(), ErrMalformed},
 		"two slices of a kind":   {universal(32, 12, good, good), ErrMalformed},
 		"big-endian":             {append([]byte{0xfe, 0xed, 0xfa, 0xce}, good[4:]...), ErrNotMachO},
 		"too many commands":      {func() []byte { b := bytes.Clone(good); b[16] = 200; return b }(), ErrMalformed},

@@ -47,15 +47,17 @@ type head struct {
 	wide      bool   // 64 bits
 	cpu, sub  uint32
 	kind      uint32
-	size      int64  // of the slice
-	text      extent // __TEXT
-	room      int64  // where the first section begins: load commands may grow up to there
-	link      extent // __LINKEDIT
-	linkAt    int    // of its load command
-	signature extent // zero where there is none
-	sigAt     int    // of LC_CODE_SIGNATURE, 0 where there is none
-	info      extent // Info.plist in the program, zero where there is none
-	sdk       uint32 // version of the SDK, 0 when unknown
+	size      int64    // of the slice
+	text      extent   // __TEXT
+	room      int64    // where the first section begins: load commands may grow up to there
+	link      extent   // __LINKEDIT
+	linkAt    int      // of its load command
+	linkAddr  uint64   // where it is mapped
+	addrs     []uint64 // where the other segments are
+	signature extent   // zero where there is none
+	sigAt     int      // of LC_CODE_SIGNATURE, 0 where there is none
+	info      extent   // Info.plist in the program, zero where there is none
+	sdk       uint32   // version of the SDK, 0 when unknown
 }
 
 func (h *head) headerSize() int {
@@ -187,6 +189,7 @@ func (h *head) segment(at int, c []byte) error {
 		return malformed("segment is cut off")
 	}
 
+	addr := l.get(c[l.addr:])
 	off, size := l.get(c[l.addr+2*l.word:]), l.get(c[l.addr+3*l.word:])
 	if off > uint64(h.size) || size > uint64(h.size)-off {
 		return malformed("segment of %d bytes at %d in a slice of %d", size, off, h.size)
@@ -201,9 +204,12 @@ func (h *head) segment(at int, c []byte) error {
 		if h.linkAt != 0 || n != 0 {
 			return malformed("__LINKEDIT stands twice or has sections")
 		}
-		h.linkAt, h.link = at, e
+		h.linkAt, h.link, h.linkAddr = at, e, addr
 	case "__TEXT":
 		h.text = e
+		h.addrs = append(h.addrs, addr)
+	default:
+		h.addrs = append(h.addrs, addr)
 	}
 	for s := c[l.segment:]; len(s) > 0; s = s[l.section:] {
 		where, length := int64(le.Uint32(s[l.sectAt:])), l.get(s[l.sectSize:])
@@ -298,6 +304,11 @@ func memoryPage(cpu uint32) uint64 {
 func (h *head) withSignature(off, space int64) ([]byte, error) {
 	if off+space > maxSize {
 		return nil, malformed("slice of %d bytes", off+space)
+	}
+	for _, a := range h.addrs {
+		if a > h.linkAddr && a-h.linkAddr < uint64(off+space-h.link.off) {
+			return nil, malformed("__LINKEDIT would grow over a segment that is mapped behind it")
+		}
 	}
 	b := bytes.Clone(h.raw)
 	at := h.sigAt
