@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/greatseal-io/greatseal/format/formattest"
 )
 
 func TestMain(m *testing.M) {
@@ -43,6 +45,7 @@ const patience = time.Minute
 //	member VAR PATH     sets VAR to a member of the JSON on standard output: "files.0.output"
 //	isjson              wants standard output to be one JSON document
 //	arow FILE VAR PATH  as member, of the first line of FILE, as soon as there is one
+//	registry NAME:TAG   a registry with the image $REGISTRY/team/NAME:TAG
 //	proxy N             a proxy in front of the server, which passes N uploads and refuses the next; $PROXY
 //	lie SUFFIX          has the proxy alter answers to paths that end in SUFFIX; none: no more
 //	swap A B            has the proxy answer for request A with request B
@@ -63,6 +66,7 @@ func TestStories(t *testing.T) {
 			e.Setenv("GREATSEAL_CONFIG", filepath.Join(e.WorkDir, "d", "people", "alice.yaml"))
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TEMPLATE", template)
+			e.Setenv("COSIGN", formattest.Program(t, "cosign", "make judges"))
 			e.Setenv("MACHO", must(filepath.Abs(filepath.Join("..", "..", "format", "bundle", "testdata", "program"))))
 			e.Setenv("PE", must(filepath.Abs(filepath.Join("..", "..", "format", "pe", "testdata", "signed.exe"))))
 			e.Values[proxyKey{}] = &proxied{}
@@ -70,7 +74,7 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"deployment": deployment, "pending": pending, "asked": asked, "member": member, "isjson": isJSON,
-			"arow": aRow, "proxy": proxy, "lie": lie, "swap": swap, "passed": passed, "flip": flip,
+			"arow": aRow, "registry": registryWith, "proxy": proxy, "lie": lie, "swap": swap, "passed": passed, "flip": flip,
 		},
 	})
 }

@@ -19,6 +19,7 @@ func (a *App) commands() []*cobra.Command {
 		a.formatsCommand(),
 		a.timestampCommand(),
 		a.gitCommand(),
+		a.imageCommand(),
 		a.inboxCommand(),
 		a.requestCommand(),
 		a.endorseCommand(),
