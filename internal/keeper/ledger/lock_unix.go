@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -30,4 +31,10 @@ func lock(f *os.File) error {
 			return ErrLocked
 		}
 	}
+}
+
+// Close gives the lock back before the file: a child between fork and exec, which
+// another goroutine starts, has the open file too, and its lock.
+func (f osFile) Close() error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.File.Close())
 }
