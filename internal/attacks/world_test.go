@@ -150,10 +150,21 @@ func newWorld(t *testing.T, o options) *world {
 	return w
 }
 
+// lasting ends a little before the test binary does: it ends what hangs, with a
+// message, and nothing that is only slow because the machine has much to do.
+func lasting(t testing.TB) (context.Context, context.CancelFunc) {
+	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if end, ok := d.Deadline(); ok {
+			return context.WithDeadline(context.Background(), end.Add(-time.Until(end)/20))
+		}
+	}
+	return context.WithCancel(context.Background())
+}
+
 // newUnfounded is a keeper that has no charter yet, and people who have drafted one.
 func newUnfounded(t *testing.T, o options) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := lasting(t)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx, o: o, dir: t.TempDir(), offset: new(atomic.Int64), beside: map[string]bool{}}
 	sp, err := soft.Create(filepath.Join(w.dir, "keystore"), []byte(passphrase))
@@ -450,8 +461,7 @@ func (w *world) refused(what string, endorsement []byte) {
 // await waits until a request is in a state.
 func (w *world) await(id statement.ID, want store.State) *store.Request {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, 30*time.Second)
-	defer cancel()
+	ctx := w.ctx
 	for {
 		r, err := w.server.Get(w.ctx, id)
 		check(w, err)
