@@ -108,28 +108,36 @@ func (s *SQL) commitLoop() {
 	}
 }
 
-func (s *SQL) commitGroup(group []*pendingChange) {
+// commitGroup applies a group and tells everybody in it. It returns the error of a
+// database in which no transaction can be begun.
+func (s *SQL) commitGroup(group []*pendingChange) (away error) {
 	// Changes outlive the caller's patience: whether they were applied is told by
 	// the database alone.
 	ctx := context.Background()
 	outcome := make([]error, len(group))
 	err := s.inTx(ctx, func(t tx) error { return applyGroup(ctx, t, &s.texts, group, outcome) })
-	if err != nil && (len(group) > 1 || group[0].unknown == nil) {
-		// One of them is at fault, or the connection: each finds out for itself.
-		lost := errors.As(err, new(*commitError))
-		if lost || len(group) > 1 {
-			for _, p := range group {
-				if lost {
-					p.unknown = err
-				}
-				if lost && !guarded(p.c) {
-					p.result <- s.wrap(err) // again would be twice
-					continue
-				}
-				s.commitGroup([]*pendingChange{p})
+	if errors.As(err, new(*beginError)) {
+		away = err
+	}
+	lost := errors.As(err, new(*commitError))
+	if err != nil && away == nil && (len(group) > 1 || lost && group[0].unknown == nil) {
+		// One of them is at fault, or the connection: each finds out for itself, as
+		// long as there is a database. One that is away is waited for once, not by
+		// each of them in turn.
+		for _, p := range group {
+			if lost {
+				p.unknown = err
 			}
-			return
+			switch {
+			case lost && !guarded(p.c):
+				p.result <- s.wrap(err) // again would be twice
+			case away != nil:
+				p.result <- s.wrap(away)
+			default:
+				away = s.commitGroup([]*pendingChange{p})
+			}
 		}
+		return away
 	}
 	for i, p := range group {
 		switch {
@@ -141,6 +149,7 @@ func (s *SQL) commitGroup(group []*pendingChange) {
 			p.result <- nil
 		}
 	}
+	return away
 }
 
 // refused turns the violation of a key into the conflict that it is: the receipt

@@ -288,7 +288,7 @@ func (s *SQL) inTx(ctx context.Context, f func(tx) error) error {
 	if s.pool != nil {
 		t, err := s.pool.Begin(ctx)
 		if err != nil {
-			return err
+			return &beginError{err}
 		}
 		if err := f(pgTx{t}); err != nil {
 			t.Rollback(context.WithoutCancel(ctx))
@@ -298,6 +298,13 @@ func (s *SQL) inTx(ctx context.Context, f func(tx) error) error {
 	}
 	return s.inSQLTx(ctx, f)
 }
+
+// beginError is that of a transaction which did not begin: whatever was to be done
+// in it is not at fault.
+type beginError struct{ err error }
+
+func (e *beginError) Error() string { return e.err.Error() }
+func (e *beginError) Unwrap() error { return e.err }
 
 // commitError is that of a commit which did not come back: the transaction was
 // applied, or not.
@@ -317,7 +324,7 @@ func committed(err error) error {
 func (s *SQL) inSQLTx(ctx context.Context, f func(tx) error) error {
 	t, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return &beginError{err}
 	}
 	if err := f(sqlTx{t, s.writing}); err != nil {
 		t.Rollback()

@@ -48,7 +48,7 @@ CREATE TABLE results_3 (
   request BLOB NOT NULL,
   data    BLOB NOT NULL
 );
-INSERT INTO results_3 (request, data) SELECT r.request, r.data FROM results r JOIN requests q ON q.id = r.request ORDER BY q.receipt;
+INSERT INTO results_3 (request, data) SELECT r.request, r.data FROM results r LEFT JOIN requests q ON q.id = r.request ORDER BY q.receipt;
 DROP TABLE results;
 ALTER TABLE results_3 RENAME TO results;
 CREATE UNIQUE INDEX results_request ON results (request);
