@@ -276,6 +276,16 @@ func TestOracleUKI(t *testing.T) {
 			"/bin/busybox grep -c ^dummy /proc/modules >/dev/console\necho INIT DONE >/dev/console\n/bin/busybox poweroff -f\n"),
 	})
 	plain := uki(t, t.TempDir(), kernel, initrd)
+	plan, err := formatpe.New().Plan(t.Context(), format.BytesArtifact("x", plain), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := fmt.Sprint(plan.Facts)
+	for _, want := range []string{"{kernel-command-line console=ttyS0 panic=-1 quiet}", "{os-release ", "{sbat systemd,1,"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("the plan does not tell of %s: %s", want, told)
+		}
+	}
 	good := sign(t, formatpe.New(), plain, id, key, nil)
 	if _, err := formatpe.New().Verify(t.Context(), format.BytesArtifact("x", good), trust); err != nil {
 		t.Error(err)
