@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -94,6 +95,7 @@ func (l *link) key(cmd *cobra.Command, name string) (*shownKey, error) {
 
 func (a *App) keyShow() *cobra.Command {
 	var asPEM bool
+	var form string
 	c := &cobra.Command{
 		Use:   "show KEY",
 		Short: "show a key, its public half and its certificates",
@@ -103,11 +105,17 @@ func (a *App) keyShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asPEM && !a.json {
+			if asPEM {
+				form = "pem"
+			}
+			if form != "" && !slices.Contains(keyForms, form) {
+				return fail(exitUsage, "--form "+strings.Join(keyForms, ", "), "there is no form %q", form)
+			}
+			if form != "" && !a.json {
 				if len(k.Chain) == 0 && len(k.PublicKey) == 0 {
 					return fail(exitFailed, "greatseal key generate "+k.Name, "key %s has not been generated", k.Name)
 				}
-				return writeKeyPEM(a.Out, k)
+				return writeKey(a.Out, k, form)
 			}
 			return a.print(k, func(w io.Writer) {
 				fmt.Fprintln(w, printable(k.Name))
@@ -122,6 +130,8 @@ func (a *App) keyShow() *cobra.Command {
 		}),
 	}
 	c.Flags().BoolVar(&asPEM, "pem", false, "print its certificates in PEM, or the public key where there is none")
+	c.Flags().StringVar(&form, "form", "", "print its public half as others read it: "+strings.Join(keyForms, ", "))
+	c.MarkFlagsMutuallyExclusive("pem", "form")
 	return c
 }
 

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/json/jsontext"
 	"encoding/pem"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/format/file"
@@ -62,7 +60,7 @@ The exit code is 5 when anything is wrong.`,
 	f.StringVar(&k.root, "root", "", "ID or file of the first charter, from which evidence is judged")
 	f.StringArrayVar(&k.ca, "ca", nil, `PEM file of certificates to trust, or "system"; repeatable`)
 	f.StringArrayVar(&k.tsaCA, "tsa-ca", nil, "PEM file of certificates to trust for timestamps; repeatable")
-	f.StringArrayVar(&k.keys, "key", nil, "PEM file of a public key to trust, for formats without certificates; repeatable")
+	f.StringArrayVar(&k.keys, "key", nil, "public key to trust, for formats without certificates: PEM, OpenPGP, SSH, minisign, signify; repeatable")
 	f.StringVarP(&k.format, "format", "f", "", "format of the signature (default: by content)")
 	f.StringVar(&k.at, "at", "", "time to judge certificates at that no timestamp dates (default: now)")
 	return c
@@ -226,14 +224,14 @@ func (k *verifying) trust(a *App) (format.Trust, error) {
 		return t, err
 	}
 	for _, p := range k.keys {
-		pub, err := readPublic(p)
+		pubs, err := readPublic(p, t.Now)
 		if errors.Is(err, os.ErrNotExist) {
 			return t, err
 		}
 		if err != nil {
-			return t, fail(exitUsage, "--key takes a public key or a certificate in PEM", "%s: %v", p, err)
+			return t, fail(exitUsage, "--key takes a public key or a certificate in PEM, or a key of OpenPGP, SSH, minisign or signify", "%s: %v", p, err)
 		}
-		t.Keys = append(t.Keys, pub)
+		t.Keys = append(t.Keys, pubs...)
 	}
 	return t, nil
 }
@@ -293,28 +291,6 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 		return nil, fail(exitFailed, "want certificates in PEM", "%s holds no certificate", path)
 	}
 	return out, nil
-}
-
-func readPublic(path string) (crypto.PublicKey, error) {
-	b, err := readSmall(path)
-	if err != nil {
-		return nil, err
-	}
-	p, _ := pem.Decode(b)
-	if p == nil {
-		return nil, errors.New("not PEM")
-	}
-	switch p.Type {
-	case "PUBLIC KEY":
-		return x509.ParsePKIXPublicKey(p.Bytes)
-	case "CERTIFICATE":
-		c, err := x509.ParseCertificate(p.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		return cms.PublicKey(c)
-	}
-	return nil, fmt.Errorf("PEM block %q", p.Type)
 }
 
 func (a *App) verify(ctx context.Context, k *verifying, path string) error {
