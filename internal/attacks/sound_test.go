@@ -95,7 +95,9 @@ func (w *world) sound() {
 	made := map[string]int{}
 	for _, rc := range w.receipts() {
 		if rc.Signed != nil {
-			made[rc.Signed.Key] += rc.Signed.Count // one round each, for the formats used here
+			for _, k := range rc.Signed.Keys() {
+				made[k.Key] += rc.Signed.Count // one round each, for the formats used here
+			}
 		}
 		if rc.Key != nil && len(rc.Key.Request) > 0 {
 			made[rc.Key.Key]++ // the certificate request
