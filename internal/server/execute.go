@@ -184,7 +184,13 @@ func (s *Server) execute(ctx context.Context, r *store.Request, own bool) error 
 	if items == nil {
 		var err error
 		if items, err = s.cfg.Store.Items(ctx, r.ID); err != nil {
-			return errors.Join(err, s.release(ctx, r, keeper.ErrUnreached, first))
+			if first || s.now().Before(r.Expires) {
+				return errors.Join(err, s.release(ctx, r, keeper.ErrUnreached, first))
+			}
+			// It was sent before, and what was sent is not to be had any more: only
+			// the keeper can end it. To give its outcome, or to refuse it because its
+			// time is over, the keeper needs no items.
+			s.log.Error("the items of a request are lost: the keeper is asked without them", "request", r.ID, "error", err)
 		}
 	}
 	s.cfg.Hook("execute")
@@ -214,11 +220,14 @@ func (s *Server) idle(ctx context.Context, r *store.Request) bool {
 		if err != nil {
 			return true
 		}
-		for _, k := range st.Keys {
-			if k.Name == r.Key && r.Command == statement.Sign {
-				return k.State == keeper.Suspended
-			}
+		p, ok := s.Charter().Policies[r.Policy]
+		if r.Command != statement.Sign || !ok {
+			return false
 		}
+		// One of several keys is enough to keep all of them from signing.
+		return slices.ContainsFunc(st.Keys, func(k keeper.KeyStatus) bool {
+			return k.State == keeper.Suspended && slices.Contains(p.Keys(), k.Name)
+		})
 	}
 	return false
 }

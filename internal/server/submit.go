@@ -171,7 +171,7 @@ func (s *Server) checkItems(ctx context.Context, id statement.ID, req *statement
 	if !ok {
 		return nil, false, problem(403, "policy-unknown", "greatseal charter show lists the policies", "policy %s is not in the charter", a.Policy)
 	}
-	ident, err := s.identity(ctx, a.Key)
+	ident, err := s.identity(ctx, &policy)
 	if err != nil {
 		return nil, false, err
 	}
@@ -189,6 +189,9 @@ func (s *Server) checkItems(ctx context.Context, id statement.ID, req *statement
 		if !slices.Contains(formats, p.Format) {
 			formats = append(formats, p.Format)
 		}
+		if err := format.CheckKeys(f, 1+len(ident.Also)); err != nil {
+			return nil, false, problem(400, "plan-refused", "sign under a policy of one key", "item %d (%s): %v", i, it.Name, err)
+		}
 		if _, err := f.Assemble(p, *ident, statement.Seconds(now), nil); err != nil {
 			return nil, false, problem(400, "plan-refused", "", "item %d (%s): %v", i, it.Name, err)
 		}
@@ -204,22 +207,33 @@ func (s *Server) checkItems(ctx context.Context, id statement.ID, req *statement
 	return files, policy.Upload, nil
 }
 
-// identity is what of a key is public, as the keeper has it.
-func (s *Server) identity(ctx context.Context, name string) (*format.Identity, error) {
+// identity is what is public of the keys that sign under p, as the keeper has them.
+func (s *Server) identity(ctx context.Context, p *charter.Policy) (*format.Identity, error) {
 	st, err := s.cfg.Keeper.Status(ctx)
 	if err != nil {
 		return nil, problem(503, "keeper-away", "try again; nothing was lost", "the keeper does not answer: %v", err)
 	}
-	k, ok := s.Charter().Keys[name]
-	if !ok {
-		return nil, problem(403, "key-unknown", "greatseal charter show lists the keys", "key %s is not in the charter", name)
-	}
-	for _, ks := range st.Keys {
-		if ks.Name == name {
-			return Identity(k.SignatureScheme(), ks)
+	var ids []format.Identity
+	for _, name := range p.Keys() {
+		k, ok := s.Charter().Keys[name]
+		if !ok {
+			return nil, problem(403, "key-unknown", "greatseal charter show lists the keys", "key %s is not in the charter", name)
 		}
+		at := slices.IndexFunc(st.Keys, func(ks keeper.KeyStatus) bool { return ks.Name == name })
+		if at < 0 {
+			return nil, problem(409, "key-not-generated", "greatseal key generate "+name, "key %s has not been generated", name)
+		}
+		id, err := Identity(k.SignatureScheme(), st.Keys[at])
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, *id)
 	}
-	return nil, problem(409, "key-not-generated", "greatseal key generate "+name, "key %s has not been generated", name)
+	id := ids[0]
+	if len(ids) > 1 {
+		id.Also = ids[1:]
+	}
+	return &id, nil
 }
 
 // Key returns the keeper's word on one key.
