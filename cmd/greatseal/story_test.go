@@ -66,6 +66,7 @@ func TestStories(t *testing.T) {
 			e.Setenv("GREATSEAL_CONFIG", filepath.Join(e.WorkDir, "d", "people", "alice.yaml"))
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TEMPLATE", template)
+			e.Setenv("OSSLSIGNCODE", formattest.Program(t, "osslsigncode", "make judges"))
 			e.Setenv("COSIGN", formattest.Program(t, "cosign", "make judges"))
 			e.Setenv("MACHO", must(filepath.Abs(filepath.Join("..", "..", "format", "bundle", "testdata", "program"))))
 			e.Setenv("PE", must(filepath.Abs(filepath.Join("..", "..", "format", "pe", "testdata", "signed.exe"))))

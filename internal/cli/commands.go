@@ -20,6 +20,7 @@ func (a *App) commands() []*cobra.Command {
 		a.timestampCommand(),
 		a.gitCommand(),
 		a.imageCommand(),
+		a.catalogCommand(),
 		a.inboxCommand(),
 		a.requestCommand(),
 		a.endorseCommand(),
