@@ -31,6 +31,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/mcuboot"
 	"github.com/greatseal-io/greatseal/format/minisign"
 	"github.com/greatseal-io/greatseal/format/msi"
+	"github.com/greatseal-io/greatseal/format/nuget"
 	"github.com/greatseal-io/greatseal/format/oci"
 	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/pgp"
@@ -49,7 +50,7 @@ import (
 func Formats() []format.Format {
 	return []format.Format{
 		bundle.New(), macho.New(), xar.New(), dmg.New(), // Apple
-		pe.New(), msi.New(), cab.New(), cat.New(), appx.New(), script.New(),
+		pe.New(), msi.New(), cab.New(), cat.New(), appx.New(), nuget.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), apk.NewV4(), jar.New(), // archives
 		oci.New(), rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git

@@ -4,7 +4,7 @@ package main
 // A format is done when an independent verifier has judged it.
 var formats = []string{
 	// Windows
-	"pe", "efi", "msi", "cab", "cat", "appx", "script",
+	"pe", "efi", "msi", "cab", "cat", "appx", "nuget", "script",
 	// Apple
 	"macho", "pkg", "dmg", "bundle",
 	// Linux
