@@ -44,6 +44,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/swupdate"
 	"github.com/greatseal-io/greatseal/format/vbmeta"
 	"github.com/greatseal-io/greatseal/format/xar"
+	"github.com/greatseal-io/greatseal/format/xmldsig"
 )
 
 // Formats returns every format, those of one kind of file first.
@@ -55,7 +56,7 @@ func Formats() []format.Format {
 		apk.New(), apk.NewV4(), jar.New(), // archives
 		oci.New(), rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		cose.New(), jws.New(), // envelopes for any kind of file
+		cose.New(), jws.New(), xmldsig.New(), // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like
 	}
 }

@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "appx", "nuget", "script", "macho", "pkg", "dmg", "bundle", "cms", "dsse", "oci", "cose", "jws",
+		"pe", "msi", "cab", "cat", "appx", "nuget", "script", "macho", "pkg", "dmg", "bundle", "cms", "dsse", "xmldsig", "oci", "cose", "jws",
 		"apk", "apk-v4", "jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
 		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify", "git",
@@ -163,7 +163,7 @@ func TestImports(t *testing.T) {
 		"github.com/greatseal-io/greatseal/key", "github.com/greatseal-io/greatseal/tsp/client", "github.com/greatseal-io/greatseal/format/file"}
 	n := 0
 	for _, dir := range []string{
-		"..", "../authenticode", "../cfb", "../pe", "../msi", "../script", "../cat", "../appx", "../nuget", "../cab", "../cmsfile", "../attest", "../oci", "../jws", "../cose", ".",
+		"..", "../authenticode", "../cfb", "../pe", "../msi", "../script", "../cat", "../appx", "../nuget", "../cab", "../cmsfile", "../attest", "../xmldsig", "../oci", "../jws", "../cose", ".",
 		"../plist", "../codesign", "../macho", "../xar", "../dmg", "../bundle",
 		"../zipfile", "../opc", "../jarsig", "../jar", "../apk",
 		"../single", "../verity", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
