@@ -222,7 +222,7 @@ func (w *world) wireTakesNothingElse() {
 	c, err := net.Dial("unix", ln.Addr().String())
 	check(w, err)
 	defer c.Close()
-	check(w, c.SetDeadline(time.Now().Add(20*time.Second)))
+	check(w, c.SetDeadline(time.Now().Add(4*time.Minute)))
 	send := func(h wireHead, body []byte) {
 		hb, err := format.Encode(h)
 		check(w, err)

@@ -80,7 +80,7 @@ func TestCrashServer(t *testing.T) {
 			}
 			select {
 			case <-p.done:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				return fmt.Errorf("the server never came to step %s a time %s", step, nth)
 			}
 			return nil
@@ -120,7 +120,7 @@ func TestCrashKeeper(t *testing.T) {
 			}
 			select {
 			case <-p.done:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				return fmt.Errorf("the keeper never came to step %s a second time", step)
 			}
 			return nil

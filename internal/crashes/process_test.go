@@ -288,7 +288,7 @@ func (p *process) said() string {
 
 // await waits until a socket answers.
 func (p *process) await(path string) error {
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("unix", path); err == nil {
 			return c.Close()
 		}
