@@ -83,7 +83,7 @@ func Formats(ctx context.Context, o FormatsOptions) (rep *FormatsReport, err err
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	id, err := newPeerIdentity(ctx, dir)
+	id, err := newPeerIdentity(ctx, dir, o.Judges)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func Formats(ctx context.Context, o FormatsOptions) (rep *FormatsReport, err err
 				break
 			}
 			if err := o.contest(ctx, dir, id, &c, in, rep); err != nil {
-				return nil, fmt.Errorf("bench: %s of %d bytes: %w", c.format, in.bytes, err)
+				return nil, fmt.Errorf("bench: %s of %d bytes: %w", c.title(), in.bytes, err)
 			}
 		}
 	}
@@ -112,7 +112,7 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 	}
 	defer os.RemoveAll(work)
 	src := filepath.Join(work, c.name)
-	o.Progress.say("%s: making a file of %d MiB, %d entries", c.format, in.bytes>>20, in.entries)
+	o.Progress.say("%s: making a file of %d MiB, %d entries", c.title(), in.bytes>>20, in.entries)
 	if err := c.make(ctx, src, in); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 	if _, err := hashFile(src); err != nil { // so that everybody reads from memory
 		return err
 	}
-	row := FormatRow{Format: c.format, Bytes: fi.Size(), Entries: in.entries}
+	row := FormatRow{Format: c.title(), Bytes: fi.Size(), Entries: in.entries}
 	type peerRun struct {
 		peer peer
 		path string
@@ -154,7 +154,7 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 		}
 		hash = append(hash, h.Seconds())
 		for _, cores := range []string{"", "1"} {
-			args := slices.Concat(o.Child[1:], []string{c.format, src, out, id.key, id.chain}, c.params)
+			args := slices.Concat(o.Child[1:], append([]string{c.format, src, out}, id.files(c.key)...), c.params)
 			var report bytes.Buffer
 			cmd := exec.CommandContext(ctx, o.Child[0], args...)
 			cmd.Stdout = &report

@@ -3,6 +3,9 @@ package bench
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -28,6 +31,7 @@ type peer struct {
 	// folder of the input. A peer that signs in place gets a copy at out.
 	args    func(id *peerIdentity, src, out string) []string
 	inPlace bool
+	env     []string
 }
 
 func (p *peer) command(ctx context.Context, path string, id *peerIdentity, work, src, out string) (*exec.Cmd, error) {
@@ -38,7 +42,7 @@ func (p *peer) command(ctx context.Context, path string, id *peerIdentity, work,
 	}
 	c := exec.CommandContext(ctx, path, p.args(id, src, out)...)
 	c.Dir = work
-	c.Env = append(os.Environ(), "GNUPGHOME="+id.gpgHome)
+	c.Env = append(append(os.Environ(), "GNUPGHOME="+id.gpgHome), p.env...)
 	return c, nil
 }
 
@@ -57,19 +61,31 @@ func copyFile(from, to string) error {
 }
 
 // peerIdentity is one RSA-3072 key with a code-signing certificate, in the forms
-// that peers take.
+// that peers take; and what peers made that take no others' keys.
 type peerIdentity struct {
-	key, chain string // PEM: PKCS #8; leaf and root
-	leaf       string // PEM
-	der        string // leaf
-	p12        string // PKCS #12, password "bench-pass"
-	relic      string // configuration of relic
-	gpgHome    string // with one RSA-3072 key of its own: gpg imports no other's
+	key, chain string                // PEM: PKCS #8; leaf and root
+	leaf       string                // PEM
+	p12        string                // PKCS #12, password peerPassword
+	relic      string                // configuration of relic, with keys "bench" and "pgp"
+	uboot      string                // folder with the key "dev" as mkimage takes it
+	others     map[sigalg.Key]string // PEM: keys of other kinds, without certificates
+	gpgHome    string                // with one RSA-3072 key of its own: gpg imports no other's
+	minisign   string                // secret keys of theirs
+	signify    string
+	cosign     string
+}
+
+// files are the key of a contest and its certificates, as FormatChild takes them.
+func (id *peerIdentity) files(kind sigalg.Key) []string {
+	if kind == "" {
+		return []string{id.key, id.chain}
+	}
+	return []string{id.others[kind], os.DevNull}
 }
 
 const peerPassword = "bench-pass"
 
-func newPeerIdentity(ctx context.Context, dir string) (*peerIdentity, error) {
+func newPeerIdentity(ctx context.Context, dir, judges string) (*peerIdentity, error) {
 	root, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
@@ -95,31 +111,69 @@ func newPeerIdentity(ctx context.Context, dir string) (*peerIdentity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	id := &peerIdentity{key: filepath.Join(dir, "key.pem"), chain: filepath.Join(dir, "chain.pem"), leaf: filepath.Join(dir, "leaf.pem"),
-		der: filepath.Join(dir, "leaf.der"), p12: filepath.Join(dir, "key.p12"), relic: filepath.Join(dir, "relic.yml"), gpgHome: filepath.Join(dir, "gpg")}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	id := &peerIdentity{key: in("key.pem"), chain: in("chain.pem"), leaf: in("leaf.pem"), p12: in("key.p12"), relic: in("relic.yml"), uboot: in("uboot"), others: map[sigalg.Key]string{},
+		gpgHome: in("gpg"), minisign: in("minisign.sec"), signify: in("signify.sec"), cosign: in("cosign.key")}
 	block := func(typ string, b []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: b}) }
+	config := fmt.Appendf(nil, "tokens:\n  file:\n    type: file\nkeys:\n  bench:\n    token: file\n    keyfile: %s\n    x509certificate: %s\n  pgp:\n    token: file\n    keyfile: %s\n    pgpcertificate: %s\n",
+		id.key, id.chain, in("pgp.key"), in("pgp.asc"))
 	err = errors.Join(
 		os.WriteFile(id.key, block("PRIVATE KEY", pkcs8), 0o600),
 		os.WriteFile(id.leaf, block("CERTIFICATE", der), 0o600),
-		os.WriteFile(id.der, der, 0o600),
 		os.WriteFile(id.chain, append(block("CERTIFICATE", der), block("CERTIFICATE", caDER)...), 0o600),
-		os.WriteFile(id.relic, fmt.Appendf(nil, "tokens:\n  file:\n    type: file\nkeys:\n  bench:\n    token: file\n    keyfile: %s\n    x509certificate: %s\n", id.key, id.chain), 0o600),
+		os.WriteFile(id.relic, config, 0o600),
+		os.Mkdir(id.uboot, 0o700),
+		os.WriteFile(filepath.Join(id.uboot, "dev.key"), block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(leaf)), 0o600),
+		os.WriteFile(filepath.Join(id.uboot, "dev.crt"), block("CERTIFICATE", der), 0o600),
 		os.Mkdir(id.gpgHome, 0o700))
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
+	for _, kind := range []sigalg.Key{sigalg.P256, sigalg.Ed25519, sigalg.RSA4096} {
+		other, err := newKey(kind)
+		if err != nil {
+			return nil, fmt.Errorf("bench: %w", err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(other)
+		if err != nil {
+			return nil, fmt.Errorf("bench: %w", err)
+		}
+		id.others[kind] = in(string(kind) + ".pem")
+		if err := os.WriteFile(id.others[kind], block("PRIVATE KEY", der), 0o600); err != nil {
+			return nil, fmt.Errorf("bench: %w", err)
+		}
+	}
 	for _, args := range [][]string{
 		{"openssl", "pkcs12", "-export", "-inkey", id.key, "-in", id.chain, "-name", "bench", "-passout", "pass:" + peerPassword, "-out", id.p12},
 		{"gpg", "--homedir", id.gpgHome, "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "Bench <bench@example.com>", "rsa3072", "sign", "never"},
+		{"gpg", "--homedir", id.gpgHome, "--batch", "--quiet", "--armor", "--output", in("pgp.key"), "--export-secret-keys"},
+		{"gpg", "--homedir", id.gpgHome, "--batch", "--quiet", "--armor", "--output", in("pgp.asc"), "--export"},
+		{"minisign", "-G", "-W", "-p", in("minisign.pub"), "-s", id.minisign},
+		{"signify-openbsd", "-G", "-n", "-p", in("signify.pub"), "-s", id.signify},
+		{"cosign", "generate-key-pair", "--output-key-prefix", in("cosign")},
 	} {
-		if _, err := exec.LookPath(args[0]); err != nil {
+		program := findProgram(judges, args[0])
+		if program == "" {
 			continue // its peers are named as missing
 		}
-		if b, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+		c := exec.CommandContext(ctx, program, args[1:]...)
+		c.Env = append(os.Environ(), "COSIGN_PASSWORD=")
+		if b, err := c.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("bench: %s: %w: %s", args[0], err, b)
 		}
 	}
 	return id, nil
+}
+
+func newKey(kind sigalg.Key) (crypto.Signer, error) {
+	switch kind {
+	case sigalg.P256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case sigalg.RSA4096:
+		return rsa.GenerateKey(rand.Reader, 4096)
+	}
+	_, k, err := ed25519.GenerateKey(rand.Reader)
+	return k, err
 }
 
 // readIdentity reads what newPeerIdentity wrote.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,6 +102,10 @@ func peakOf(process string) (int64, error) {
 	return 0, errors.New("bench: this system does not tell a process's peak memory")
 }
 
+// signFile is the kernel's own signer, which distributions keep off the path, in a
+// folder for each kernel.
+const signFile = "sign-file"
+
 // findProgram looks for a peer in a folder of judges, then on the path; "" when it
 // is nowhere.
 func findProgram(judges, name string) string {
@@ -108,6 +113,11 @@ func findProgram(judges, name string) string {
 		p := filepath.Join(judges, "bin", name)
 		if fi, err := os.Stat(p); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
 			return p
+		}
+	}
+	if name == signFile {
+		if m, _ := filepath.Glob("/usr/lib/linux-kbuild-*/scripts/" + signFile); len(m) > 0 {
+			return slices.Max(m)
 		}
 	}
 	p, err := exec.LookPath(name)
