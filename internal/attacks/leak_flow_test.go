@@ -3,6 +3,7 @@ package attacks
 import (
 	"bytes"
 	"context"
+	"errors"
 	"encoding/json/v2"
 	"io"
 	"net/http"
