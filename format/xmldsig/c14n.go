@@ -15,7 +15,14 @@ type canon struct {
 	w         io.Writer
 	inclusive bool
 	comments  bool
-	rendered  []map[string]string // namespaces that the output has declared, a layer for each element
+	rendered  []layer // of namespaces that the output has declared
+	depth     int
+}
+
+// layer is the namespaces that the output declares at an element of this depth.
+type layer struct {
+	depth int
+	names map[string]string
 }
 
 func (c *canon) write(s string) error {
@@ -25,7 +32,7 @@ func (c *canon) write(s string) error {
 
 func (c *canon) declared(prefix string) string {
 	for i := len(c.rendered) - 1; i >= 0; i-- {
-		if v, ok := c.rendered[i][prefix]; ok {
+		if v, ok := c.rendered[i].names[prefix]; ok {
 			return v
 		}
 	}
@@ -54,6 +61,7 @@ func (c *canon) start(e *element) error {
 	}
 	slices.Sort(used)
 	names := map[string]string{}
+	c.depth++
 	var b strings.Builder
 	b.WriteString("<" + qualified(e.prefix, e.local))
 	for _, prefix := range slices.Compact(used) {
@@ -68,7 +76,9 @@ func (c *canon) start(e *element) error {
 			b.WriteString(` xmlns:` + prefix + `="` + attributeEscape.Replace(space) + `"`)
 		}
 	}
-	c.rendered = append(c.rendered, names)
+	if len(names) > 0 {
+		c.rendered = append(c.rendered, layer{c.depth, names})
+	}
 	attributes := slices.Clone(e.attributes)
 	slices.SortFunc(attributes, func(x, y attribute) int {
 		return cmp.Or(cmp.Compare(x.space, y.space), cmp.Compare(x.local, y.local))
@@ -86,7 +96,10 @@ var (
 )
 
 func (c *canon) end(e *element, _, _ int) error {
-	c.rendered = c.rendered[:len(c.rendered)-1]
+	if n := len(c.rendered); n > 0 && c.rendered[n-1].depth == c.depth {
+		c.rendered = c.rendered[:n-1]
+	}
+	c.depth--
 	return c.write("</" + qualified(e.prefix, e.local) + ">")
 }
 

@@ -296,6 +296,9 @@ func (r *reader) start(e *element) error {
 	if len(r.stack) == 0 {
 		return r.outer.start(e)
 	}
+	if e.from-r.from > maxSignature {
+		return fmt.Errorf("%w: signature of more than %d bytes", ErrMalformed, maxSignature)
+	}
 	n := &node{element: e}
 	up := r.stack[len(r.stack)-1]
 	up.children = append(up.children, n)

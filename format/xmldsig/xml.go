@@ -11,9 +11,11 @@ import (
 
 // Limits of a document.
 const (
-	MaxDocument   = 64 << 20 // bytes; it is held in memory
+	MaxDocument   = 32 << 20 // bytes; it is held in memory
 	maxDepth      = 256
-	maxAttributes = 256 // of one element, namespaces included
+	maxScopes     = 32      // elements around one another that declare namespaces: every name is looked up in them
+	maxAttributes = 256     // of one element, namespaces included
+	maxNames      = 1 << 20 // of elements and attributes in one document
 )
 
 const (
@@ -40,6 +42,7 @@ type element struct {
 // scope is one layer of namespace declarations.
 type scope struct {
 	up    *scope
+	depth int
 	names map[string]string
 	used  map[string]bool // by the name of an element or attribute
 }
@@ -84,6 +87,7 @@ type parser struct {
 	h     handler
 	stack []*element
 	done  bool // the root has ended
+	names int  // elements and attributes so far
 }
 
 func (p *parser) fail(format string, args ...any) error {
@@ -336,6 +340,9 @@ func (p *parser) space() bool {
 
 // name takes a name up to a character that cannot be in one.
 func (p *parser) name() (string, error) {
+	if p.names++; p.names > maxNames {
+		return "", p.fail("more than %d elements and attributes", maxNames)
+	}
 	n := bytes.IndexAny(p.b[p.i:], " \t\r\n=/><\"'")
 	if n < 1 || !isName(string(p.b[p.i:p.i+n])) {
 		return "", p.fail("want a name")
@@ -392,7 +399,7 @@ func (p *parser) startTag() error {
 
 // attributes takes them and the tag's end.
 func (p *parser) attributes(e *element) (empty bool, err error) {
-	names := map[string]string{}
+	var names map[string]string
 	for n := 0; ; n++ {
 		spaced := p.space()
 		switch {
@@ -406,13 +413,23 @@ func (p *parser) attributes(e *element) (empty bool, err error) {
 		case n == maxAttributes:
 			return false, p.fail("more than %d attributes", maxAttributes)
 		default:
+			if names == nil {
+				names = map[string]string{}
+			}
 			if err := p.attribute(e, names); err != nil {
 				return false, err
 			}
 			continue
 		}
 		if len(names) > 0 {
-			e.scope, e.declares = &scope{e.scope, names, map[string]bool{}}, true
+			depth := 1
+			if e.scope != nil {
+				depth += e.scope.depth
+			}
+			if depth > maxScopes {
+				return false, p.fail("namespaces declared in more than %d elements around one another", maxScopes)
+			}
+			e.scope, e.declares = &scope{e.scope, depth, names, map[string]bool{}}, true
 		}
 		return empty, nil
 	}
@@ -488,6 +505,9 @@ func (p *parser) resolve(e *element) error {
 	var ok bool
 	if e.space, ok = e.scope.find(e.prefix); !ok {
 		return p.fail("namespace %q is not declared", e.prefix)
+	}
+	if len(e.attributes) == 0 {
+		return nil
 	}
 	seen := map[[2]string]bool{}
 	for i := range e.attributes {

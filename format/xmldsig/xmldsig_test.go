@@ -149,10 +149,13 @@ func TestDocuments(t *testing.T) {
 		"a colon first":           `<:a></:a>`,
 		"a number first":          `<1></1>`,
 		"space before the name":   `< a></a>`,
+		"too many elements":       "<a>" + strings.Repeat("<b/>", maxNames) + "</a>",
 		"too deep":                strings.Repeat("<a>", maxDepth+1) + strings.Repeat("</a>", maxDepth+1),
+		"too many namespaces":     strings.Repeat(`<a xmlns:b="urn:b">`, maxScopes+1) + strings.Repeat("</a>", maxScopes+1),
 		"too many attributes":     "<a " + manyAttributes() + "></a>",
 		"no end tag":              "<a/>",
 		"a signature elsewhere":   `<a><b><Signature xmlns="` + space + `"></Signature></b></a>`,
+		"a large signature":       `<a><Signature xmlns="` + space + `">` + strings.Repeat("<b/>", maxSignature/4) + `</Signature></a>`,
 		"a signature as the root": `<Signature xmlns="` + space + `"></Signature>`,
 		"much after the root":     "<a></a>" + strings.Repeat("\n", maxTail),
 	} {
