@@ -19,7 +19,7 @@ import (
 func TestOracleAppX(t *testing.T) {
 	j := authenticodetest.New(t)
 	v := formattest.Judge(t, Name, j.Version)
-	v.Note = "it looks neither at the block map nor at the publisher, nor where packages in a bundle stand: tests of ours do"
+	v.Note = "it looks neither at the block map nor at the publisher, at which relic looks, nor where packages in a bundle stand: a test of ours does"
 	ours := func(name string, b []byte) error {
 		_, err := Format{}.Verify(t.Context(), format.BytesArtifact(name, b), j.Trust())
 		return err
@@ -85,26 +85,5 @@ func TestOracleAppX(t *testing.T) {
 	}
 	if err := ours("a.msix", j.Sign(t, stranger, "a.msix", app(t, long))); !errors.Is(err, ErrPublisher) {
 		t.Errorf("a signature of somebody else than the publisher: %v", err)
-	}
-}
-
-// relic signed the sample package, under a certificate of its own.
-func TestRelicSigned(t *testing.T) {
-	a := format.BytesArtifact("App1.appx", sample(t))
-	r, err := Format{}.Inspect(t.Context(), a)
-	if err != nil || len(r.Signatures) != 1 || r.Signatures[0].Signer == nil {
-		t.Fatalf("%+v, %v", r, err)
-	}
-	trust := format.Trust{Roots: x509.NewCertPool(), Now: formattest.At}
-	trust.Roots.AddCert(r.Signatures[0].Signer)
-	got, err := Format{}.Verify(t.Context(), a, trust)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []format.Fact{{Name: "kind", Value: "package"}, {Name: "name", Value: "38e614ba-8f1c-407c-8ae0-084ff7f247d8"}, {Name: "version", Value: "1.0.3.0"}}
-	for i, f := range want {
-		if got.Facts[i] != f {
-			t.Errorf("fact %v: want %v", got.Facts[i], f)
-		}
 	}
 }
