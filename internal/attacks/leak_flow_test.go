@@ -3,8 +3,8 @@ package attacks
 import (
 	"bytes"
 	"context"
-	"errors"
 	"encoding/json/v2"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
