@@ -185,12 +185,13 @@ func parseHeader(b []byte, protected bool) (*header, error) {
 		}
 	}
 	for _, c := range critical {
-		if _, there := m[c]; !there {
-			return nil, malformed("critical header parameter %.40v is not there", c)
-		}
+		// The number first: of what else CBOR has, some cannot be looked up in a map.
 		n, ok := number(c)
 		if !ok || !slices.Contains([]int64{labelAlg, labelContentType, labelKeyID, labelChain, labelThumb, labelHashAlg, labelPreimage, labelLocation}, n) {
 			return nil, malformed("critical header parameter %.40v is not known", c)
+		}
+		if _, there := m[c]; !there {
+			return nil, malformed("critical header parameter %d is not there", n)
 		}
 	}
 	slices.Sort(h.others)

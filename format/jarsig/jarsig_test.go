@@ -170,10 +170,15 @@ func TestKinds(t *testing.T) {
 		"META-INF/manifest.mf": Reserved, "meta-inf/A.SF": Reserved, "META-INF/SIG-A": Reserved, "META-INF/.SF": Reserved,
 		"META-INF/sub/A.SF": Content, "A.SF": Content, "META-INF/INDEX.LIST": Content, "META-INF/": Content, "META-INF/A.RSA/x": Content,
 		"META-INF/versions/9/META-INF/MANIFEST.MF": Content, "META-INF/services/x": Content,
+		// Longer, and shorter, in capitals.
+		"META-INF/\u0250\u0250\u0250\u0250.SF": SignatureText, "META-INF/\u0131\u0131\u0131\u0131.RSA": Block,
 	} {
 		if got, _ := KindOf(name); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
+	}
+	if _, base := KindOf("META-INF/\u0250.\u0131.SF"); base != "\u0250.\u0131" {
+		t.Errorf("base %q", base)
 	}
 }
 

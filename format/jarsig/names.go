@@ -28,7 +28,8 @@ func KindOf(name string) (k Kind, base string) {
 	if len(name) <= len(Folder) || !strings.EqualFold(name[:len(Folder)], Folder) || strings.Contains(name[len(Folder):], "/") {
 		return Content, ""
 	}
-	rest := strings.ToUpper(name[len(Folder):])
+	own := name[len(Folder):]
+	rest := strings.ToUpper(own)
 	exact := strings.HasPrefix(name, Folder)
 	if rest == "MANIFEST.MF" {
 		if name != Manifest {
@@ -38,7 +39,8 @@ func KindOf(name string) (k Kind, base string) {
 	}
 	dot := strings.LastIndexByte(rest, '.')
 	if dot >= 0 {
-		switch base = name[len(Folder):][:dot]; rest[dot:] {
+		// Not at dot: letters in another case may have another length.
+		switch base = own[:strings.LastIndexByte(own, '.')]; rest[dot:] {
 		case ".SF":
 			k = SignatureText
 		case ".RSA", ".DSA", ".EC":
