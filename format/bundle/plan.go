@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/codesign"
 	"github.com/greatseal-io/greatseal/format/macho"
 )
 
@@ -253,11 +254,7 @@ func paramFacts(p format.Params) []format.Fact {
 }
 
 // plainText makes a name fit to be shown.
-func plainText(s string) string {
-	s = strconv.QuoteToGraphic(s)
-	s = s[1 : len(s)-1]
-	return s[:min(len(s), 1024)]
-}
+func plainText(s string) string { return codesign.PlainText(s) }
 
 // decodeBody reads a plan's body and checks every relation in it but those inside of
 // the programs' plans, which package macho checks.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/codesign"
@@ -134,11 +133,7 @@ func paramFacts(p format.Params) []format.Fact {
 }
 
 // plainText makes a name fit to be shown.
-func plainText(s string) string {
-	s = strconv.QuoteToGraphic(s)
-	s = s[1 : len(s)-1]
-	return s[:min(len(s), 1024)]
-}
+func plainText(s string) string { return codesign.PlainText(s) }
 
 // decodeBody reads a plan's body and checks every relation in it.
 func decodeBody(p *format.Plan) (*body, *image, crypto.Hash, error) {
@@ -189,7 +184,7 @@ func decodeBody(p *format.Plan) (*body, *image, crypto.Hash, error) {
 		return bad("code is not what the options and the trailer say")
 	case len(params) != len(p.Params) || params["digest"] != p.Digest:
 		return bad("options are not all there, or digest is not %s", p.Digest)
-	case (b.Signer == "") != (m.old == 0) || plainText(b.Signer) != b.Signer:
+	case (b.Signer == "") != (m.old == 0) || !codesign.IsPlainText(b.Signer):
 		return bad("signature that was there")
 	case !bytes.Equal(content(h, b.Code.Slots, b.Code.Container), p.Content):
 		return bad("content digest is not over the image's and the trailer's")

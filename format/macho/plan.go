@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/codesign"
@@ -272,11 +271,7 @@ func paramFacts(p format.Params) []format.Fact {
 }
 
 // plainText makes a name fit to be shown.
-func plainText(s string) string {
-	s = strconv.QuoteToGraphic(s)
-	s = s[1 : len(s)-1]
-	return s[:min(len(s), 1024)]
-}
+func plainText(s string) string { return codesign.PlainText(s) }
 
 // decodeBody reads a plan's body and checks every relation in it, so that what is
 // signed is something that Plan may have made of some file.
@@ -362,7 +357,7 @@ func (one *slice) check(s *settings, first *slice, end int64, width uint) string
 		return "a thin file begins at 0, and no slice does"
 	case len(one.Head) != sha256.Size:
 		return "digest of the load commands"
-	case plainText(one.Signer) != one.Signer:
+	case !codesign.IsPlainText(one.Signer):
 		return "name of a signer"
 	case one.End == one.Size && one.Signer != "" || one.End < one.Size && one.Signer == "":
 		return "signature that was there"

@@ -12,6 +12,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/codesign"
 )
 
 // bodyVersion is the version of body. Rules: a version that was released never
@@ -176,11 +177,7 @@ func paramFacts(p format.Params) []format.Fact {
 }
 
 // plainText makes a name fit to be shown.
-func plainText(s string) string {
-	s = strconv.QuoteToGraphic(s)
-	s = s[1 : len(s)-1]
-	return s[:min(len(s), 1024)]
-}
+func plainText(s string) string { return codesign.PlainText(s) }
 
 // decodeBody reads a plan's body and checks every relation in it.
 func decodeBody(p *format.Plan) (*body, *settings, *table, error) {
@@ -229,7 +226,7 @@ func decodeBody(p *format.Plan) (*body, *settings, *table, error) {
 		return bad("table with signatures")
 	case b.Front < headerSize || b.Front > headerSize+2*maxTable+3*maxSpace || b.Data != end || b.Ticket < 0 || b.Ticket > maxTicket || b.Front+b.Data+b.Ticket != p.Size:
 		return bad("sizes in a file of %d bytes", p.Size)
-	case plainText(b.Signer) != b.Signer || b.Signer != "" && !s.replace:
+	case !codesign.IsPlainText(b.Signer) || b.Signer != "" && !s.replace:
 		return bad("signature that was there")
 	case s.strong && t.weak() > 0:
 		return bad("files with SHA-1")
