@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -62,11 +63,15 @@ type manifest struct {
 }
 
 // parseManifest reads a manifest. What could be read as an image by one and as an
-// index by another is refused (CVE-2021-41190), and members given twice.
+// index by another is refused (CVE-2021-41190), and members given twice. Most clients
+// are in Go and take "Layers" for "layers": they must read what others do.
 func parseManifest(b []byte) (*manifest, error) {
-	var m manifest
+	var m, folded manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, malformed("manifest: %v", err)
+	}
+	if err := json.Unmarshal(b, &folded, json.MatchCaseInsensitiveNames(true)); err != nil || !reflect.DeepEqual(m, folded) {
+		return nil, malformed("manifest has a member whose name differs from a known one in case alone")
 	}
 	image, index := m.Config != nil || m.Layers != nil, m.Manifests != nil
 	switch {

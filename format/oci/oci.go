@@ -14,9 +14,12 @@
 //
 // Invariants:
 //
-//  1. Assemble makes the whole payload from the plan's digest, size and media type,
-//     and the header from identity and time. Nothing else is ever signed.
-//  2. What could be an image to one client and an index to another is not planned.
+//  1. Assemble makes the whole payload from digest, size and media type of the
+//     manifest that the plan carries, and the header from identity and time. Nothing
+//     else is ever signed, and all facts follow from that manifest.
+//  2. What could be an image to one client and an index to another is not planned,
+//     nor what clients that regard the case of names read otherwise than those that
+//     do not.
 //  3. Verify compares digest, size and media type with the manifest that it is
 //     given, never with a tag.
 //  4. Certificates stand in the Notary Project's envelopes unsigned: each must be
@@ -35,6 +38,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,8 +108,10 @@ func readEnvelope(a format.Artifact) (*signed, error) {
 	return parseEnvelope(b)
 }
 
+// body carries the manifest, which is small, so that what endorsers are told of it
+// follows from the bytes that are signed.
 type body struct {
-	MediaType string `cbor:"1,keyasint"`
+	Manifest []byte `cbor:"1,keyasint"`
 }
 
 // Plan reads the manifest.
@@ -119,7 +125,7 @@ func (f Format) Plan(_ context.Context, a format.Artifact, p format.Params) (*fo
 		return nil, err
 	}
 	sum := sha256.Sum256(b)
-	enc, err := format.Encode(&body{m.MediaType})
+	enc, err := format.Encode(&body{b})
 	return &format.Plan{Format: Name, Version: 1, Digest: "sha256", Size: a.Size(), Content: sum[:], Params: single.Options(o), Facts: m.facts(), Body: enc}, err
 }
 
@@ -140,13 +146,16 @@ func (f Format) prepare(p *format.Plan, id format.Identity, at time.Time) (*work
 	if err := format.Decode(p.Body, &b); err != nil {
 		return nil, err
 	}
-	switch b.MediaType {
-	case MediaManifest, MediaIndex, mediaDockerManifest, mediaDockerList:
-	default:
-		return nil, fmt.Errorf("oci: %w: media type %.80q", single.ErrPlan, b.MediaType)
+	sum := sha256.Sum256(b.Manifest)
+	if p.Digest != "sha256" || !bytes.Equal(sum[:], p.Content) || int64(len(b.Manifest)) != p.Size || p.Size > MaxManifest {
+		return nil, fmt.Errorf("oci: %w: its manifest is not the one that it names", single.ErrPlan)
 	}
-	if p.Digest != "sha256" || p.Size == 0 || p.Size > MaxManifest || len(p.Facts) == 0 || p.Facts[0] != (format.Fact{Name: "media type", Value: b.MediaType}) {
-		return nil, fmt.Errorf("oci: %w: digest, size or media type", single.ErrPlan)
+	m, err := parseManifest(b.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("oci: %w: %w", single.ErrPlan, err)
+	}
+	if !slices.Equal(m.facts(), p.Facts) {
+		return nil, fmt.Errorf("oci: %w: facts do not follow from the manifest", single.ErrPlan)
 	}
 	if len(id.Also) > 0 {
 		return nil, errors.New("oci: one key signs")
@@ -155,7 +164,7 @@ func (f Format) prepare(p *format.Plan, id format.Identity, at time.Time) (*work
 		return nil, err
 	}
 	w := &work{form: o["form"], tbs: format.ToBeSigned{Scheme: id.Scheme}}
-	t := target{mediaType: b.MediaType, digest: p.Content, size: p.Size}
+	t := target{mediaType: m.MediaType, digest: p.Content, size: p.Size}
 	if w.form == FormCosign {
 		if !cosignKnows(id.Scheme) {
 			return nil, fmt.Errorf("oci: cosign knows no %s: want rsa-pkcs1-sha256, ECDSA or Ed25519", id.Scheme)

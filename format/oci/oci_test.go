@@ -69,9 +69,9 @@ func TestConformance(t *testing.T) {
 		form     string
 		unsigned []string
 	}{
-		"cosign": {formattest.Identity(t, sigalg.P256), FormCosign, []string{"Facts", "Size"}},
-		"jws":    {whole(t, sigalg.P256), FormNotationJWS, []string{"Facts"}},
-		"cose":   {whole(t, sigalg.P384), FormNotationCOSE, []string{"Facts"}},
+		"cosign": {formattest.Identity(t, sigalg.P256), FormCosign, nil},
+		"jws":    {whole(t, sigalg.P256), FormNotationJWS, nil},
+		"cose":   {whole(t, sigalg.P384), FormNotationCOSE, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			formattest.Run(t, New(), formattest.Case{
@@ -138,6 +138,12 @@ func TestManifests(t *testing.T) {
 		"no config":                     {strings.Replace(image, `"config"`, `"konfig"`, 1), false},
 		"schema 1":                      {strings.Replace(image, `"schemaVersion":2`, `"schemaVersion":1`, 1), false},
 		"layers of schema 1":            {strings.Replace(image, `"layers"`, `"fsLayers":[],"layers"`, 1), false},
+		"index in capitals":             {strings.Replace(image, `"layers"`, `"Manifests":[],"layers"`, 1), false},
+		"config in capitals":            {strings.Replace(image, `"layers"`, `"Config":{"mediaType":"x","digest":"`+digestB+`","size":2},"layers"`, 1), false},
+		"digest in another case":        {strings.Replace(image, `"digest":"`+digestB, `"Digest":"`+digestA+`","digest":"`+digestB, 1), false},
+		"layers with a long s":          {strings.Replace(image, `"config"`, `"layerſ":[],"config"`, 1), false},
+		"layers in capitals alone":      {strings.Replace(image, `"layers"`, `"LAYERS"`, 1), false},
+		"annotations in two cases":      {strings.Replace(image, `"annotations":{`, `"annotations":{"a":"1","A":"2",`, 1), true},
 		"member twice":                  {strings.Replace(image, `"layers"`, `"schemaVersion":2,"layers"`, 1), false},
 		"digest under MD5":              {strings.Replace(image, digestA, "md5:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 1), false},
 		"digest in capitals":            {strings.Replace(image, digestA, strings.ToUpper(digestA[:8])+digestA[8:], 1), false},
@@ -184,7 +190,7 @@ func TestAssembleRefuses(t *testing.T) {
 	}
 	with := func(p *format.Plan, change func(*format.Plan)) *format.Plan { change(p); return p }
 	enc := func(m string) []byte {
-		b, err := format.Encode(&body{m})
+		b, err := format.Encode(&body{[]byte(m)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,20 +204,27 @@ func TestAssembleRefuses(t *testing.T) {
 		p  *format.Plan
 		id format.Identity
 	}{
-		"media type of one's own": {with(plan(FormCosign), func(p *format.Plan) { p.Body = enc(`x","digest":"sha256:00`) }), s.Identity},
-		"media type not the fact": {with(plan(FormCosign), func(p *format.Plan) { p.Body = enc(MediaIndex) }), s.Identity},
-		"no facts":                {with(plan(FormCosign), func(p *format.Plan) { p.Facts = nil }), s.Identity},
-		"empty manifest":          {with(plan(FormNotationJWS), func(p *format.Plan) { p.Size = 0 }), s.Identity},
-		"large manifest":          {with(plan(FormNotationJWS), func(p *format.Plan) { p.Size = MaxManifest + 1 }), s.Identity},
-		"another digest":          {with(plan(FormCosign), func(p *format.Plan) { p.Digest, p.Content = "sha384", make([]byte, 48) }), s.Identity},
-		"two keys":                {plan(FormCosign), s.And(whole(t, sigalg.P256)).Identity},
-		"cosign, PSS":             {plan(FormCosign), whole(t, sigalg.RSA3072).Identity},
-		"cosign, ML-DSA":          {plan(FormCosign), formattest.Identity(t, sigalg.MLDSA65).Identity},
-		"notation, Ed25519":       {plan(FormNotationJWS), whole(t, sigalg.Ed25519).Identity},
-		"notation, PKCS #1":       {plan(FormNotationJWS), whole(t, sigalg.RSA3072).With(sigalg.RSAPKCS1SHA256).Identity},
-		"notation, another hash":  {plan(FormNotationCOSE), whole(t, sigalg.RSA3072).With(sigalg.RSAPSSSHA256).Identity},
-		"notation without root":   {plan(FormNotationCOSE), short.Identity},
-		"notation without chain":  {plan(FormNotationJWS), bare.Identity},
+		"no manifest":      {with(plan(FormCosign), func(p *format.Plan) { p.Body = enc("") }), s.Identity},
+		"another manifest": {with(plan(FormCosign), func(p *format.Plan) { p.Body = enc(other) }), s.Identity},
+		"facts of another": {with(plan(FormCosign), func(p *format.Plan) { p.Facts[len(p.Facts)-1].Value = "1.2.4" }), s.Identity},
+		"a fact less":      {with(plan(FormCosign), func(p *format.Plan) { p.Facts = p.Facts[:1] }), s.Identity},
+		"a manifest of two readings": {with(plan(FormCosign), func(p *format.Plan) {
+			m := strings.Replace(image, `"layers"`, `"Manifests":[],"layers"`, 1)
+			sum := sha256.Sum256([]byte(m))
+			p.Body, p.Content, p.Size = enc(m), sum[:], int64(len(m))
+		}), s.Identity},
+		"no facts":               {with(plan(FormCosign), func(p *format.Plan) { p.Facts = nil }), s.Identity},
+		"empty manifest":         {with(plan(FormNotationJWS), func(p *format.Plan) { p.Size = 0 }), s.Identity},
+		"large manifest":         {with(plan(FormNotationJWS), func(p *format.Plan) { p.Size = MaxManifest + 1 }), s.Identity},
+		"another digest":         {with(plan(FormCosign), func(p *format.Plan) { p.Digest, p.Content = "sha384", make([]byte, 48) }), s.Identity},
+		"two keys":               {plan(FormCosign), s.And(whole(t, sigalg.P256)).Identity},
+		"cosign, PSS":            {plan(FormCosign), whole(t, sigalg.RSA3072).Identity},
+		"cosign, ML-DSA":         {plan(FormCosign), formattest.Identity(t, sigalg.MLDSA65).Identity},
+		"notation, Ed25519":      {plan(FormNotationJWS), whole(t, sigalg.Ed25519).Identity},
+		"notation, PKCS #1":      {plan(FormNotationJWS), whole(t, sigalg.RSA3072).With(sigalg.RSAPKCS1SHA256).Identity},
+		"notation, another hash": {plan(FormNotationCOSE), whole(t, sigalg.RSA3072).With(sigalg.RSAPSSSHA256).Identity},
+		"notation without root":  {plan(FormNotationCOSE), short.Identity},
+		"notation without chain": {plan(FormNotationJWS), bare.Identity},
 	} {
 		if _, err := New().Assemble(c.p, c.id, formattest.At, nil); err == nil {
 			t.Errorf("%s: signed", name)
