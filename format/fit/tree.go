@@ -15,6 +15,7 @@ const (
 	maxNodes    = 4096
 	maxProps    = 256 // of one node
 	maxDepth    = 8
+	maxName     = 190 // bytes of a name; U-Boot compares paths in 200
 )
 
 const (
@@ -215,7 +216,9 @@ func (p *parser) node(parent string, depth int) (*node, error) {
 			}
 			b = b[:i]
 		}
-		n.name += string(b)
+		if n.name += string(b); len(n.name) > maxName {
+			return nil, malformed("node %.64q: length of its name", n.name)
+		}
 	}
 	if err := n.checkName(parent, depth); err != nil {
 		return nil, err
@@ -269,7 +272,7 @@ func (n *node) checkName(parent string, depth int) error {
 		}
 	}
 	n.path = strings.TrimSuffix(parent, "/") + "/" + n.name
-	if n.name == "" || len(n.path) > 190 { // U-Boot compares paths in 200 bytes
+	if n.name == "" || len(n.path) > maxName {
 		return malformed("node %.64q: length of its name", n.path)
 	}
 	return nil
@@ -284,7 +287,8 @@ func (p *parser) prop(n *node, depth int) error {
 	if int64(off) >= int64(len(p.strings)) {
 		return malformed("name of a property of %s", n.path)
 	}
-	name, _, ok := bytes.Cut(p.strings[off:], []byte{0})
+	// A short window: names may be suffixes of each other, and each is kept.
+	name, _, ok := bytes.Cut(p.strings[off:min(int64(off)+maxName+1, int64(len(p.strings)))], []byte{0})
 	if !ok || len(name) == 0 {
 		return malformed("name of a property of %s", n.path)
 	}
