@@ -71,6 +71,7 @@ var contests = []contest{
 	}},
 	{format: "cab", name: "files.cab", inputs: files, make: makeCabinet, peers: []peer{osslsigncode(), relic("cab")}},
 	{format: "appx", name: "app.msix", inputs: archives, make: makeApp, peers: []peer{osslsigncode(), relic("appx")}},
+	{format: "nuget", name: "package.nupkg", inputs: archives, make: makeNuGet}, // NuGet runs nowhere but on .NET
 	{format: "script", name: "script.ps1", inputs: small, make: makeText, peers: []peer{osslsigncode(), relic("ps")}},
 	{format: "macho", name: "program", params: []string{"identifier=com.example.bench"}, inputs: files, make: makeMachO, peers: []peer{
 		relic("macho", "--bundle-id", "com.example.bench"),

@@ -66,6 +66,11 @@ func androidManifest() []byte {
 	return chunk(0x0003, nil, body)
 }
 
+// makeNuGet writes a package of NuGet.
+func makeNuGet(_ context.Context, path string, in input) error {
+	return writeArchive(path, in, "Bench.nuspec", `<?xml version="1.0" encoding="utf-8"?><package><metadata><id>Bench</id><version>1.0.0</version><authors>Bench</authors></metadata></package>`)
+}
+
 // appBlock is what one hash of an app package's block map is over.
 const appBlock = 64 << 10
 
