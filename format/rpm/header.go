@@ -44,6 +44,7 @@ const (
 	tagSource      = 1044
 	tagDigest      = 5092 // of the payload, in hexadecimal
 	tagDigestAlgo  = 5093
+	tagDigestAlt   = 5097 // of the payload before it was compressed; rpm takes either
 	introSize      = 16
 	entrySize      = 16
 	headerMagic    = "\x8e\xad\xe8\x01\x00\x00\x00\x00"

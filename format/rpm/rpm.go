@@ -3,14 +3,13 @@
 //
 // A package is a lead, a header of signatures, the header, and the payload. The
 // signature is an OpenPGP one over the header, which has the payload's digest. A plan is
-// the state of the hash after the header: the payload is not read to sign. With the
-// option "v3" a second signature is made that covers header and payload, as rpm before
-// 4.14 wants it; then the payload is read.
+// the state of the hash after the header. With the option "v3" a second signature is made
+// that covers header and payload, as rpm before 4.14 wants it.
 //
 // Invariants:
 //
-//  1. A header without a digest of the payload is not signed by a header signature:
-//     it would be good for any payload.
+//  1. A header without a digest of the payload is not planned, nor one with the digest
+//     of another payload: the signature would be good for a payload that nobody saw.
 //  2. The header is one immutable region; entries outside of it are refused, because
 //     rpm reads them and no signature covers them.
 //  3. With two signatures, Content is the digest over the digests of both contents:
@@ -21,7 +20,10 @@
 //     to be right, and every signature there to be by a trusted key.
 //
 // A caller may not conclude that what a package runs as it is installed is harmless, or
-// that the file's name is the package's: facts have what the header says.
+// that the file's name is the package's: facts have what the header says. Nor that the
+// payload which was read is the only one that rpm takes: where the header has a second
+// digest, that of the payload before it was compressed ("payload-digest-alt"), rpm takes
+// a payload with either, and nothing here unpacks the payload to compare them.
 package rpm
 
 import (
@@ -32,6 +34,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -174,13 +177,15 @@ func (h *head) payloadDigest() (crypto.Hash, []byte, error) {
 	return kind, sum, nil
 }
 
+var errPayload = errors.New("rpm: payload is not the one of the header")
+
 // facts are what endorsers want to know of a package.
 func (h *head) facts() (out []format.Fact) {
 	for _, f := range []struct {
 		name string
 		tag  uint32
 	}{{"name", tagName}, {"version", tagVersion}, {"release", tagRelease}, {"arch", tagArch}, {"summary", tagSummary}, {"vendor", tagVendor},
-		{"packager", tagPackager}, {"license", tagLicense}, {"url", tagURL}, {"source", tagSource}, {"payload-digest", tagDigest}} {
+		{"packager", tagPackager}, {"license", tagLicense}, {"url", tagURL}, {"source", tagSource}, {"payload-digest", tagDigest}, {"payload-digest-alt", tagDigestAlt}} {
 		if v := printable(h.main.text(f.tag)); v != "" {
 			out = append(out, format.Fact{Name: f.name, Value: v})
 		}
@@ -226,7 +231,7 @@ type body struct {
 	Before     []byte         `cbor:"4,keyasint"` // SHA-256 of what stands before the header
 }
 
-// Plan reads the header, and the payload if it is signed too.
+// Plan reads header and payload, which must be the one of the header.
 func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*format.Plan, error) {
 	p, err := p.Check(f)
 	if err != nil {
@@ -240,7 +245,8 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := h.payloadDigest(); err != nil {
+	kind, want, err := h.payloadDigest()
+	if err != nil {
 		return nil, err
 	}
 	if h.payload() == a.Size() {
@@ -256,16 +262,22 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	}
 	b := body{Header: *st, HeaderSize: h.main.size, Before: before.Sum(nil)}
 	content := x.Sum(nil)
+	payload := kind.New()
+	w := io.Writer(payload)
 	if p["v3"] == "true" {
-		if err := pgpsig.Read(ctx, a, h.payload(), a.Size()-h.payload(), x); err != nil {
-			return nil, fmt.Errorf("rpm: %w", err)
-		}
+		w = io.MultiWriter(payload, x)
+	}
+	if err := pgpsig.Read(ctx, a, h.payload(), a.Size()-h.payload(), w); err != nil {
+		return nil, fmt.Errorf("rpm: %w", err)
+	}
+	if !bytes.Equal(payload.Sum(nil), want) {
+		return nil, errPayload
+	}
+	if p["v3"] == "true" {
 		if b.Both, err = openpgp.StateOf(keys.Hash, x); err != nil {
 			return nil, err
 		}
 		content = combined(keys.Hash, content, x.Sum(nil))
-	} else if err := format.ReadFull(a, make([]byte, 1), a.Size()-1); err != nil {
-		return nil, fmt.Errorf("rpm: %w", err)
 	}
 	enc, err := format.Encode(b)
 	if err != nil {

@@ -89,7 +89,7 @@ func (f Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (
 		return nil, fmt.Errorf("rpm: %w", err)
 	}
 	if !bytes.Equal(payload.Sum(nil), want) {
-		return nil, errors.New("rpm: payload is not the one of the header")
+		return nil, errPayload
 	}
 	if err := h.checkDigests(m.Sum(nil), a.Size()); err != nil {
 		return nil, err
@@ -166,6 +166,9 @@ func (h *head) open() []string {
 		case tagFileSigs, tagFileSigsLength, tagVerity, tagVerityAlgo:
 			out = append(out, "signatures of single files (IMA, fs-verity), which have keys of their own")
 		}
+	}
+	if _, ok := h.main.find(tagDigestAlt); ok {
+		out = append(out, "for rpm, the payload: instead of this one it takes one with the digest payload-digest-alt, said to be that before it was compressed")
 	}
 	return slices.Compact(out)
 }
