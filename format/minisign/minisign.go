@@ -105,7 +105,8 @@ func KeyID(pub ed25519.PublicKey) [keyIDSize]byte {
 // PublicKey is the file that minisign -V -p reads.
 func PublicKey(pub ed25519.PublicKey, id [keyIDSize]byte) []byte {
 	raw := append(append([]byte("Ed"), id[:]...), pub...)
-	return []byte(untrusted + "minisign public key " + printID(id) + "\n" + base64.StdEncoding.EncodeToString(raw) + "\n")
+	number := fmt.Sprintf("%X", binary.LittleEndian.Uint64(id[:])) // minisign prints no leading zero
+	return []byte(untrusted + "minisign public key " + number + "\n" + base64.StdEncoding.EncodeToString(raw) + "\n")
 }
 
 // printID is how minisign shows an ID: a little-endian number.
