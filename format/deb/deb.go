@@ -14,8 +14,10 @@
 //
 // A caller may not conclude that names, times and sizes of the members are signed:
 // debsig signs the contents as one run of bytes. That debian-binary has four bytes, and
-// that control and data begin as their endings say, is checked and leaves little room
-// to shift where one ends; see Report's Open.
+// that control and data begin as their endings say, is checked. That keeps others from
+// shifting where one ends, but not who made the package: he can hide a second archive in
+// the first, to which the signature of the one is good. Endorse what was built from
+// sources, not what somebody brings; see Report's Open.
 package deb
 
 import (
@@ -182,7 +184,8 @@ func plain(s string) bool {
 	})
 }
 
-// readControl returns the file "control", or "". It never unpacks more than maxUnpacked.
+// readControl returns the file "control", or "" where it is not plain that dpkg reads
+// the same. It never unpacks more than maxUnpacked.
 func readControl(name string, packed []byte) string {
 	var r io.Reader = bytes.NewReader(packed)
 	switch {
@@ -196,17 +199,33 @@ func readControl(name string, packed []byte) string {
 		return ""
 	}
 	t := tar.NewReader(bufio.NewReader(io.LimitReader(r, maxUnpacked)))
-	for range 1000 {
+	var control string
+	seen := map[string]bool{}
+	for len(seen) < 1000 {
 		h, err := t.Next()
+		if err == io.EOF {
+			return control
+		}
 		if err != nil {
 			return ""
 		}
-		if h.Typeflag == tar.TypeReg && (h.Name == "./control" || h.Name == "control") && h.Size <= maxControl {
-			b, err := io.ReadAll(io.LimitReader(t, maxControl))
-			if err != nil {
+		// dpkg has tar unpack all, one over the other: the last file counts, and a link
+		// may stand for a folder. So what is more than files in one folder says nothing.
+		n := strings.TrimPrefix(h.Name, "./")
+		switch {
+		case seen[n] || strings.Contains(n, "/") || n == "." || n == "..":
+			return ""
+		case h.Typeflag == tar.TypeDir && n == "":
+		case h.Typeflag != tar.TypeReg || n == "":
+			return ""
+		}
+		seen[n] = true
+		if n == "control" {
+			b, err := io.ReadAll(io.LimitReader(t, maxControl+1))
+			if err != nil || len(b) > maxControl {
 				return ""
 			}
-			return string(b)
+			control = string(b)
 		}
 	}
 	return ""

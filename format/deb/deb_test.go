@@ -137,6 +137,44 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// dpkg has tar unpack all of control.tar: what comes last is what it reads.
+func TestFactsOfAnotherControl(t *testing.T) {
+	type file struct {
+		name, link, content string
+		kind                byte
+	}
+	good, evil := file{"./control", "", controlFile, tar.TypeReg}, strings.Replace(controlFile, "hello", "evil", 1)
+	for name, c := range map[string]struct {
+		files []file
+		known bool
+	}{
+		"as dpkg-deb makes it": {[]file{{"./", "", "", tar.TypeDir}, good, {"./postinst", "", "#!/bin/sh\n", tar.TypeReg}}, true},
+		"twice":                {[]file{good, {"./control", "", evil, tar.TypeReg}}, false},
+		"by another name":      {[]file{good, {"control", "", evil, tar.TypeReg}}, false},
+		"by a path":            {[]file{good, {"././control", "", evil, tar.TypeReg}}, false},
+		"absolute":             {[]file{good, {"/control", "", evil, tar.TypeReg}}, false},
+		"through a link":       {[]file{good, {"./x", ".", "", tar.TypeSymlink}, {"./x/control", "", evil, tar.TypeReg}}, false},
+		"as a link":            {[]file{good, {"./other", "", evil, tar.TypeReg}, {"./control", "other", "", tar.TypeLink}}, false},
+	} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, f := range c.files {
+			if err := w.WriteHeader(&tar.Header{Name: f.name, Linkname: f.link, Typeflag: f.kind, Mode: 0o755, Size: int64(len(f.content)), Format: tar.FormatUSTAR}); err != nil {
+				t.Fatal(err)
+			}
+			w.Write([]byte(f.content))
+		}
+		w.Close()
+		p, err := New().Plan(t.Context(), format.BytesArtifact("f", archive("debian-binary", "2.0\n", "control.tar", b.String(), "data.tar.gz", string(tarball(t, "./f", "x", true)))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(fmt.Sprint(p.Facts), "{package "); got != c.known {
+			t.Errorf("%s: facts of the package: %v: %v", name, got, p.Facts)
+		}
+	}
+}
+
 // What dpkg reads and debsig does not sign.
 func TestAttacks(t *testing.T) {
 	s := formattest.Identity(t, sigalg.Ed25519)
