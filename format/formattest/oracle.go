@@ -1,12 +1,14 @@
 package formattest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // Verdicts is what one program of a format's ecosystem said about our signatures,
@@ -141,11 +143,27 @@ func Judges(tb testing.TB) string {
 	}
 }
 
+// judgeLimit ends a judge that hangs: none of them takes a minute.
+const judgeLimit = 5 * time.Minute
+
 // RunJudge runs a judge and returns what it printed; a non-zero exit is an error that
-// holds it.
+// holds it. Its temporary files, sockets among them, are its own.
 func RunJudge(tb testing.TB, name string, args ...string) (string, error) {
 	tb.Helper()
-	b, err := exec.CommandContext(tb.Context(), name, args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(tb.Context(), judgeLimit)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "judge") // short: names of sockets are
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	c := exec.CommandContext(ctx, name, args...)
+	c.Env = append(os.Environ(), "TMPDIR="+dir)
+	c.WaitDelay = 10 * time.Second // for what it has started and left behind
+	b, err := c.CombinedOutput()
+	if ctx.Err() != nil {
+		tb.Fatalf("%s hangs: %s", filepath.Base(name), b) // which is no verdict
+	}
 	if err != nil {
 		return string(b), fmt.Errorf("%s: %w: %s", filepath.Base(name), err, b)
 	}
