@@ -16,5 +16,5 @@ var formats = []string{
 	// Java and Android
 	"jar", "apk", "apk-v4",
 	// General
-	"cms", "dsse", "xmldsig", "oci", "jws", "cose",
+	"cms", "dsse", "hybrid", "xmldsig", "oci", "jws", "cose",
 }
