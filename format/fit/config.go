@@ -296,7 +296,7 @@ func content(h crypto.Hash, messages [][]byte) []byte {
 func (t *tree) facts() []format.Fact {
 	var out []format.Fact
 	add := func(name, value string) {
-		if value != "" && len(out) < format.MaxFacts {
+		if value != "" {
 			out = append(out, format.Fact{Name: name, Value: single.Text([]byte(value), 1024)})
 		}
 	}
@@ -324,6 +324,9 @@ func (t *tree) facts() []format.Fact {
 			}
 		}
 		add("image", s)
+	}
+	if n := len(out) - format.MaxFacts; n > 0 {
+		out = append(out[:format.MaxFacts-1], format.Fact{Name: "more", Value: fmt.Sprintf("%d configurations and images", n+1)})
 	}
 	return out
 }

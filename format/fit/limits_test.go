@@ -1,6 +1,7 @@
 package fit
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -53,5 +54,24 @@ func TestLongNames(t *testing.T) {
 	})
 	if _, err := open(artifact(ok)); err != nil {
 		t.Error(err)
+	}
+}
+
+// Facts that are too many say how many there are more.
+func TestManyImages(t *testing.T) {
+	b := small("kernel", func(root *nd) {
+		for i := range 130 {
+			n := fmt.Sprintf("k%d", i)
+			root.children[0].children = append(root.children[0].children, image(n, "other"))
+			root.children[1].children = append(root.children[1].children, nd{name: "c" + n, props: []pr{str("kernel", n)}})
+		}
+	})
+	p, err := New().Plan(t.Context(), artifact(b), dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// description, default, 131 configurations, 131 images
+	if n := len(p.Facts); n != format.MaxFacts || p.Facts[n-1] != (format.Fact{Name: "more", Value: "9 configurations and images"}) {
+		t.Errorf("%d facts, at last %v", n, p.Facts[n-1])
 	}
 }

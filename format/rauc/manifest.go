@@ -46,6 +46,8 @@ func parseManifest(b []byte) (*manifest, error) {
 	for i, s := range strings.Split(string(b), "\n") {
 		switch {
 		case s == "" || s[0] == '#':
+		case s[0] == ' ': // GLib skips it, before a section and a comment too
+			return nil, bad(i, "it begins with a space")
 		case single.Text([]byte(s), len(s)) != s:
 			return nil, bad(i, "not printable")
 		case s[0] == '[':
@@ -69,7 +71,13 @@ func parseManifest(b []byte) (*manifest, error) {
 	if m.format = m.get("bundle", "format"); m.format == "" {
 		m.format = "plain"
 	}
-	return m, m.readVerity()
+	if err := m.readVerity(); err != nil {
+		return nil, err
+	}
+	if n := len(m.facts()); n > format.MaxFacts { // none may be left unsaid
+		return nil, fmt.Errorf("%w: manifest with %d hooks, handlers and images: at most %d", ErrMalformed, n, format.MaxFacts)
+	}
+	return m, nil
 }
 
 func (m *manifest) readVerity() error {
@@ -115,7 +123,7 @@ func complete(option string, root []byte, size int64) (*manifest, error) {
 func (m *manifest) facts() []format.Fact {
 	var out []format.Fact
 	add := func(name, value string) {
-		if value != "" && len(out) < format.MaxFacts {
+		if value != "" {
 			out = append(out, format.Fact{Name: name, Value: single.Text([]byte(value), 1024)})
 		}
 	}
@@ -134,7 +142,7 @@ func (m *manifest) facts() []format.Fact {
 	seen := map[string]bool{}
 	for _, l := range m.lines {
 		name, ok := strings.CutPrefix(l.section, "image.")
-		if !ok || seen[name] || len(out) == format.MaxFacts {
+		if !ok || seen[name] {
 			continue
 		}
 		seen[name] = true

@@ -197,6 +197,14 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// lines is n lines of a form.
+func lines(form string, n int) (s string) {
+	for i := range n {
+		s += fmt.Sprintf(form, i)
+	}
+	return s
+}
+
 func TestManifest(t *testing.T) {
 	if _, err := parseManifest([]byte(text)); err != nil {
 		t.Fatal(err)
@@ -210,7 +218,11 @@ func TestManifest(t *testing.T) {
 		"hash without salt": good + "[bundle]\nformat=verity\nverity-hash=" + hash + "\nverity-size=4096\n",
 		"size that is odd":  good + "[bundle]\nformat=verity\nverity-hash=" + hash + "\nverity-salt=" + hash + "\nverity-size=4097\n",
 		"size with a sign":  good + "[bundle]\nformat=verity\nverity-hash=" + hash + "\nverity-salt=" + hash + "\nverity-size=+4096\n",
-		"too long":          good + strings.Repeat("#\n", maxManifest),
+		// GLib reads a section or a comment there, a key whoever looks for "=".
+		"section behind a space": good + " [x=y]\nversion=1\n", "comment behind a space": good + " #version=1\n",
+		// Facts that would push out others.
+		"more than can be shown": good + "[handler]\n" + lines("k%d=v\n", format.MaxFacts) + "[image.rootfs]\nsha256=" + hash + "\n",
+		"too long":               good + strings.Repeat("#\n", maxManifest),
 	} {
 		if _, err := parseManifest([]byte(m)); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -133,17 +133,18 @@ func Keys(t format.Trust) []crypto.PublicKey {
 }
 
 // Text makes of bytes read from a file a line that may be a fact: at most limit
-// bytes, with "?" for what is not printable.
+// bytes, with "?" for what is not printable. What is longer is cut, and says so
+// where limit leaves room for that: who reads it must not take it for all.
 func Text(b []byte, limit int) string {
+	more := ""
+	if len(b) > limit && limit >= 64 {
+		more = fmt.Sprintf("… (%d bytes)", len(b))
+	}
 	s := strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
-	}, strings.ToValidUTF8(string(b[:min(len(b), limit)]), "?"))
-	for len(s) > limit {
-		_, n := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-n]
-	}
-	return s
+	}, strings.ToValidUTF8(string(b[:min(len(b), limit-len(more))]), "?"))
+	return s + more
 }

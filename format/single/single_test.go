@@ -255,3 +255,15 @@ func TestSpecRefuses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is cut says so: the end of a line may be what matters.
+func TestTextIsCut(t *testing.T) {
+	long := strings.Repeat("ä", 100) + "evil"
+	got := Text([]byte(long), 101)
+	if len(got) > 101 || !utf8.ValidString(got) || !strings.HasSuffix(got, "… (204 bytes)") || Text([]byte(got), 101) != got {
+		t.Errorf("%q of %d bytes", got, len(got))
+	}
+	if got := Text([]byte(long), 204); got != long {
+		t.Errorf("%q", got)
+	}
+}
