@@ -294,7 +294,8 @@ func TestState(t *testing.T) {
 	}
 	for name, change := range map[string]func(*State){
 		"chain": func(s *State) { s.Chain = s.Chain[1:] }, "tail": func(s *State) { s.Tail = []byte{1} },
-		"count": func(s *State) { s.Count = 1<<62 + 64 }, "initial values": func(s *State) { s.Chain[3]++; s.Count = 0 },
+		"count": func(s *State) { s.Count = 1 << 60 }, "initial values": func(s *State) { s.Chain[3]++; s.Count = 0 },
+		"another count of the same bits": func(s *State) { s.Count += 1 << 61 },
 	} {
 		c := State{bytes.Clone(st.Chain), st.Count, bytes.Clone(st.Tail)}
 		change(&c)

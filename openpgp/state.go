@@ -68,8 +68,8 @@ func (s *State) Resume(h crypto.Hash) (hash.Hash, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The trailer follows: a count near the end of 64 bits would wrap.
-	if len(s.Chain) != chain || s.Count > 1<<62 || uint64(len(s.Tail)) != s.Count%uint64(block) {
+	// Go counts bits in 64 bits: 1<<61 bytes more would finish to the same digest.
+	if len(s.Chain) != chain || s.Count >= 1<<60 || uint64(len(s.Tail)) != s.Count%uint64(block) {
 		return nil, malformed("state of a hash")
 	}
 	b := append([]byte(magic), s.Chain...)
