@@ -74,7 +74,7 @@ var contests = []contest{
 	{format: "nuget", name: "package.nupkg", inputs: archives, make: makeNuGet}, // NuGet runs nowhere but on .NET
 	{format: "script", name: "script.ps1", inputs: small, make: makeText, peers: []peer{osslsigncode(), relic("ps")}},
 	{format: "macho", name: "program", params: []string{"identifier=com.example.bench"}, inputs: files, make: makeMachO, peers: []peer{
-		relic("macho", "--bundle-id", "com.example.bench"),
+		relic("", "--bundle-id", "com.example.bench"),
 		{program: "quill", inPlace: true, args: func(id *peerIdentity, _, out string) []string {
 			return []string{"sign", "--p12", id.p12, "--timestamp-server", "", "--identity", "com.example.bench", out}
 		}, env: []string{"QUILL_SIGN_PASSWORD=" + peerPassword}},
@@ -94,7 +94,7 @@ var contests = []contest{
 	}},
 	{format: "rpm", name: "hello.rpm", inputs: files, make: makeRPM, peers: []peer{
 		{program: "rpmsign", inPlace: true, args: func(_ *peerIdentity, _, out string) []string {
-			return []string{"--addsign", "--define", "_gpg_name bench@example.com", out}
+			return []string{"--addsign", "--define", "_gpg_name bench@example.com", "--define", "__gpg " + findProgram("", "gpg"), out}
 		}},
 		relicPGP("rpm"),
 	}},
@@ -153,7 +153,7 @@ var contests = []contest{
 	{format: "jws", name: "file.bin", key: sigalg.P256, params: []string{"certificates=none"}, inputs: small, make: makeBlob, peers: []peer{cosign()}},
 }
 
-// relic is one signer of many formats.
+// relic is one signer of many formats; without kind it looks what the file is.
 func relic(kind string, more ...string) peer { return relicWith("bench", kind, more) }
 
 // relicPGP is relic with an OpenPGP key.
@@ -161,7 +161,11 @@ func relicPGP(kind string, more ...string) peer { return relicWith("pgp", kind, 
 
 func relicWith(key, kind string, more []string) peer {
 	return peer{program: "relic", args: func(id *peerIdentity, src, out string) []string {
-		return append([]string{"sign", "--config", id.relic, "--key", key, "--sig-type", kind, "--file", src, "--output", out}, more...)
+		args := []string{"sign", "--config", id.relic, "--key", key, "--file", src, "--output", out}
+		if kind != "" {
+			args = append(args, "--sig-type", kind)
+		}
+		return append(args, more...)
 	}}
 }
 

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
@@ -60,14 +61,16 @@ const (
 	cfbFree  = 0xffffffff
 )
 
-// makeInstaller writes an MSI database of one stream, in sectors of 4096 bytes:
-// directory, tables, stream.
+// makeInstaller writes an MSI database of a large and a small stream, in sectors of
+// 4096 bytes: tables, directory, table and stream of small sectors, large stream.
+// (osslsigncode takes no directory in the first sector, and relic no file without
+// small sectors.)
 func makeInstaller(_ context.Context, path string, in input) error {
-	const sector, per, inHeader = 4096, 1024, 109
+	const sector, per, inHeader, smallSector = 4096, 1024, 109, 64
 	data := (in.bytes + sector - 1) / sector
 	fats, difats := int64(1), int64(0)
 	for {
-		f := (1 + fats + difats + data + per - 1) / per
+		f := (3 + fats + difats + data + per - 1) / per
 		d := int64(0)
 		if f > inHeader {
 			d = (f - inHeader + per - 2) / (per - 1)
@@ -77,7 +80,7 @@ func makeInstaller(_ context.Context, path string, in input) error {
 		}
 		fats, difats = f, d
 	}
-	first := 1 + fats + difats
+	first := 3 + fats + difats
 	le := binary.LittleEndian
 	return create(path, func(w *bufio.Writer) error {
 		h := make([]byte, sector)
@@ -87,15 +90,15 @@ func makeInstaller(_ context.Context, path string, in input) error {
 		}
 		difat := uint32(cfbEnd)
 		if difats > 0 {
-			difat = uint32(1 + fats)
+			difat = uint32(fats)
 		}
-		for at, v := range map[int]uint32{40: 1, 44: uint32(fats), 48: 0, 56: 4096, 60: cfbEnd, 68: difat, 72: uint32(difats)} {
+		for at, v := range map[int]uint32{40: 1, 44: uint32(fats), 48: uint32(first - 3), 56: 4096, 60: uint32(first - 2), 64: 1, 68: difat, 72: uint32(difats)} {
 			le.PutUint32(h[at:], v)
 		}
 		for i := range inHeader {
 			v := uint32(cfbFree)
 			if int64(i) < fats {
-				v = uint32(1 + i)
+				v = uint32(i)
 			}
 			le.PutUint32(h[76+4*i:], v)
 		}
@@ -115,25 +118,30 @@ func makeInstaller(_ context.Context, path string, in input) error {
 			}
 			return e
 		}
-		for i := 2; i < sector/128; i++ {
+		for i := 3; i < sector/128; i++ {
 			entry(i, "", 0)[67] = 0
 		}
 		root := entry(0, "Root Entry", 5)
 		le.PutUint32(root[76:], 1)
 		copy(root[80:], "\x84\x10\x0c\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46")
-		le.PutUint32(root[116:], cfbEnd)
+		le.PutUint32(root[116:], uint32(first-1))
+		le.PutUint64(root[120:], smallSector)
 		e := entry(1, "Data.cab", 2)
 		le.PutUint32(e[116:], uint32(first))
 		le.PutUint64(e[120:], uint64(data*sector))
-		if _, err := w.Write(append(h, dir...)); err != nil {
+		le.PutUint32(e[68:], 2) // on its left
+		e = entry(2, "Small", 2)
+		e[67] = 0 // red
+		le.PutUint64(e[120:], smallSector)
+		if _, err := w.Write(h); err != nil {
 			return err
 		}
 		for i := range fats * per {
 			v := uint32(cfbFree)
 			switch {
-			case i == 0 || i == first+data-1:
+			case i >= first-3 && i < first || i == first+data-1:
 				v = cfbEnd
-			case i <= fats:
+			case i < fats:
 				v = cfbFAT
 			case i < first:
 				v = cfbDIFAT
@@ -148,7 +156,7 @@ func makeInstaller(_ context.Context, path string, in input) error {
 			for j := range int64(per - 1) {
 				v := uint32(cfbFree)
 				if k := inHeader + i*(per-1) + j; k < fats {
-					v = uint32(1 + k)
+					v = uint32(k)
 				}
 				if err := binary.Write(w, le, v); err != nil {
 					return err
@@ -156,11 +164,16 @@ func makeInstaller(_ context.Context, path string, in input) error {
 			}
 			next := uint32(cfbEnd)
 			if i+1 < difats {
-				next = uint32(1 + fats + i + 1)
+				next = uint32(fats + i + 1)
 			}
 			if err := binary.Write(w, le, next); err != nil {
 				return err
 			}
+		}
+		table := bytes.Repeat([]byte{0xff}, sector) // free, but for the first
+		le.PutUint32(table, cfbEnd)
+		if _, err := w.Write(append(append(dir, table...), make([]byte, sector)...)); err != nil {
+			return err
 		}
 		_, err := io.CopyN(w, noise(), data*sector)
 		return err

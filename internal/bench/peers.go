@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
@@ -127,6 +129,13 @@ func newPeerIdentity(ctx context.Context, dir, judges string) (*peerIdentity, er
 		os.WriteFile(filepath.Join(id.uboot, "dev.crt"), block("CERTIFICATE", der), 0o600),
 		os.Mkdir(id.gpgHome, 0o700))
 	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	public, err := ssh.NewPublicKey(leaf.Public())
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	if err := os.WriteFile(id.key+".pub", ssh.MarshalAuthorizedKey(public), 0o600); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	for _, kind := range []sigalg.Key{sigalg.P256, sigalg.Ed25519, sigalg.RSA4096} {
