@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -236,6 +237,30 @@ func TestNestedSignatureOfAnotherList(t *testing.T) {
 	}
 	if _, err := (Format{}).Verify(t.Context(), art(mixed), s.Trust()); err == nil || !strings.Contains(err.Error(), "another list") {
 		t.Error(err)
+	}
+}
+
+// Invariant 2: Windows looks members up by their tags, also those that have no digest.
+func TestTagsAreShown(t *testing.T) {
+	digest := bytes.Repeat([]byte{0xab}, 32)
+	digits := bytes.ReplaceAll([]byte(strings.Repeat("AB", 32)), []byte("AB"), []byte("A\x00B\x00"))
+	name := []Attribute{{"File", "a.sys"}}
+	good := fmt.Sprintf("a.sys sha256:%x", digest)
+	for _, c := range []struct {
+		m    Member
+		want string
+	}{
+		{Member{Tag: digest, Hash: crypto.SHA256, Digest: digest, Attributes: name}, good},
+		{Member{Tag: digits, Hash: crypto.SHA256, Digest: digest, Attributes: name}, good},
+		{Member{Tag: append(bytes.Clone(digits), 0, 0), Hash: crypto.SHA256, Digest: digest, Attributes: name}, good},
+		{Member{Tag: []byte("evil"), Hash: crypto.SHA256, Digest: digest, Attributes: name}, "tag 6576696c " + good},
+		{Member{Tag: []byte("evil"), Attributes: name}, "tag 6576696c a.sys"},
+		{Member{Tag: []byte("evil")}, "tag 6576696c"},
+	} {
+		facts := (&List{Version: 2, Members: []Member{c.m}}).facts()
+		if got := facts[len(facts)-1]; got != (format.Fact{Name: "member", Value: c.want}) {
+			t.Errorf("%+v: want %s", got, c.want)
+		}
 	}
 }
 

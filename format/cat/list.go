@@ -275,7 +275,7 @@ func (m *Member) label() string {
 			return a.Value
 		}
 	}
-	return "tag " + hex.EncodeToString(m.Tag[:min(len(m.Tag), 64)])
+	return "tag " + hex.EncodeToString(m.Tag)
 }
 
 func (m *Member) facts() []format.Fact {
@@ -287,6 +287,32 @@ func (m *Member) facts() []format.Fact {
 		out = append(out, format.Fact{Name: a.Name, Value: a.Value})
 	}
 	return out
+}
+
+// tagged says that the tag is the digest, or its digits as lists of version 1 have
+// them. Windows looks members up by their tags.
+func (m *Member) tagged() bool {
+	if bytes.Equal(m.Tag, m.Digest) {
+		return true
+	}
+	var digits []byte
+	for _, w := range utf16.Encode([]rune(strings.ToUpper(hex.EncodeToString(m.Digest)))) {
+		digits = append(digits, byte(w), byte(w>>8))
+	}
+	return bytes.Equal(bytes.TrimSuffix(bytes.ToUpper(m.Tag), []byte{0, 0}), digits)
+}
+
+// text is what people are told of a member: the digest, and the tag where it says
+// something else. A member may have a tag alone.
+func (m *Member) text() string {
+	s := m.label()
+	if m.Digest != nil {
+		s += fmt.Sprintf(" %s:%x", authenticode.HashName(m.Hash), m.Digest)
+	}
+	if tag := fmt.Sprintf("tag %x", m.Tag); !m.tagged() && !strings.HasPrefix(s, tag) {
+		s = tag + " " + s // before what may be cut off
+	}
+	return s
 }
 
 // maxListed is how many members become facts; "members" tells how many there are.
@@ -303,16 +329,8 @@ func (l *List) facts() []format.Fact {
 	for _, a := range l.Attributes[:min(len(l.Attributes), MaxAttributes)] {
 		out = append(out, format.Fact{Name: "attribute", Value: clip(a.Name + " = " + a.Value)})
 	}
-	n := 0
-	for i := range l.Members {
-		m := &l.Members[i]
-		if m.Digest == nil {
-			continue
-		}
-		if n++; n > maxListed {
-			break
-		}
-		out = append(out, format.Fact{Name: "member", Value: clip(fmt.Sprintf("%s %s:%x", m.label(), authenticode.HashName(m.Hash), m.Digest))})
+	for i := range l.Members[:min(len(l.Members), maxListed)] {
+		out = append(out, format.Fact{Name: "member", Value: clip(l.Members[i].text())})
 	}
 	return out
 }
