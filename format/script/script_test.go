@@ -233,6 +233,7 @@ func TestEncodingsThatVerifiersDisagreeOn(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"latin-1.ps1": []byte("Gr\xfc\xdfe\r\n"), "utf-8.vbs": []byte("Grüße\r\n"), "utf-8.js": []byte("Grüße\r\n"), "utf-8.ps1xml": []byte("<x>Grüße</x>\r\n"),
 		"no mark.ps1": encode("x", "le")[2:], "odd.ps1": append(encode("x", "le"), 0), "zeros.js": []byte("x\x00y"),
+		"utf-32.ps1": append([]byte{0xff, 0xfe, 0, 0}, "x\x00\x00\x00"...), "zeros.ps1": encode("x\x00y", "be"),
 		"overlong.ps1": []byte("\xc0\x80"), "surrogate.ps1": []byte("\xed\xa0\x80"),
 	} {
 		if _, err := (Format{}).Plan(t.Context(), art(name, b), nil); !errors.Is(err, ErrEncoding) {

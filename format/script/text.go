@@ -108,7 +108,8 @@ func readText(a format.Artifact) (*text, error) {
 		return nil, fmt.Errorf("%w: UTF-16 of an odd number of bytes", ErrEncoding)
 	case t.encoding.unit == 1 && !utf8.Valid(t.raw):
 		return nil, fmt.Errorf("%w: neither UTF-8 nor UTF-16 with a byte order mark", ErrEncoding)
-	case t.encoding.unit == 1 && bytes.IndexByte(t.raw, 0) >= 0:
+	// FF FE 00 00 is UTF-32's mark to some.
+	case t.encoding.unit == 1 && bytes.IndexByte(t.raw, 0) >= 0, t.encoding.unit == 2 && slices.Contains(wordsOf(t.raw), 0):
 		return nil, fmt.Errorf("%w: a text with zeros in it", ErrEncoding)
 	}
 	return t, nil
