@@ -232,3 +232,47 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Invariant 1: which file is the program follows from the Info.plist, and where that
+// stands from the path. A plan that says otherwise tells endorsers of another file.
+func TestAssembleRefuses(t *testing.T) {
+	s := formattest.Identity(t, sigalg.P256)
+	for name, change := range map[string]func(b *body){
+		"as it is":           func(*body) {},
+		"another program":    func(b *body) { b.Code[len(b.Code)-1].Program = "Contents/MacOS/B" },
+		"program elsewhere":  func(b *body) { b.Code[len(b.Code)-1].Program = "A" },
+		"another base":       func(b *body) { c := &b.Code[len(b.Code)-1]; c.Base, c.Program = "Other", "Other/A" },
+		"version of no name": func(b *body) { c := &b.Code[len(b.Code)-1]; c.Base, c.Program = "Versions", "Versions/A" },
+		"library elsewhere": func(b *body) {
+			for i := range b.Code {
+				if b.Code[i].Base == "" {
+					b.Code[i].Program = "x/" + b.Code[i].Program
+				}
+			}
+		},
+	} {
+		p, err := Format{}.Plan(t.Context(), artifact(tree(largeApp())), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b body
+		if err := format.Decode(p.Body, &b); err != nil {
+			t.Fatal(err)
+		}
+		change(&b)
+		plans, err := b.plans()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs [3]error
+		p.Content, errs[0] = b.content(plans)
+		p.Facts, errs[1] = b.facts(plans)
+		p.Body, errs[2] = format.Encode(b)
+		if err := errors.Join(errs[:]...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (Format{}).Assemble(p, s.Identity, formattest.At, nil); errors.Is(err, ErrPlan) == (name == "as it is") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

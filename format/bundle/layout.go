@@ -105,15 +105,29 @@ func (o *object) open(t *format.Tree) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.program = path.Join(o.base, exe)
-	if path.Base(o.base) == "Contents" {
-		o.program = path.Join(o.base, "MacOS", exe)
-	}
+	o.program = programOf(o.base, exe)
 	i := t.Lookup(o.program)
 	if i < 0 || !t.Entries[i].File() || !macho.IsCode(t.Open(i)) {
 		return nil, malformed("%q is no program", o.program)
 	}
 	return b, nil
+}
+
+// programOf is where the program of a bundle stands.
+func programOf(base, exe string) string {
+	if path.Base(base) == "Contents" {
+		return path.Join(base, "MacOS", exe)
+	}
+	return path.Join(base, exe)
+}
+
+// isBase says whether base may be that of the bundle dir.
+func isBase(dir, base string) bool {
+	if base == path.Join(dir, "Contents") {
+		return true
+	}
+	up, version := path.Split(base)
+	return path.Clean(base) == base && version != "Current" && path.Clean(up) == path.Join(dir, "Versions")
 }
 
 // isBundle says whether the folder p is a bundle of its own.

@@ -325,6 +325,20 @@ func (c *code) check(all format.Params, p *format.Plan, open map[string]bool) er
 	if (c.Base == "") != (len(c.Info) == 0) || c.Base == "" && len(c.Lines) > 0 || open[c.Path] {
 		return errors.New("neither a bundle nor a program alone, or twice")
 	}
+	where := c.Path
+	if c.Base != "" {
+		_, _, exe, err := parseInfo(c.Info)
+		if err != nil {
+			return err
+		}
+		if !isBase(c.Path, c.Base) {
+			return fmt.Errorf("%.200q is not the base of %.200q", c.Base, c.Path)
+		}
+		where = programOf(c.Base, exe)
+	}
+	if c.Program != where || path.Clean(c.Path) != c.Path && c.Path != "" || len(c.Path) > 1024 {
+		return fmt.Errorf("its program is %.200q", where)
+	}
 	last := ""
 	for i, s := range c.Lines {
 		if i > 0 && s.Path <= last || s.Path == "" {
