@@ -116,6 +116,19 @@ func TestV3Alone(t *testing.T) {
 	}
 }
 
+// Platforms before 28 do not know scheme v3: without v2 they look at v1, which says
+// that v2 was there.
+func TestV2StrippedOffV1AndV3(t *testing.T) {
+	s := formattest.Identity(t, sigalg.P256)
+	good := seal(t, s, build(t, modern), format.Params{"v1": "true"})
+	if err := tryVerify(t, good, s.Trust()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryVerify(t, edit(t, good, without(idV2)), s.Trust()); !errors.Is(err, ErrStripped) {
+		t.Errorf("scheme v2 is gone: %v", err)
+	}
+}
+
 // Only v1 is changed: newer platforms would not notice, we do.
 func TestOnlyV1Changed(t *testing.T) {
 	s, other := formattest.Identity(t, sigalg.P256), formattest.Identity(t, sigalg.P256)
@@ -335,7 +348,19 @@ func TestSections(t *testing.T) {
 			t.Errorf("border at %d: %v", at, err)
 		}
 	}
+	// The state of a hash that another number of bytes went into.
+	state := func(n int) []byte {
+		c := newChunker(int64(n), h)
+		_, _ = c.Write(all[:n])
+		s, err := c.finish(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s[0].State
+	}
 	for what, s := range map[string]section{
+		"state of more":   {Size: 5, Chunks: []byte{}, State: state(6)},
+		"state of less":   {Size: chunkSize + 5, Chunks: make([]byte, 32), State: state(4)},
 		"too few digests": {Size: chunkSize + 1, Chunks: make([]byte, 32)},
 		"negative":        {Size: -1},
 		"no state":        {Size: 5, Chunks: []byte{}, State: []byte("x")},

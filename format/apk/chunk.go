@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"runtime"
@@ -61,6 +62,10 @@ func (s *section) finish(h crypto.Hash, add []byte) ([]byte, error) {
 	// One state has one encoding, or the plan could be written in two ways.
 	if again, err := x.(encoding.BinaryMarshaler).MarshalBinary(); err != nil || !bytes.Equal(again, s.State) {
 		return bad("state of the hash")
+	}
+	// A state ends with the number of bytes that went in: the prefix, and the chunk.
+	if in := s.State[len(s.State)-8:]; binary.BigEndian.Uint64(in) != 5+uint64(s.Size%chunkSize) {
+		return bad("state of a hash over another chunk")
 	}
 	out := bytes.Clone(s.Chunks)
 	n := min(chunkSize-s.Size%chunkSize, int64(len(add)))

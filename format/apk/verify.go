@@ -108,9 +108,17 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 }
 
 // needsV1 says whether scheme v1 is to be judged: where there is nothing else, and where
-// platforms would look at it and it is there.
+// platforms would look at it and it is there. Those before v3 look at it when v2 is gone,
+// and it is v1 that says whether v2 was there.
 func (r *archive) needsV1(m *manifest, list []schemeSigners) bool {
-	return len(list) == 0 || r.signedV1 && m.MinSDK < sdkV2
+	if len(list) == 0 {
+		return true
+	}
+	first := sdkV2 // the first version that does without scheme v1
+	if find(r.pairs, idV2) == nil {
+		first = sdkV3
+	}
+	return r.signedV1 && m.MinSDK < first
 }
 
 // checkTarget refuses what platforms refuse: scheme v1 alone in newer packages.
