@@ -126,6 +126,25 @@ func TestNotARelease(t *testing.T) {
 	}
 }
 
+// Values are shown as apt reads them, over several lines too; none is left out.
+func TestFactsOfSeveralLines(t *testing.T) {
+	for name, c := range map[string][2]string{
+		"several lines": {"Suite: stable\n evil\n", "{suite stable evil}"},
+		"no first line": {"Suite:\n evil\n", "{suite evil}"},
+		"too long":      {"Suite: stable\n" + strings.Repeat(" x"+strings.Repeat("y", 500)+"\n", 5), "{suite (too long to show)}"},
+		"direction":     {"Suite: \u202estable\n", "{suite ?stable}"},
+		"keys":          {"Suite: stable\nSigned-By: A\n", "{signed-by A}"},
+	} {
+		content := strings.Replace(release, "Suite: stable\n", c[0], 1)
+		for _, o := range []string{inRelease, releaseGPG} {
+			p, err := New().Plan(t.Context(), format.BytesArtifact("f", []byte(content)), format.Params{"output": o})
+			if err != nil || !strings.Contains(fmt.Sprint(p.Facts), c[1]) {
+				t.Errorf("%s: %v, %v", name, p, err)
+			}
+		}
+	}
+}
+
 // A signed InRelease with something around it: apt once read what stood before or after
 // the signed part (CVE-2013-1051 and its like).
 func TestTextAroundTheSignedPart(t *testing.T) {

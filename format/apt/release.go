@@ -19,6 +19,7 @@ import (
 const (
 	maxRelease = 256 << 20
 	maxFields  = 64
+	maxFact    = 1000
 )
 
 // fields reads a Release file (deb-release(5), one paragraph of deb822) while it goes
@@ -90,8 +91,15 @@ func (r *fields) entry(l string) error {
 	if r.last == "" {
 		return fmt.Errorf("%w: it begins with a continuation", errRelease)
 	}
-	if r.last != "sha256" {
+	switch r.last {
+	case "md5sum", "sha1", "sha512":
 		return nil
+	default: // a value of several lines is one to apt; what is too long is no fact, and says so
+		if v := r.value[r.last]; len(v) <= maxFact {
+			r.value[r.last] = strings.TrimSpace(v + " " + strings.TrimSpace(l))
+		}
+		return nil
+	case "sha256":
 	}
 	f := strings.Fields(l)
 	bad := fmt.Errorf("%w: entry %.80q", errRelease, l)
@@ -145,14 +153,26 @@ func when(s string) (time.Time, error) {
 	return time.Time{}, errors.New("apt: time is not readable")
 }
 
+// visible makes of characters that would change how a line is read a question mark.
+func visible(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c >= 0x7f && c < 0xa0 || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069 {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
 // facts are what endorsers want to know.
 func (r *fields) facts() (out []format.Fact) {
 	for _, n := range []string{"origin", "label", "suite", "codename", "version", "date", "valid-until", "architectures", "components", "description",
-		"acquire-by-hash", "notautomatic", "butautomaticupgrades"} {
-		if v := r.value[n]; v != "" && len(v) <= 1000 && !strings.ContainsFunc(v, func(c rune) bool {
-			return c < ' ' || c >= 0x7f && c < 0xa0 || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069
-		}) {
-			out = append(out, format.Fact{Name: n, Value: v})
+		"acquire-by-hash", "notautomatic", "butautomaticupgrades", "signed-by"} {
+		switch v := r.value[n]; {
+		case v == "":
+		case len(v) > maxFact:
+			out = append(out, format.Fact{Name: n, Value: "(too long to show)"})
+		default:
+			out = append(out, format.Fact{Name: n, Value: visible(v)})
 		}
 	}
 	return append(out, format.Fact{Name: "indices", Value: strconv.Itoa(r.files)})
