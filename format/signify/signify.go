@@ -112,7 +112,7 @@ func CheckContent(b []byte) error {
 	switch {
 	case len(b) == 0 || len(b) > MaxContent:
 		return fmt.Errorf("signify: content of %d bytes: want 1 to %d; sign a list of digests instead", len(b), MaxContent)
-	case b[len(b)-1] != '\n' || !utf8.Valid(b) || bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == 0x7f }):
+	case b[len(b)-1] != '\n' || !utf8.Valid(b) || hasControl(b):
 		return errors.New("signify: content is not text that ends in a line feed: sign a list of digests instead")
 	case len(b) == 32 || len(b) == 48 || len(b) == 64:
 		return fmt.Errorf("signify: content of %d bytes could be a digest", len(b))
@@ -126,6 +126,17 @@ func CheckContent(b []byte) error {
 func (Format) Detect(a format.Artifact) bool {
 	_, _, err := read(a)
 	return err == nil
+}
+
+// hasControl looks for control characters that texts do not have; in UTF-8 they are
+// single bytes, and no part of other characters.
+func hasControl(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\n' && c != '\r' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	return false
 }
 
 // readAll reads a file that may be a content with a signature in front.
