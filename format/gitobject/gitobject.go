@@ -286,16 +286,15 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 	if err != nil {
 		return nil, err
 	}
-	if p.Size == int64(len(m.object.payload)) {
-		return &format.Patch{Size: p.Size, Edits: []format.Edit{{Offset: offset, Insert: insert}}}, nil
-	}
-	// A signature is replaced: objects are small enough to be written whole.
-	now, err := read(a)
+	now, err := read(a) // objects are small enough to be read again, and to be written whole
 	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(now.payload, m.object.payload) {
 		return nil, errors.New("gitobject: object is not the one that was planned")
+	}
+	if now.signature == nil {
+		return &format.Patch{Size: p.Size, Edits: []format.Edit{{Offset: offset, Insert: insert}}}, nil
 	}
 	return &format.Patch{Size: p.Size, Edits: []format.Edit{{Delete: p.Size, Insert: slices.Insert(bytes.Clone(now.payload), int(offset), insert...)}}}, nil
 }

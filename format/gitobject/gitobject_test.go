@@ -192,6 +192,24 @@ func TestForgedPlans(t *testing.T) {
 	}
 }
 
+// A signature is not put into another object of the same size.
+func TestAttachToAnotherObject(t *testing.T) {
+	s := formattest.Identity(t, sigalg.Ed25519)
+	good := commit
+	other := strings.Replace(good, "tree ", "tree 0", 1)
+	other = other[:len("tree ")+40] + other[len("tree ")+41:]
+	if len(other) != len(good) || other == good {
+		t.Fatalf("%q", other)
+	}
+	plan, err := New().Plan(t.Context(), format.BytesArtifact("f", []byte(good)), options(s, ssh))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New().Attach(t.Context(), format.BytesArtifact("f", []byte(other)), plan, s.Identity, formattest.At, formattest.SignAll(t, New(), plan, s, formattest.At)); err == nil {
+		t.Error("attached to another commit")
+	}
+}
+
 func TestReplaceAndRemove(t *testing.T) {
 	one, two := formattest.Identity(t, sigalg.Ed25519), formattest.Identity(t, sigalg.P256)
 	for _, content := range []string{commit, tag} {

@@ -16,6 +16,7 @@ const (
 	maxDepth    = 16
 	maxSettings = 16384
 	maxName     = 128 // bytes
+	maxMore     = 64  // facts besides the files
 )
 
 // description is what is needed of a sw-description: the files that any of its
@@ -24,6 +25,8 @@ type description struct {
 	files map[string][]byte // SHA-256 by name
 	order []string
 	more  []format.Fact
+	// unsaid is how many more there are.
+	unsaid int
 }
 
 // parseDescription reads the syntax of libconfig, or JSON where it begins with a
@@ -56,6 +59,9 @@ func parseDescription(b []byte) (*description, error) {
 // facts are derived from sw-description alone.
 func (d *description) facts() []format.Fact {
 	out := slices.Clone(d.more)
+	if d.unsaid > 0 {
+		out = append(out, format.Fact{Name: "more", Value: fmt.Sprintf("%d versions, descriptions and scripts", d.unsaid)})
+	}
 	for i, n := range d.order {
 		if len(out) == format.MaxFacts-1 && i < len(d.order)-1 {
 			return append(out, format.Fact{Name: "more", Value: fmt.Sprintf("%d files", len(d.order)-i)})
@@ -201,20 +207,26 @@ func (p *parser) settings(path string, depth int, closing byte) error {
 	}
 }
 
-// fact notes what describes the whole image.
+// fact notes what describes the whole image, and what is run beside its files.
 func (p *parser) fact(path, name, raw string) {
 	switch name {
 	case "version", "description", "hardware-compatibility":
+		if path != ".software" && strings.Count(path, ".") != 2 {
+			return
+		}
+	case "embedded-script", "preinstallcmd", "postinstallcmd":
 	default:
 		return
 	}
-	if len(p.d.more) < 64 && (path == ".software" || strings.Count(path, ".") == 2) {
-		where := strings.TrimPrefix(strings.TrimPrefix(path, ".software"), ".")
-		if where != "" {
-			name = where + " " + name
-		}
-		p.d.more = append(p.d.more, format.Fact{Name: single.Text([]byte(name), 128), Value: single.Text([]byte(strings.Join(strings.Fields(raw), " ")), 512)})
+	// What is said of the whole is not pushed out by what is said of parts.
+	if n := len(p.d.more); n >= 2*maxMore || n >= maxMore && path != ".software" {
+		p.d.unsaid++
+		return
 	}
+	if where := strings.TrimPrefix(strings.TrimPrefix(path, ".software"), "."); where != "" {
+		name = where + " " + name
+	}
+	p.d.more = append(p.d.more, format.Fact{Name: single.Text([]byte(name), 128), Value: single.Text([]byte(strings.Join(strings.Fields(raw), " ")), 512)})
 }
 
 // name reads the name of a setting.

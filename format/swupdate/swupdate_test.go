@@ -236,6 +236,24 @@ func TestDescriptions(t *testing.T) {
 	}
 }
 
+// What is run is shown beside the files, and what is not shown is counted.
+func TestFacts(t *testing.T) {
+	for name, c := range map[string][2]string{
+		"libconfig": {"embedded-script = \"os.execute()\"; postinstallcmd = \"/bin/sh\";", `{embedded-script "os.execute()"} {postinstallcmd "/bin/sh"}`},
+		"many":      {"a = ( " + strings.Repeat("{ version = \"1\"; }, ", 70) + "); embedded-script = \"x\";", `{embedded-script "x"} {version "1.2"} {hardware-compatibility [ "1.0" ]} {more 6 versions, descriptions and scripts}`},
+		"long":      {"embedded-script = \"" + strings.Repeat("x", 1000) + "\";", "x… (1002 bytes)}"},
+	} {
+		text := strings.Replace(describe(file{"rootfs.img", "x"}), "{\n", "{\n"+c[0]+"\n", 1)
+		d, err := parseDescription([]byte(text))
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		if got := fmt.Sprint(d.facts()); !strings.Contains(got, c[1]) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 func TestSchemesAndTime(t *testing.T) {
 	plan, err := New().Plan(t.Context(), artifact(small("data")), nil)
 	if err != nil {
