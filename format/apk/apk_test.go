@@ -14,6 +14,7 @@ import (
 
 // axml writes a binary AndroidManifest.xml.
 type axml struct {
+	attack              string // what is wrong with it
 	pkg, version        string
 	code, min, target   uint32 // 0: not there
 	sandbox, debuggable uint32
@@ -63,6 +64,19 @@ func (x axml) encode() []byte {
 	str := func(name, value uint32) []byte { return u32(none, name, value, 8|typeString<<24, value) }
 	num := func(name, value uint32) []byte { return u32(none, name, none, 8|typeFirst<<24, value) }
 	root := [][]byte{str(9, 10), num(2, x.code), str(3, 11)}
+	switch x.attack {
+	case "package under a namespace":
+		root[0] = u32(6, 9, 10, 8|typeString<<24, 10)
+	case "package that is typed as another":
+		root[0] = u32(none, 9, 11, 8|typeString<<24, 10)
+	case "package twice":
+		root = append(root, str(9, 11))
+	case "version code twice":
+		root = append(root, num(2, 1))
+	case "ends before it begins":
+		end(6)
+		start(7)
+	}
 	if x.sandbox > 0 {
 		root = append(root, num(5, x.sandbox))
 	}
@@ -79,6 +93,10 @@ func (x axml) encode() []byte {
 	start(8, num(4, x.debuggable))
 	end(8)
 	end(6)
+	if x.attack == "ends before it begins" {
+		end(7)
+		start(7)
+	}
 	return chunk(resXML, nil, body)
 }
 

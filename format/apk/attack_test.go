@@ -302,6 +302,14 @@ func TestAlignment(t *testing.T) {
 }
 
 func TestManifest(t *testing.T) {
+	// The platform would read other things than we show.
+	for _, attack := range []string{"package under a namespace", "package that is typed as another", "package twice", "version code twice", "ends before it begins"} {
+		x := modern
+		x.attack = attack
+		if m, err := parseManifest(x.encode()); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %+v, %v", attack, m, err)
+		}
+	}
 	m, err := parseManifest(modern.encode())
 	if err != nil || *m != (manifest{Package: "com.example.app", VersionName: "1.2", VersionCode: 7, MinSDK: 24, TargetSDK: 34}) {
 		t.Errorf("%+v, %v", m, err)

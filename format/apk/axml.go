@@ -157,7 +157,9 @@ func parseManifest(b []byte) (*manifest, error) {
 		case resMap:
 			ids = content
 		case resEnd:
-			depth--
+			if depth--; depth < 0 {
+				return bad("an element ends that did not begin")
+			}
 		case resStart:
 			depth++
 			if strings == nil || depth > 1000 {
@@ -213,12 +215,23 @@ func parseManifest(b []byte) (*manifest, error) {
 
 // attribute is one attribute of an element.
 type attribute struct {
-	id   uint32 // 0 when the framework has no number for it
-	name string
-	typ  byte
-	data uint32
-	s    string // of a string
+	id    uint32 // 0 when the framework has no number for it
+	name  string
+	plain bool // in no namespace
+	typ   byte
+	data  uint32
+	s     string // of a string
 }
+
+// attributeKey is what an attribute is known by; it is plain for all numbers.
+type attributeKey struct {
+	id    uint32
+	name  string
+	plain bool
+}
+
+// noString is the number of no string.
+const noString = 0xffffffff
 
 type attributes []attribute
 
@@ -232,10 +245,11 @@ func startElement(p *pool, ids, b []byte) (string, attributes, bool) {
 		return "", nil, false
 	}
 	var out attributes
+	seen := make(map[attributeKey]bool, count)
 	for i := range count {
 		a := b[start+i*size:]
 		k := le.Uint32(a[4:])
-		x := attribute{typ: a[15], data: le.Uint32(a[16:])}
+		x := attribute{typ: a[15], data: le.Uint32(a[16:]), plain: le.Uint32(a) == noString}
 		if uint64(k)*4+4 <= uint64(len(ids)) {
 			x.id = le.Uint32(ids[k*4:])
 		}
@@ -248,7 +262,17 @@ func startElement(p *pool, ids, b []byte) (string, attributes, bool) {
 			if x.s, ok = p.get(x.data); !ok {
 				return "", nil, false
 			}
+			// The text as it was written: the platform takes names from there.
+			if raw := le.Uint32(a[8:]); raw != x.data && raw != noString {
+				return "", nil, false
+			}
 		}
+		// Readers differ in which one of two counts.
+		key := attributeKey{x.id, x.name, x.plain || x.id != 0}
+		if seen[key] {
+			return "", nil, false
+		}
+		seen[key] = true
 		out = append(out, x)
 	}
 	return name, out, true
@@ -256,7 +280,7 @@ func startElement(p *pool, ids, b []byte) (string, attributes, bool) {
 
 func (as attributes) find(name string, id uint32) (attribute, bool) {
 	for _, a := range as {
-		if a.id == id && (id != 0 || a.name == name) {
+		if a.id == id && (id != 0 || a.plain && a.name == name) {
 			return a, true
 		}
 	}
