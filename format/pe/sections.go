@@ -68,8 +68,11 @@ func (im *image) sectionFacts(a format.Artifact) ([]format.Fact, error) {
 func (im *image) textSection(a format.Artifact, name string) ([]byte, error) {
 	var found *section
 	for i := range im.sections {
-		if im.sections[i].name != name {
+		switch first, rest, _ := strings.Cut(im.sections[i].name, "\x00"); {
+		case first != name:
 			continue
+		case rest != "": // loaders that compare up to the first zero take it for one of that name
+			return nil, malformed("name of a section begins with %s and a zero", name)
 		}
 		if found != nil {
 			return nil, malformed("section %s stands twice", name)

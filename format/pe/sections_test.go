@@ -39,6 +39,10 @@ func TestSectionFacts(t *testing.T) {
 	if _, err := (Format{}).Plan(context.Background(), file(twice), nil); !errors.Is(err, ErrMalformed) {
 		t.Errorf("two sections .sbat: %v", err)
 	}
+	copy(twice[at:], ".sbat\x00x\x00")
+	if _, err := (Format{}).Plan(context.Background(), file(twice), nil); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a section .sbat to loaders that stop at a zero: %v", err)
+	}
 	broken := bytes.Replace(grub, []byte("sbat,1,SBAT Version,"), []byte("sbat,x,SBAT Version,"), 1)
 	if _, err := (Format{}).Plan(context.Background(), file(broken), nil); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a broken .sbat: %v", err)
