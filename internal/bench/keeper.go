@@ -117,7 +117,7 @@ func (o *KeeperOptions) check() error {
 		return fmt.Errorf("bench: %d files: want 1 to %d", o.Files, statement.MaxItems)
 	}
 	if o.slice == 0 {
-		o.slice, o.slices = 2500*time.Millisecond, 4
+		o.slice, o.slices = 8*time.Second, 3 // so that filling and draining 64 requests weigh little
 		if o.Quick {
 			o.slice, o.slices = 800*time.Millisecond, 2
 		}
