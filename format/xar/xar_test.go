@@ -309,3 +309,18 @@ func TestStore(t *testing.T) {
 		}
 	}
 }
+
+// Apple's reader of tables goes by local names: to it <x:file> is a file.
+func TestPrefixesAreRefused(t *testing.T) {
+	for _, xml := range []string{
+		`<xar><toc xmlns:x="y"><x:file id="1"><name>a</name></x:file></toc></xar>`,
+		`<xar xmlns:x="y"><x:toc></x:toc><toc></toc></xar>`,
+	} {
+		if _, err := parseTable(xml); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", xml, err)
+		}
+	}
+	if _, err := parseTable(`<xar><toc></toc></xar>`); err != nil {
+		t.Error(err)
+	}
+}

@@ -80,8 +80,9 @@ func (c *scanner) space() {
 	}
 }
 
+// nameByte knows no colon: readers differ in what a prefix means.
 func nameByte(b byte) bool {
-	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '-' || b == '_' || b == ':' || b == '.'
+	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '-' || b == '_' || b == '.'
 }
 
 func (c *scanner) element(depth int) (*node, error) {
