@@ -126,6 +126,10 @@ func (h *hashed) read(ctx context.Context, a format.Artifact, original, at int64
 
 func (h *hashed) open() []string { return nil }
 
+// maxSalt is the most bytes of salt that dm-verity takes. It is hashed with every
+// block: a long one would be more work than the content.
+const maxSalt = 256
+
 // hashTree is what a descriptor says of content with a dm-verity tree behind it,
 // and error correction behind that.
 type hashTree struct {
@@ -144,6 +148,9 @@ func (t *hashTree) tree() *verity.Tree {
 func (t *hashTree) check(original, at int64) error {
 	if hashNamed(t.name, len(t.root)) == 0 {
 		return errWeak
+	}
+	if len(t.salt) > maxSalt {
+		return fmt.Errorf("vbmeta: salt of %d bytes: at most %d", len(t.salt), maxSalt)
 	}
 	rounded := (uint64(max(original, 0)) + verity.BlockSize - 1) / verity.BlockSize * verity.BlockSize
 	switch {

@@ -347,6 +347,7 @@ func TestHashTree(t *testing.T) {
 		for what, change := range map[string]func(*hashTree){
 			"SHA-1": func(h *hashTree) { h.name, h.root = "sha1", make([]byte, 20) }, "version 0": func(h *hashTree) { h.version = 0 }, "blocks": func(h *hashTree) { h.dataBlock = 1024 },
 			"size": func(h *hashTree) { h.size += 4096 }, "place of the tree": func(h *hashTree) { h.at = 0 }, "size of the tree": func(h *hashTree) { h.bytes = 0 }, "error correction": func(h *hashTree) { h.fec = 1 << 62 },
+			"salt": func(h *hashTree) { h.salt = make([]byte, maxSalt+1) },
 		} {
 			h := *tree
 			change(&h)
