@@ -346,7 +346,7 @@ func (f *file) removeLeftovers() {
 func (f *file) close() error {
 	clear(f.envelope.dataKey)
 	f.envelope = envelope{}
-	return f.lock.Close() // the lock goes with the descriptor
+	return errors.Join(unlock(f.lock), f.lock.Close())
 }
 
 // lock takes the lock file beside path. It is a file of its own because the key

@@ -15,4 +15,6 @@ func openNoFollow(string, int) (*os.File, error) { return nil, errPlatform }
 
 func flock(*os.File) error { return errPlatform }
 
+func unlock(*os.File) error { return errPlatform }
+
 func owned(fs.FileInfo) bool { return false }

@@ -45,6 +45,10 @@ func flock(f *os.File) error {
 	}
 }
 
+// unlock gives the lock back at once: closing does not while a child between fork
+// and exec has the descriptor too.
+func unlock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
+
 // owned reports whether the file belongs to the user who runs this.
 func owned(i fs.FileInfo) bool {
 	s, ok := i.Sys().(*syscall.Stat_t)
