@@ -25,6 +25,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -82,8 +83,27 @@ func (c *Client) repository(ref string) (*remote.Repository, error) {
 		name, password, err := c.Credential(ctx, host)
 		return auth.Credential{Username: name, Password: password}, err
 	}
-	repo.Client = client
+	limit := &bounded{Client: client}
+	limit.left.Store(maxAnswers)
+	repo.Client = limit
 	return repo, nil
+}
+
+// maxAnswers is how often a registry is asked for one thing: it could go on for ever
+// with empty pages.
+const maxAnswers = 4 * MaxSignatures
+
+// bounded asks only so often.
+type bounded struct {
+	remote.Client
+	left atomic.Int64
+}
+
+func (b *bounded) Do(r *http.Request) (*http.Response, error) {
+	if b.left.Add(-1) < 0 {
+		return nil, fmt.Errorf("%w: no end after %d answers", ErrOther, maxAnswers)
+	}
+	return b.Client.Do(r)
 }
 
 // Manifest fetches what ref names.
