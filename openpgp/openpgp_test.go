@@ -220,7 +220,7 @@ func TestRefused(t *testing.T) {
 	expiring := *spec
 	expiring.More = []Subpacket{{Type: SubExpires, Data: []byte{0, 0, 0, 10}}}
 	sig, err := ParseSignature(s.packet(t, &expiring, nil))
-	if err != nil || sig.ValidAt(at.Add(9*time.Second)) != nil || sig.ValidAt(at.Add(10*time.Second)) == nil || sig.ValidAt(at.Add(-time.Hour)) == nil {
+	if err != nil || sig.ValidAt(at.Add(9*time.Second)) != nil || sig.ValidAt(at.Add(10*time.Second)) == nil || sig.ValidAt(at.Add(-time.Hour)) == nil || sig.ValidAt(time.Time{}) == nil {
 		t.Errorf("%v: %+v", err, sig)
 	}
 	early := *spec

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"encoding/asn1"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"math/big"
@@ -232,10 +233,12 @@ func (s *Signature) Flags() byte {
 // ClockSkew is how far in the future of a verifier a signature may have been made.
 const ClockSkew = 10 * time.Minute
 
-// ValidAt refuses a signature that was not made yet or has expired. A zero time
-// is not judged.
+// ValidAt refuses a signature that was not made yet or has expired. Without a time
+// to judge at, one that may expire is refused.
 func (s *Signature) ValidAt(now time.Time) error {
 	switch {
+	case now.IsZero() && s.Expires != 0:
+		return errors.New("openpgp: signature expires, and there is no time to judge it at")
 	case now.IsZero():
 		return nil
 	case s.Created.After(now.Add(ClockSkew)):
