@@ -262,6 +262,24 @@ func TestStamp(t *testing.T) {
 }
 
 // Kinds of archives, and what tells them from others.
+// Stamping inflates no more than verifying does, whatever became of the manifest.
+func TestStampIsBounded(t *testing.T) {
+	s := formattest.Identity(t, sigalg.P256)
+	b := change(t, seal(t, s, sample(t), nil), func(name string, content []byte) []byte {
+		if name == jarsig.Manifest {
+			return make([]byte, jarsig.MaxSize+1)
+		}
+		return content
+	})
+	todo, err := Format{}.Unstamped(t.Context(), artifact(b), nil)
+	if err != nil || len(todo) != 1 {
+		t.Fatalf("%v, %v", todo, err)
+	}
+	if _, err := (Format{}).Stamp(t.Context(), artifact(b), nil, todo[0], s.Timestamp(t, todo[0].Message, formattest.At)); !errors.Is(err, zipfile.ErrLimit) {
+		t.Errorf("a manifest of %d bytes: %v", jarsig.MaxSize+1, err)
+	}
+}
+
 func TestDetect(t *testing.T) {
 	for name, c := range map[string]struct {
 		b    []byte

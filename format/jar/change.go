@@ -7,6 +7,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/jarsig"
 	"github.com/greatseal-io/greatseal/format/zipfile"
 )
 
@@ -87,7 +88,7 @@ func (r *archive) front(name string, block []byte) (*format.Patch, error) {
 		if i < 0 {
 			continue
 		}
-		text, err := r.Content(i, max(r.Entries[i].Size, 1))
+		text, err := r.Content(i, jarsig.MaxSize)
 		if err != nil {
 			return nil, fmt.Errorf("jar: %w", err)
 		}
