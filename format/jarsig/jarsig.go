@@ -35,6 +35,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -85,7 +86,10 @@ func Parse(b []byte) (*File, error) {
 		return nil, syntax("%d bytes: at most %d", len(b), MaxSize)
 	}
 	f := &File{Raw: b}
-	names := map[string]bool{}
+	// Room for all sections at once, as far as b can be one that names files.
+	n := min(bytes.Count(b, []byte("\nName: ")), len(b)/64)
+	f.Sections = slices.Grow(f.Sections, n)
+	names := make(map[string]bool, n)
 	rest := b
 	for first := true; len(rest) > 0; first = false {
 		for !first && len(rest) > 0 {
@@ -153,7 +157,10 @@ func section(b []byte) (s Section, n int, closed bool, err error) {
 		if len(s.Attributes) >= 256 {
 			return syntax("more than 256 attributes in a section")
 		}
-		s.Attributes = append(s.Attributes, Attribute{string(name), string(value)})
+		if s.Attributes == nil {
+			s.Attributes = make([]Attribute, 0, 2) // a name and a digest
+		}
+		s.Attributes = append(s.Attributes, Attribute{attributeName(name), string(value)})
 		return nil
 	}
 	for n < len(b) && !closed {
@@ -189,6 +196,17 @@ func section(b []byte) (s Section, n int, closed bool, err error) {
 	}
 	s.Raw = b[:n:n]
 	return s, n, closed, finish()
+}
+
+// attributeName is b as a string, which the attributes of most sections share.
+func attributeName(b []byte) string {
+	switch string(b) {
+	case "Name":
+		return "Name"
+	case "SHA-256-Digest":
+		return "SHA-256-Digest"
+	}
+	return string(b)
 }
 
 // headerName holds a name to the specification: letters, digits, "-", "_", at most
