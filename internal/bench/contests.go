@@ -42,6 +42,8 @@ var (
 	archives = []input{{200 * mib, 10}, {200 * mib, 5_000}, {200 * mib, 50_000}}
 	medium   = []input{{200 * mib, 0}}
 	small    = []input{{1 * mib, 0}}
+	// A plan of format macho holds the hashes of all pages of a program of 1 792 MiB.
+	programs = []input{{200 * mib, 0}, {1600 * mib, 0}}
 )
 
 // ContestNames are the formats of the table.
@@ -73,7 +75,7 @@ var contests = []contest{
 	{format: "appx", name: "app.msix", inputs: archives, make: makeApp, peers: []peer{osslsigncode(), relic("appx")}},
 	{format: "nuget", name: "package.nupkg", inputs: archives, make: makeNuGet}, // NuGet runs nowhere but on .NET
 	{format: "script", name: "script.ps1", inputs: small, make: makeText, peers: []peer{osslsigncode(), relic("ps")}},
-	{format: "macho", name: "program", params: []string{"identifier=com.example.bench"}, inputs: files, make: makeMachO, peers: []peer{
+	{format: "macho", name: "program", params: []string{"identifier=com.example.bench"}, inputs: programs, make: makeMachO, peers: []peer{
 		relic("", "--bundle-id", "com.example.bench"),
 		{program: "quill", inPlace: true, args: func(id *peerIdentity, _, out string) []string {
 			return []string{"sign", "--p12", id.p12, "--timestamp-server", "", "--identity", "com.example.bench", out}
