@@ -42,8 +42,9 @@ var (
 	archives = []input{{200 * mib, 10}, {200 * mib, 5_000}, {200 * mib, 50_000}}
 	medium   = []input{{200 * mib, 0}}
 	small    = []input{{1 * mib, 0}}
-	// A plan of format macho holds the hashes of all pages of a program of 1 792 MiB.
-	programs = []input{{200 * mib, 0}, {1600 * mib, 0}}
+	// Plans hold the hashes of all pages of a program of 1 792 MiB (macho) or 1 592 MiB
+	// (pe).
+	programs = []input{{200 * mib, 0}, {1500 * mib, 0}}
 )
 
 // ContestNames are the formats of the table.
@@ -65,7 +66,7 @@ var contests = []contest{
 		}},
 		relic("pe-coff"),
 	}},
-	{format: "pe", variant: "page hashes", name: "program.exe", params: []string{"page-hashes=true"}, inputs: files, make: makeImage, peers: []peer{
+	{format: "pe", variant: "page hashes", name: "program.exe", params: []string{"page-hashes=true"}, inputs: programs, make: makeImage, peers: []peer{
 		osslsigncode("-ph"), relic("pe-coff", "--page-hashes"),
 	}},
 	{format: "msi", name: "setup.msi", inputs: files, make: makeInstaller, peers: []peer{
