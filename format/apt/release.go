@@ -92,6 +92,7 @@ func (r *fields) entry(l string) error {
 		return fmt.Errorf("%w: it begins with a continuation", errRelease)
 	}
 	switch r.last {
+	case "sha256":
 	case "md5sum", "sha1", "sha512":
 		return nil
 	default: // a value of several lines is one to apt; what is too long is no fact, and says so
@@ -99,7 +100,6 @@ func (r *fields) entry(l string) error {
 			r.value[r.last] = strings.TrimSpace(v + " " + strings.TrimSpace(l))
 		}
 		return nil
-	case "sha256":
 	}
 	f := strings.Fields(l)
 	bad := fmt.Errorf("%w: entry %.80q", errRelease, l)

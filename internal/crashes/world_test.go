@@ -315,7 +315,7 @@ func (w *world) lapse(label string, n int) error {
 				var id statement.ID
 				for life := 3 * time.Second; ; life *= 2 {
 					var env []byte
-					if env, id, err = w.people.People["alice"].Request(ctx, w.people.Charter, w.people.Ref(), cmd, author.RequestOptions{Expires: life}); err != nil {
+					if env, _, err = w.people.People["alice"].Request(ctx, w.people.Charter, w.people.Ref(), cmd, author.RequestOptions{Expires: life}); err != nil {
 						return err
 					}
 					var r *store.Request
