@@ -29,14 +29,14 @@ func real(t *testing.T) map[string][]byte {
 	return out
 }
 
-// A script that was written from the specification, and the CMS of openssl, judge
+// A script of ours in another language, and the CMS of openssl, judge
 // packages of Debian that an author, a repository, and both signed.
 func TestOracleNuGet(t *testing.T) {
 	version, err := cmstest.OpenSSL(t, "version")
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := formattest.Judge(t, Name, "openssl cms, "+strings.Join(strings.Fields(version)[:2], " ")+", and a script from the specification")
+	v := formattest.Judge(t, Name, "openssl cms, "+strings.Join(strings.Fields(version)[:2], " ")+", and a script of ours in Python")
 	v.Note = "NuGet itself is nowhere to be had here, and nothing else signs packages: the script stands in for it, and there are no signatures by others"
 	python := formattest.Program(t, "python3", "apt-get install python3")
 	root := cmstest.NewRoot(t)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Verify a signed NuGet package with openssl, by the specification alone.
+"""Verify a signed NuGet package with openssl, apart from the signer's code.
 
     judge.py PACKAGE ROOTS SECONDS
 
-ROOTS is a PEM file; SECONDS, since 1970, is when to judge certificates. Nothing of
-this was written with the signer at hand: "NuGet Package Signatures Technical
-Specification", RFC 5652 (section 11.4 for countersignatures), RFC 5035, APPNOTE.TXT.
+ROOTS is a PEM file; SECONDS, since 1970, is when to judge certificates. It shares no
+code with the signer, but its author: rules of position and attributes are those of
+NuGet's own client and its "Package Signatures Technical Specification"; RFC 5652
+(section 11.4 for countersignatures), RFC 5035, APPNOTE.TXT.
 """
 import base64, hashlib, re, struct, subprocess, sys, tempfile, os
 
