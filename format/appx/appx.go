@@ -81,7 +81,15 @@ func malformed(f string, args ...any) error {
 }
 
 // Format implements format.Format and what formats may do besides.
-type Format struct{}
+// Where signatures are taken off, the content types go on naming the entry.
+type Format struct {
+	authenticode.Methods[opener]
+}
+
+type opener struct{}
+
+// Open reads the structure of a package.
+func (opener) Open(_ context.Context, a format.Artifact) (authenticode.File, error) { return open(a) }
 
 var (
 	_ format.Format    = Format{}
@@ -109,15 +117,6 @@ func (Format) Detect(a format.Artifact) bool {
 	return err == nil && z.Index(entryBlockMap) >= 0
 }
 
-// Inspect reads what is not content, and signatures; it computes no digest.
-func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, error) {
-	p, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Inspect(p)
-}
-
 // Verify accepts a when every signature in it verifies and is by the publisher.
 func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
 	p, err := open(a)
@@ -134,42 +133,6 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		}
 	}
 	return r, nil
-}
-
-// Unstamped lists the signatures without a timestamp.
-func (Format) Unstamped(_ context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
-	p, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Unstamped(p, detached)
-}
-
-// Stamp adds a timestamp.
-func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
-	p, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Stamp(ctx, p, detached, target, token)
-}
-
-// Remove takes off one signature, or all of them. The content types go on naming it.
-func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
-	p, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Remove(ctx, p, index)
-}
-
-// Extract gives one signature as a .p7s.
-func (Format) Extract(_ context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
-	p, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Extract(p, index)
 }
 
 // List hands out the files of the archive.

@@ -51,7 +51,15 @@ var (
 )
 
 // Format implements format.Format and what formats may do besides.
-type Format struct{}
+// Where all signatures are taken off, so is the reserve for them.
+type Format struct {
+	authenticode.Methods[opener]
+}
+
+type opener struct{}
+
+// Open reads the structure of a cabinet.
+func (opener) Open(_ context.Context, a format.Artifact) (authenticode.File, error) { return open(a) }
 
 var (
 	_ format.Format    = Format{}
@@ -147,60 +155,6 @@ func (c *cabinet) Put(_ context.Context, der []byte) (*format.Patch, error) {
 		edits = append(edits, format.Edit{Offset: c.end, Delete: c.size - c.end, Insert: tail})
 	}
 	return &format.Patch{Size: c.size, Edits: edits}, nil
-}
-
-// Inspect reads header, folders and signatures; it computes no digest.
-func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Inspect(c)
-}
-
-// Verify accepts a when every signature in it verifies.
-func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Verify(ctx, c, t)
-}
-
-// Unstamped lists the signatures without a timestamp.
-func (Format) Unstamped(_ context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Unstamped(c, detached)
-}
-
-// Stamp adds a timestamp.
-func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Stamp(ctx, c, detached, target, token)
-}
-
-// Remove takes off one signature, or all of them and the reserve for them.
-func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Remove(ctx, c, index)
-}
-
-// Extract gives one signature as a .p7s.
-func (Format) Extract(_ context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Extract(c, index)
 }
 
 // Assemble returns the one message of an Authenticode signature. The time is not in

@@ -55,7 +55,14 @@ func malformed(f string, args ...any) error {
 }
 
 // Format implements format.Format and what formats may do besides.
-type Format struct{}
+type Format struct {
+	authenticode.Methods[opener]
+}
+
+type opener struct{}
+
+// Open reads the structure of a catalogue.
+func (opener) Open(_ context.Context, a format.Artifact) (authenticode.File, error) { return open(a) }
 
 var (
 	_ format.Format    = Format{}
@@ -326,60 +333,6 @@ func (f Format) Attach(ctx context.Context, a format.Artifact, p *format.Plan, i
 		return nil, err
 	}
 	return c.Put(ctx, der)
-}
-
-// Inspect lists signatures without judging them.
-func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Inspect(c)
-}
-
-// Verify accepts a when every signature in it verifies.
-func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Verify(ctx, c, t)
-}
-
-// Unstamped lists the signatures without a timestamp.
-func (Format) Unstamped(_ context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Unstamped(c, detached)
-}
-
-// Stamp adds a timestamp.
-func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Stamp(ctx, c, detached, target, token)
-}
-
-// Remove takes off one signature, or all of them; the list stays.
-func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Remove(ctx, c, index)
-}
-
-// Extract gives one signature as a .p7s.
-func (Format) Extract(_ context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
-	c, err := open(a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Extract(c, index)
 }
 
 // List hands out the members in the order of the list. Digests of members are

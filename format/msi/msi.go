@@ -62,7 +62,17 @@ var (
 )
 
 // Format implements format.Format and what formats may do besides.
-type Format struct{}
+// Where all signatures are taken off, so is MsiDigitalSignatureEx.
+type Format struct {
+	authenticode.Methods[opener]
+}
+
+type opener struct{}
+
+// Open reads the structure of an installer.
+func (opener) Open(ctx context.Context, a format.Artifact) (authenticode.File, error) {
+	return open(ctx, a)
+}
 
 var (
 	_ format.Format    = Format{}
@@ -209,60 +219,6 @@ func (m *installer) Put(_ context.Context, der []byte) (*format.Patch, error) {
 		return nil, fmt.Errorf("msi: %w", err)
 	}
 	return &format.Patch{Size: m.size, Edits: edits}, nil
-}
-
-// Inspect reads tables, facts and signatures; it computes no digest.
-func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, error) {
-	m, err := open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Inspect(m)
-}
-
-// Verify accepts a when every signature in it verifies.
-func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
-	m, err := open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Verify(ctx, m, t)
-}
-
-// Unstamped lists the signatures without a timestamp.
-func (Format) Unstamped(ctx context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
-	m, err := open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Unstamped(m, detached)
-}
-
-// Stamp adds a timestamp.
-func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
-	m, err := open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Stamp(ctx, m, detached, target, token)
-}
-
-// Remove takes off one signature, or all of them and MsiDigitalSignatureEx.
-func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
-	m, err := open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Remove(ctx, m, index)
-}
-
-// Extract gives one signature as a .p7s.
-func (Format) Extract(ctx context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
-	m, err := open(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Extract(m, index)
 }
 
 // Assemble returns the one message of an Authenticode signature. The time is not in

@@ -59,7 +59,16 @@ var (
 )
 
 // Format implements format.Format and what formats may do besides.
-type Format struct{}
+type Format struct {
+	authenticode.Methods[opener]
+}
+
+type opener struct{}
+
+// Open reads the structure of a script.
+func (opener) Open(_ context.Context, a format.Artifact) (authenticode.File, error) {
+	return open(a, "", false)
+}
 
 var (
 	_ format.Format    = Format{}
@@ -319,42 +328,6 @@ func (s *signed) Put(_ context.Context, der []byte) (*format.Patch, error) {
 	return &format.Patch{Size: s.size, Edits: []format.Edit{{Offset: from, Delete: s.size - from - int64(len(after)), Insert: b}}}, nil
 }
 
-// Inspect lists signatures without judging them.
-func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, error) {
-	s, err := open(a, "", false)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Inspect(s)
-}
-
-// Verify accepts a when every signature in it verifies.
-func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*format.Report, error) {
-	s, err := open(a, "", false)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Verify(ctx, s, t)
-}
-
-// Unstamped lists the signatures without a timestamp.
-func (Format) Unstamped(_ context.Context, a format.Artifact, detached []byte) ([]format.StampTarget, error) {
-	s, err := open(a, "", false)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Unstamped(s, detached)
-}
-
-// Stamp adds a timestamp.
-func (Format) Stamp(ctx context.Context, a format.Artifact, detached []byte, target format.StampTarget, token []byte) (*format.Patch, error) {
-	s, err := open(a, "", false)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Stamp(ctx, s, detached, target, token)
-}
-
 // Remove takes off one signature, or the whole block.
 func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format.Patch, error) {
 	s, err := open(a, "", index == -1)
@@ -362,15 +335,6 @@ func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format
 		return nil, err
 	}
 	return authenticode.Remove(ctx, s, index)
-}
-
-// Extract gives one signature as a .p7s.
-func (Format) Extract(_ context.Context, a format.Artifact, index int) (*format.Sidecar, error) {
-	s, err := open(a, "", false)
-	if err != nil {
-		return nil, err
-	}
-	return authenticode.Extract(s, index)
 }
 
 // bodyVersion is the version of body. Rules: a version that was released never
