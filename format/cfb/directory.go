@@ -155,10 +155,10 @@ func (f *File) readStorage(i int, seen []bool, depth int) error {
 		return malformed("storages are nested more than %d deep", maxDepth)
 	}
 	e := &f.entries[i]
-	todo := []uint32{e.child}
-	for len(todo) > 0 {
-		c := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	pending := []uint32{e.child}
+	for len(pending) > 0 {
+		c := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
 		if c == noStream {
 			continue
 		}
@@ -170,7 +170,7 @@ func (f *File) readStorage(i int, seen []bool, depth int) error {
 		}
 		seen[c] = true
 		e.Children = append(e.Children, int(c))
-		todo = append(todo, f.entries[c].left, f.entries[c].right)
+		pending = append(pending, f.entries[c].left, f.entries[c].right)
 	}
 	slices.SortFunc(e.Children, f.compareEntries)
 	for j, c := range e.Children {

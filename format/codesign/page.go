@@ -32,7 +32,7 @@ func Pages(ctx context.Context, r io.ReaderAt, limit, pageSize int64, h crypto.H
 	}
 	out := make([]byte, pages*size)
 	workers := min(runtime.GOMAXPROCS(0), int(limit/chunk)+1)
-	free, todo := make(chan []byte, workers+2), make(chan job, workers+2)
+	free, jobs := make(chan []byte, workers+2), make(chan job, workers+2)
 	for range workers + 2 {
 		free <- make([]byte, min(chunk, limit))
 	}
@@ -40,7 +40,7 @@ func Pages(ctx context.Context, r io.ReaderAt, limit, pageSize int64, h crypto.H
 	for range workers {
 		wg.Go(func() {
 			x := h.New()
-			for j := range todo {
+			for j := range jobs {
 				b := j.buf[:j.n]
 				for i := int64(0); len(b) > 0; i++ {
 					n := min(pageSize, int64(len(b)))
@@ -55,7 +55,7 @@ func Pages(ctx context.Context, r io.ReaderAt, limit, pageSize int64, h crypto.H
 	}
 	err := func() error {
 		defer wg.Wait()
-		defer close(todo)
+		defer close(jobs)
 		for off := int64(0); off < limit; off += chunk {
 			if err := ctx.Err(); err != nil {
 				return fmt.Errorf("codesign: %w", err)
@@ -65,7 +65,7 @@ func Pages(ctx context.Context, r io.ReaderAt, limit, pageSize int64, h crypto.H
 			if m, err := r.ReadAt(buf[:n], off); int64(m) != n {
 				return readError(err)
 			}
-			todo <- job{buf, int(n), out[off/pageSize*size:]}
+			jobs <- job{buf, int(n), out[off/pageSize*size:]}
 		}
 		return nil
 	}()
