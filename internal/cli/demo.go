@@ -517,7 +517,8 @@ func (d *demo) attackDatabase(ctx context.Context) error {
 	d.stop()
 	<-d.done
 	d.stop = nil
-	db, err := sql.Open("sqlite", filepath.Join(d.dir, "greatseal.db"))
+	// The server writes at the same time: whoever edits by hand waits for it.
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(d.dir, "greatseal.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		return err
 	}
