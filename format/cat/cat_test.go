@@ -53,24 +53,12 @@ func art(b []byte) format.Artifact { return format.BytesArtifact("a.cat", b) }
 
 func apply(t testing.TB, b []byte, p *format.Patch) []byte {
 	t.Helper()
-	out, err := p.Bytes(art(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return formattest.Apply(t, art(b), p)
 }
 
 func seal(t testing.TB, b []byte, s *formattest.Signer, params format.Params) []byte {
 	t.Helper()
-	p, err := (Format{}).Plan(t.Context(), art(b), params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	patch, err := (Format{}).Attach(t.Context(), art(b), p, s.Identity, formattest.At, formattest.SignAll(t, Format{}, p, s, formattest.At))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return apply(t, b, patch)
+	return formattest.Seal(t, Format{}, art(b), s, params)
 }
 
 // program builds a Windows program.

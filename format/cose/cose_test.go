@@ -2,7 +2,6 @@ package cose
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -389,15 +388,7 @@ func TestGolden(t *testing.T) {
 
 func frozen(tb testing.TB) format.Trust {
 	tb.Helper()
-	der, err := os.ReadFile(filepath.Join("testdata", "key.der"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	pub, err := x509.ParsePKIXPublicKey(der)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return format.Trust{Keys: []crypto.PublicKey{pub}, Now: formattest.At}
+	return formattest.Frozen(tb, filepath.Join("testdata", "key.der"))
 }
 
 func FuzzMessage(f *testing.F) {

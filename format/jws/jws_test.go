@@ -313,15 +313,7 @@ func TestGolden(t *testing.T) {
 
 func frozen(tb testing.TB) format.Trust {
 	tb.Helper()
-	der, err := os.ReadFile(filepath.Join("testdata", "key.der"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	pub, err := x509.ParsePKIXPublicKey(der)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return format.Trust{Keys: []crypto.PublicKey{pub}, Now: formattest.At}
+	return formattest.Frozen(tb, filepath.Join("testdata", "key.der"))
 }
 
 // The example of RFC 8037 appendix A.4.

@@ -24,24 +24,12 @@ const text = "any file at all\n"
 
 func sign(t testing.TB, content []byte, s *formattest.Signer, p format.Params) []byte {
 	t.Helper()
-	a := format.BytesArtifact("f", content)
-	plan, err := New().Plan(t.Context(), a, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	patch, err := New().Attach(t.Context(), a, plan, s.Identity, formattest.At, formattest.SignAll(t, New(), plan, s, formattest.At))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return patch.Sidecar.Data
+	return formattest.Detach(t, New(), format.BytesArtifact("f", content), s, p)
 }
 
 func check(t testing.TB, content, side []byte, s *formattest.Signer) error {
 	t.Helper()
-	tr := s.Trust()
-	tr.Detached = side
-	_, err := New().Verify(t.Context(), format.BytesArtifact("f", content), tr)
-	return err
+	return formattest.Check(t, New(), format.BytesArtifact("f", content), side, s)
 }
 
 func TestConformance(t *testing.T) {
