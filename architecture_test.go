@@ -51,12 +51,13 @@ charter/threshold
 receipt audit/...
 cms/...
 credential/...
+record/...
 statement
 format
 key/soft key/pkcs11/... key/keytest
 key
 openpgp
-merkle sigalg
+merkle sigalg rejection
 `
 
 // forbidden are arrows that would break a promise, with the promise.

@@ -3,14 +3,18 @@ module github.com/greatseal-io/greatseal
 go 1.27.0
 
 require (
+	cel.dev/cel-go v0.33.2 // conditions of signature configurations; never in the keeper
 	github.com/ProtonMail/go-crypto v1.5.2 // tests: a second OpenPGP, and the only one at hand for version 6
 	github.com/danielgtaylor/huma/v2 v2.39.0 // HTTP API whose OpenAPI 3.1 document follows from the Go types
 	github.com/descope/virtualwebauthn v1.0.3 // tests: an authenticator that makes passkey assertions
+	github.com/dop251/goja v0.0.0-20260917113740-793a2a65c13b // JavaScript of script includes and business rules, run by agents
 	github.com/fxamacker/cbor/v2 v2.9.6 // deterministic CBOR with a strict decoder: plans, items, log entries, the keeper's protocol
 	github.com/go-jose/go-jose/v4 v4.1.3 // tests: a second signer and verifier of JWS
+	github.com/go-sql-driver/mysql v1.10.1 // MariaDB and MySQL: platforms of records, targets of data sources
 	github.com/go-webauthn/webauthn v0.18.2 // tests: a second verifier of passkey assertions
 	github.com/google/go-containerregistry v0.20.6 // tests: a registry
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with pipelined statements
+	github.com/landlock-lsm/go-landlock v0.11.0 // file access of sandboxed scripts
 	github.com/miekg/pkcs11 v1.1.2 // PKCS #11 bindings; the only cgo, in the keeper's module process
 	github.com/opencontainers/go-digest v1.0.0 // the type of digests in oras-go's interface
 	github.com/opencontainers/image-spec v1.1.1 // OCI manifests as Go types
@@ -39,17 +43,21 @@ require (
 )
 
 require (
+	filippo.io/edwards25519 v1.2.0 // indirect
 	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
+	github.com/dlclark/regexp2/v2 v2.5.2 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/go-sourcemap/sourcemap v2.1.3+incompatible // indirect
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
 	github.com/go-webauthn/x v0.3.1 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
+	github.com/google/pprof v0.0.0-20261016150608-1facf8f91b50 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
