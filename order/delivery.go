@@ -127,21 +127,24 @@ func compareAttachments(a, b record.Attachment) int {
 	return bytes.Compare(a.SHA256[:], b.SHA256[:])
 }
 
-// Open compares a delivery's records with those that the order names. The error is
+// Open compares a delivery's records with those that the order names, and returns
+// them in its order. What follows them in the delivery is what they depend on: the
+// order does not name it, and its own signatures alone speak for it. The error is
 // RECORD_MISMATCH; no item of such a delivery may be used.
-func (v *Verified) Open(d *Delivery) ([]Item, error) {
-	if len(d.Records) != len(v.order.Records) {
-		return nil, rejection.New(rejection.RecordMismatch, "records", fmt.Sprintf("%d were delivered, the order names %d", len(d.Records), len(v.order.Records)))
+func (v *Verified) Open(d *Delivery) (named, others []Item, err error) {
+	n := len(v.order.Records)
+	if len(d.Records) < n {
+		return nil, nil, rejection.New(rejection.RecordMismatch, "records", fmt.Sprintf("%d were delivered, the order names %d", len(d.Records), n))
 	}
-	for i := range d.Records {
+	for i := range n {
 		want, got := &v.order.Records[i], &d.Records[i]
 		if got.Ref.Table != want.Ref.Table || !slices.Equal(got.Ref.Key, want.Ref.Key) {
-			return nil, rejection.New(rejection.RecordMismatch, want.Ref.Table, "another record was delivered")
+			return nil, nil, rejection.New(rejection.RecordMismatch, want.Ref.Table, "another record was delivered")
 		}
 		sum, err := Content(got.Record())
 		if err != nil || sum != want.Digest {
-			return nil, rejection.New(rejection.RecordMismatch, want.Ref.Table, "the record's content is not that of the order")
+			return nil, nil, rejection.New(rejection.RecordMismatch, want.Ref.Table, "the record's content is not that of the order")
 		}
 	}
-	return slices.Clone(d.Records), nil
+	return slices.Clone(d.Records[:n]), slices.Clone(d.Records[n:]), nil
 }

@@ -26,8 +26,8 @@
 //     repeated: then each attempt has its own. An agent that has begun a key never
 //     begins it again.
 //  5. An unknown parameter is refused, never dropped ([Verified.CheckParams]).
-//  6. A delivery is taken whole or not at all: exactly the records that the order
-//     names, in its order, with the content that it names ([Verified.Open]).
+//  6. The records that an order names are taken all or none: in its order, with the
+//     content that it names ([Verified.Open]).
 //
 // What a caller may not conclude: that the instance is honest. Whoever has taken it
 // over makes valid orders, for records that somebody has signed.
