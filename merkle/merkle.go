@@ -54,6 +54,7 @@ type Domain string
 const (
 	Items      Domain = "greatseal item v1"
 	Signatures Domain = "greatseal signature v1"
+	Records    Domain = "greatseal record v1" // package record
 )
 
 // Leaf hashes one leaf's data.
