@@ -32,7 +32,7 @@ type SecurityJob struct {
 	Finished  time.Time
 }
 
-// SecurityChunk is what a job has prepared from First on: Count records.
+// SecurityChunk is a piece of what a job has to say: Count entries, from First on.
 type SecurityChunk struct {
 	First, Count int64
 	Data         []byte
@@ -53,16 +53,19 @@ type SecurityFilter struct {
 // moving; its Ref is the security job's ID.
 const SecurityKind = "records.job"
 
+// KeepChunks, as StepSecurityJob's keep, keeps all.
+const KeepChunks = -1
+
 // SecurityJobs keeps security jobs. [*SQL] does.
 type SecurityJobs interface {
 	// PutSecurityJob adds a job at revision 1, and the durable job that moves it on
 	// from runAt, in one transaction. ErrExists when the ID is taken.
 	PutSecurityJob(ctx context.Context, j *SecurityJob, runAt time.Time) error
 	// StepSecurityJob replaces all but ID, Spec, Kind and Created of the job at
-	// j.Revision, and adds chunks; restart removes the chunks that were there
-	// before. It is one transaction, after which j.Revision is one higher.
+	// j.Revision, removes its chunks from keep on (KeepChunks: none), and adds
+	// chunks. It is one transaction, after which j.Revision is one higher.
 	// ErrConflict when the job has moved on: nothing was changed.
-	StepSecurityJob(ctx context.Context, j *SecurityJob, restart bool, chunks ...SecurityChunk) error
+	StepSecurityJob(ctx context.Context, j *SecurityJob, keep int64, chunks ...SecurityChunk) error
 	// SecurityJob returns one job; ErrNotFound.
 	SecurityJob(ctx context.Context, id string) (*SecurityJob, error)
 	// SecurityJobs lists jobs.
@@ -116,7 +119,7 @@ func (s *SQL) PutSecurityJob(ctx context.Context, j *SecurityJob, runAt time.Tim
 }
 
 // StepSecurityJob moves a job on.
-func (s *SQL) StepSecurityJob(ctx context.Context, j *SecurityJob, restart bool, chunks ...SecurityChunk) error {
+func (s *SQL) StepSecurityJob(ctx context.Context, j *SecurityJob, keep int64, chunks ...SecurityChunk) error {
 	next := *j
 	next.Revision++
 	err := s.inTx(ctx, func(t tx) error {
@@ -132,8 +135,8 @@ func (s *SQL) StepSecurityJob(ctx context.Context, j *SecurityJob, restart bool,
 			return ErrConflict
 		}
 		var ss []stmt
-		if restart {
-			ss = append(ss, stmt{`DELETE FROM security_job_chunks WHERE job = $1`, []any{j.ID}})
+		if keep != KeepChunks {
+			ss = append(ss, stmt{`DELETE FROM security_job_chunks WHERE job = $1 AND first >= $2`, []any{j.ID, keep}})
 		}
 		for _, c := range chunks {
 			ss = append(ss, stmt{`INSERT INTO security_job_chunks (job, first, count, data) VALUES ($1, $2, $3, $4)`, []any{j.ID, c.First, c.Count, blob(c.Data)}})

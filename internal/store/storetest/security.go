@@ -61,12 +61,12 @@ func securityJob(t *testing.T, s Records) {
 	}
 	stale := *j
 	j.State, j.Place, j.Count, j.Total, j.Busy, j.Started, j.Updated = "preparing", []byte("k7"), 3, 10, 5*time.Second, epoch, epoch.Add(time.Second)
-	must(t, s.StepSecurityJob(ctx, j, false, store.SecurityChunk{First: 0, Count: 2, Data: []byte("c0")}, store.SecurityChunk{First: 2, Count: 1, Data: []byte("c2")}))
+	must(t, s.StepSecurityJob(ctx, j, store.KeepChunks, store.SecurityChunk{First: 0, Count: 2, Data: []byte("c0")}, store.SecurityChunk{First: 2, Count: 1, Data: []byte("c2")}))
 	if j.Revision != 2 {
 		t.Fatalf("revision %d", j.Revision)
 	}
 	stale.State = "cancelled"
-	if err := s.StepSecurityJob(ctx, &stale, true, store.SecurityChunk{First: 3, Count: 1}); !errors.Is(err, store.ErrConflict) || stale.Revision != 1 {
+	if err := s.StepSecurityJob(ctx, &stale, 0, store.SecurityChunk{First: 3, Count: 1}); !errors.Is(err, store.ErrConflict) || stale.Revision != 1 {
 		t.Fatalf("a stale step: %v, revision %d", err, stale.Revision)
 	}
 	got, err := s.SecurityJob(ctx, "aa")
@@ -90,10 +90,10 @@ func securityJob(t *testing.T, s Records) {
 			t.Errorf("chunks from %d, %d of them: %q, want %q", c.from, c.limit, &b, c.want)
 		}
 	}
-	must(t, s.StepSecurityJob(ctx, j, true, store.SecurityChunk{First: 0, Count: 1, Data: []byte("new")}))
+	must(t, s.StepSecurityJob(ctx, j, 2, store.SecurityChunk{First: 3, Count: 1, Data: []byte("new")}))
 	chunks, err := s.SecurityChunks(ctx, "aa", 0, 9)
-	if err != nil || len(chunks) != 1 || string(chunks[0].Data) != "new" {
-		t.Fatalf("after a restart: %+v, %v", chunks, err)
+	if err != nil || len(chunks) != 2 || string(chunks[0].Data) != "c0" || string(chunks[1].Data) != "new" {
+		t.Fatalf("after a step back: %+v, %v", chunks, err)
 	}
 	must(t, s.WakeSecurityJob(ctx, "aa", epoch)) // is leased: due at once
 	if got, err := s.Lease(ctx, []string{store.SecurityKind}, 5, epoch, time.Minute); err != nil || len(got) != 1 {
@@ -118,7 +118,7 @@ func securityOnce(t *testing.T, s Records) {
 		wg.Go(func() {
 			j, err := s.SecurityJob(ctx, "aa")
 			if err == nil && j.Revision == 1 {
-				err = s.StepSecurityJob(ctx, j, false, store.SecurityChunk{First: 0, Count: 1, Data: []byte{byte(i)}})
+				err = s.StepSecurityJob(ctx, j, store.KeepChunks, store.SecurityChunk{First: 0, Count: 1, Data: []byte{byte(i)}})
 				if err == nil {
 					won.Add(1)
 				}
