@@ -51,7 +51,7 @@ charter/threshold
 receipt audit/...
 credential/...
 order
-record/condition
+record/condition/...
 record/...
 statement
 format
@@ -60,7 +60,7 @@ cms/...
 key/soft key/pkcs11/... key/keytest
 key
 openpgp
-merkle sigalg rejection
+hashstate merkle sigalg rejection
 `
 
 // forbidden are arrows that would break a promise, with the promise.

@@ -346,8 +346,8 @@ func (c *code) check(all format.Params, p *format.Plan, open map[string]bool) er
 		}
 		last = s.Path
 		at := path.Join(c.Base, s.Path)
-		switch r := decide(rules2, s.Path); {
-		case r.omit || s.Optional != (r.optional && !s.Code):
+		switch r := rules2.Decide(s.Path); {
+		case r.Omit || s.Optional != (r.Optional && !s.Code):
 			return fmt.Errorf("line %.100q is not by the rules", s.Path)
 		case s.Code && (len(s.SHA256) > 0 || len(s.SHA1) > 0 || s.Link != "" || !open[at]):
 			return fmt.Errorf("code %.100q is not there", s.Path)

@@ -60,7 +60,7 @@ func (o *object) walk(ctx context.Context, t *format.Tree) (*contents, error) {
 			}
 			continue
 		}
-		r := decide(rules2, rel)
+		r := rules2.Decide(rel)
 		switch {
 		case e.Folder:
 			if decideFolder(rel) && isBundle(t, e.Path) {
@@ -74,13 +74,13 @@ func (o *object) walk(ctx context.Context, t *format.Tree) (*contents, error) {
 			} else if i+1 == len(t.Entries) || !strings.HasPrefix(t.Entries[i+1].Path, e.Path+"/") {
 				c.folder = true
 			}
-		case r.omit:
+		case r.Omit:
 			if e.Path != o.info {
 				c.loose = append(c.loose, e.Path)
 			}
 		case e.Link != "":
-			c.lines = append(c.lines, sealed{Path: rel, SHA1: []byte{}, SHA256: []byte{}, Link: e.Link, Optional: r.optional})
-		case r.nested:
+			c.lines = append(c.lines, sealed{Path: rel, SHA1: []byte{}, SHA256: []byte{}, Link: e.Link, Optional: r.Optional})
+		case r.Nested:
 			if !macho.IsCode(t.Open(i)) {
 				return nil, malformed("%q stands in a place for code and is none: move it to Resources", e.Path)
 			}
@@ -91,7 +91,7 @@ func (o *object) walk(ctx context.Context, t *format.Tree) (*contents, error) {
 			if err != nil {
 				return nil, err
 			}
-			line.Optional = r.optional
+			line.Optional = r.Optional
 			c.lines = append(c.lines, line)
 		}
 	}
@@ -100,15 +100,15 @@ func (o *object) walk(ctx context.Context, t *format.Tree) (*contents, error) {
 
 // decideFolder says whether a folder is in a place for code.
 func decideFolder(rel string) bool {
-	r := decide(rules2, rel)
-	return r.nested && strings.Contains(path.Base(rel), ".") && !strings.HasSuffix(rel, ".dSYM")
+	r := rules2.Decide(rel)
+	return r.Nested && strings.Contains(path.Base(rel), ".") && !strings.HasSuffix(rel, ".dSYM")
 }
 
 func hashFile(a format.Artifact, rel string) (sealed, error) {
 	h, old := sha256.New(), sha1.New()
 	w := io.Writer(h)
-	r := decide(rules1, rel)
-	both := r != nil && !r.omit
+	r := rules1.Decide(rel)
+	both := r != nil && !r.Omit
 	if both {
 		w = io.MultiWriter(h, old)
 	}
@@ -169,7 +169,7 @@ func encodeList(lines []sealed, codes map[string]named) ([]byte, error) {
 		}
 	}
 	return plist.EncodeXML(plist.Dict{
-		{Key: "files", Value: files}, {Key: "files2", Value: files2}, {Key: "rules", Value: value(rules1)}, {Key: "rules2", Value: value(rules2)},
+		{Key: "files", Value: files}, {Key: "files2", Value: files2}, {Key: "rules", Value: rules1.Value()}, {Key: "rules2", Value: rules2.Value()},
 	}), nil
 }
 
@@ -188,9 +188,9 @@ func compareList(list []byte, lines []sealed, hashes map[string][][]byte) error 
 			return malformed("list with %.40q", p.Key)
 		}
 	}
-	for key, rs := range map[string][]rule{"rules": rules1, "rules2": rules2} {
+	for key, rs := range map[string]Rules{"rules": rules1, "rules2": rules2} {
 		got, _ := d.Get(key).(plist.Dict)
-		if !bytes.Equal(plist.EncodeXML(got), plist.EncodeXML(value(rs))) {
+		if !bytes.Equal(plist.EncodeXML(got), plist.EncodeXML(rs.Value())) {
 			return malformed("list with %s of its own", key)
 		}
 	}
@@ -232,7 +232,7 @@ func compareList(list []byte, lines []sealed, hashes map[string][][]byte) error 
 		if entry, isDict := p.Value.(plist.Dict); isDict {
 			sum, ok = entry.Get("hash").(plist.Data)
 		}
-		if !ok || there && !bytes.Equal(sum, s.SHA1) || !there && !decide(rules2, p.Key).optional {
+		if !ok || there && !bytes.Equal(sum, s.SHA1) || !there && !rules2.Decide(p.Key).Optional {
 			return bad(p.Key, "is another one in the older list")
 		}
 	}

@@ -120,12 +120,12 @@ func (Format) Attach(ctx context.Context, a format.Artifact, p *format.Plan, id 
 	if len(sigs) > 0 {
 		return nil, fmt.Errorf("bundle: %d signatures too many", len(sigs))
 	}
-	return compose(t, a.Size(), patches, lists)
+	return Compose(t, a.Size(), patches, lists)
 }
 
-// compose makes one patch of the tree of patches of files and of new contents; nil
+// Compose makes one patch of the tree of patches of files and of new contents; nil
 // takes a file or a folder out.
-func compose(t *format.Tree, size int64, patches map[string]*format.Patch, files map[string][]byte) (*format.Patch, error) {
+func Compose(t *format.Tree, size int64, patches map[string]*format.Patch, files map[string][]byte) (*format.Patch, error) {
 	entries := slices.Clone(t.Entries)
 	for p, b := range files {
 		if b == nil {

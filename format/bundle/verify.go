@@ -255,7 +255,7 @@ func (Format) Remove(ctx context.Context, a format.Artifact, index int) (*format
 	if len(patches)+len(lists) == 0 {
 		return nil, ErrUnsigned
 	}
-	return compose(t, a.Size(), patches, lists)
+	return Compose(t, a.Size(), patches, lists)
 }
 
 // Extract gives the CMS signature of one slice, by the order of signatures.

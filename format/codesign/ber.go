@@ -1,5 +1,28 @@
 package codesign
 
+import (
+	"fmt"
+
+	"github.com/greatseal-io/greatseal/cms"
+)
+
+// ParseCMS reads a CMS message as Apple's tools write it, with lengths that are not in
+// DER: provisioning profiles are such messages.
+func ParseCMS(b []byte) (*cms.SignedData, error) {
+	der, rest, err := normalize(b, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) > 0 {
+		return nil, malformed("%d bytes after the CMS message", len(rest))
+	}
+	sd, err := cms.Parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("codesign: %w", err)
+	}
+	return sd, nil
+}
+
 // normalize rewrites a BER element with definite lengths in their shortest form,
 // and texts of octets that were cut into pieces as one, as DER has them: Apple's
 // tools write the outer structures of CMS signatures with indefinite lengths.

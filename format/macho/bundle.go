@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/greatseal-io/greatseal/format"
@@ -111,3 +112,67 @@ func (f *file) verify(ctx context.Context, a format.Artifact, t format.Trust, o 
 
 // IsCode says whether a is what this format signs, by its first bytes.
 func IsCode(a format.Artifact) bool { return Format{}.Detect(a) }
+
+// What package ipa needs: lists of iOS name code by digests of whole signed files.
+
+// Thin says whether a plan is of a file with one slice, whose signature ends it.
+func Thin(p *format.Plan) (bool, error) {
+	b, _, err := decodeBody(p)
+	if err != nil {
+		return false, err
+	}
+	return b.Width == 0, nil
+}
+
+// WriteCode writes what will stand before the signature of a planned thin file, of
+// which Embedded gives the rest.
+func WriteCode(w io.Writer, a format.Artifact, p *format.Plan) error {
+	b, _, err := decodeBody(p)
+	if err != nil {
+		return err
+	}
+	m, err := b.compare(a, p)
+	if err != nil {
+		return err
+	}
+	if b.Width != 0 {
+		return errUniversal
+	}
+	one := &b.Slices[0]
+	head, err := m.slices[0].withSignature(one.Code.Limit, one.Code.Space)
+	if err != nil {
+		return err
+	}
+	v := &view{a: a, head: head, end: one.End}
+	if _, err := io.Copy(w, io.NewSectionReader(v, 0, one.Code.Limit)); err != nil {
+		return fmt.Errorf("macho: %w", err)
+	}
+	return nil
+}
+
+// Embedded is the signature of a planned thin file, and where it begins: the file
+// ends with it. It has no timestamp.
+func Embedded(p *format.Plan, id format.Identity, at time.Time, value []byte) (int64, []byte, error) {
+	b, as, err := assemble(p, id, at)
+	if err != nil {
+		return 0, nil, err
+	}
+	if b.Width != 0 {
+		return 0, nil, errUniversal
+	}
+	s, err := as[0].Finish(format.Signature{Value: value})
+	return b.Slices[0].Code.Limit, s, err
+}
+
+// Entitlements are those in the signatures of all slices, nil for a slice without.
+func Entitlements(a format.Artifact) ([][]byte, error) {
+	_, _, ss, err := signed(a)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for _, s := range ss {
+		out = append(out, s.Entitlements)
+	}
+	return out, nil
+}

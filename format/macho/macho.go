@@ -64,9 +64,10 @@ var (
 )
 
 var (
-	errDetached = errors.New("macho: signatures stand in the file, not beside it")
-	le          = binary.LittleEndian
-	be          = binary.BigEndian
+	errDetached  = errors.New("macho: signatures stand in the file, not beside it")
+	errUniversal = errors.New("macho: a universal file, where code follows a signature")
+	le           = binary.LittleEndian
+	be           = binary.BigEndian
 )
 
 const name = "macho"

@@ -25,19 +25,44 @@ const extraAlignment = 0xd935
 
 // Editor collects changes of an archive.
 type Editor struct {
-	z       *Archive
-	removed map[int]bool
-	front   []File
-	back    []File
-	after   []byte // between the entries and the directory
-	hasNew  bool
+	z        *Archive
+	removed  map[int]bool
+	replaced map[int][]byte
+	front    []File
+	back     []File
+	after    []byte // between the entries and the directory
+	hasNew   bool
 }
 
 // Edit begins a change of z.
-func (z *Archive) Edit() *Editor { return &Editor{z: z, removed: map[int]bool{}} }
+func (z *Archive) Edit() *Editor {
+	return &Editor{z: z, removed: map[int]bool{}, replaced: map[int][]byte{}}
+}
 
 // Remove takes entry i out.
 func (e *Editor) Remove(i int) { e.removed[i] = true }
+
+// Replace gives entry i another content. It keeps its place, name, method, time and
+// attributes, and loses extra fields and its comment.
+func (e *Editor) Replace(i int, content []byte) { e.replaced[i] = content }
+
+// rewrite is entry i with another content.
+func (z *Archive) rewrite(i int, content []byte) (written, error) {
+	old, from := z.RawRecord(i), &z.Entries[i]
+	f := File{Name: from.Name, Content: content, Method: from.Method}
+	w, err := f.write()
+	if err != nil {
+		return w, err
+	}
+	flags := from.Flags & flagUTF8
+	le.PutUint16(w.local[6:], flags)
+	le.PutUint16(w.record[8:], flags)
+	copy(w.local[10:], old[12:16])
+	copy(w.record[12:], old[12:16])
+	copy(w.record[4:6], old[4:6])     // which system's the attributes are
+	copy(w.record[36:42], old[36:42]) // attributes
+	return w, nil
+}
 
 // Front puts files before all entries, in their order.
 func (e *Editor) Front(files ...File) { e.front = append(e.front, files...) }
@@ -193,25 +218,39 @@ func (e *Editor) Apply() (*Result, error) {
 	edits := []format.Edit{first}
 	shift := int64(len(first.Insert))
 	shifts := make(map[int]int64, len(e.removed)) // at the first entry after each removed one
+	rewritten := make(map[int]written, len(e.replaced))
 	for i := range z.Order {
 		from, to := z.Span(i)
-		if !e.removed[i] {
+		content, other := e.replaced[i]
+		if !e.removed[i] && !other {
 			continue
+		}
+		var w written
+		if !e.removed[i] {
+			if w, err = z.rewrite(i, content); err != nil {
+				return nil, err
+			}
+			rewritten[i] = w
 		}
 		last := &edits[len(edits)-1]
 		if last.Offset+last.Delete == from {
 			last.Delete += to - from
+			last.Insert = append(last.Insert, w.local...)
 		} else {
-			edits = append(edits, format.Edit{Offset: from, Delete: to - from})
+			edits = append(edits, format.Edit{Offset: from, Delete: to - from, Insert: w.local})
 		}
-		shifts[i] = to - from
+		shifts[i] = to - from - int64(len(w.local))
 	}
 	moved := z.moves(shift, shifts)
 	for i := range z.Entries {
 		if e.removed[i] {
 			continue
 		}
-		rec, err := z.record(i, z.Entries[i].Offset+moved[i])
+		at := z.Entries[i].Offset + moved[i]
+		rec, err := z.record(i, at)
+		if w, ok := rewritten[i]; ok {
+			rec, err = w.at(at)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -276,7 +315,7 @@ func (e *Editor) encode(names map[string]bool) (front, back []written, err error
 	return front, back, nil
 }
 
-// moves says by how many bytes each entry moves.
+// moves says by how many bytes each entry moves, where others shrink.
 func (z *Archive) moves(shift int64, removed map[int]int64) []int64 {
 	out := make([]int64, len(z.Entries))
 	for i := range z.Order {
