@@ -2,24 +2,14 @@ package record
 
 import (
 	"crypto/sha256"
-	"time"
-
-	"github.com/greatseal-io/greatseal/format"
 )
-
-// Ref names a record: a table and the values of its primary key, in the order of
-// the key's columns.
-type Ref struct {
-	Table string   `json:"table" cbor:"1,keyasint"`
-	Key   []string `json:"key" cbor:"2,keyasint"`
-}
 
 // Record is one record as a platform holds it. Fields are canonical values
 // (docs/spec/records.md): an empty or null field is absent.
 type Record struct {
 	Ref         Ref
 	Fields      map[string]string
-	Attachments []Attachment // sorted by name, then digest
+	Attachments []Attachment // in any order
 }
 
 // Attachment is one file that belongs to a record.
@@ -52,14 +42,14 @@ type ConfigurationRef struct {
 }
 
 // Wildcard is the reserved purpose that script includes and business rules alone
-// are signed with; it satisfies every purpose but Circle.
+// are signed with; it satisfies every purpose but those of the circle.
 const Wildcard = "*"
 
 // The predefined purposes.
 const (
 	Queue     = "ecc_queue"                 // may be run by agents
-	Circle    = "circle_of_trust"           // circle statements (package circle)
-	Freshness = "circle_of_trust.freshness" // freshness statements
+	Circle    = "circle_of_trust"           // circle statements (package circle); never of records
+	Freshness = "circle_of_trust.freshness" // freshness statements; never of records
 )
 
 // WildcardTables are the tables whose records are signed with Wildcard.
@@ -76,8 +66,8 @@ type Statement struct {
 	Revision      uint64           `cbor:"6,keyasint"` // monotonic for a Ref, from 1
 	Deleted       bool             `cbor:"7,keyasint"` // the record is to be deleted: Fields are those it had
 	Configuration ConfigurationRef `cbor:"8,keyasint"`
-	Fields        []FieldDigest    `cbor:"9,keyasint"` // one for each of the configuration's fields, sorted by name
-	Attachments   []Attachment     `cbor:"10,keyasint"`
+	Fields        []FieldDigest    `cbor:"9,keyasint"`  // one for each of the configuration's fields, sorted by name
+	Attachments   []Attachment     `cbor:"10,keyasint"` // sorted by name, then digest; none where the configuration has none
 	NotBefore     int64            `cbor:"11,keyasint"` // Unix seconds; 0: none
 	Expires       int64            `cbor:"12,keyasint"` // Unix seconds; 0: never
 }
@@ -89,17 +79,30 @@ type FieldDigest struct {
 	Digest [sha256.Size]byte `cbor:"2,keyasint"`
 }
 
-// Job is what one signature is over: a tree of statements.
+// Job is what one signature is over: a tree of statements. Whoever endorses the
+// signature sees this, so a statement that it does not describe does not count.
 type Job struct {
-	Version   uint          `cbor:"1,keyasint"` // 1
-	ID        string        `cbor:"2,keyasint"` // of the security job; 32 hexadecimal digits
-	Issuer    string        `cbor:"3,keyasint"` // equals that of every statement
-	Purposes  []string      `cbor:"4,keyasint"` // those that occur, sorted
-	Tables    []format.Fact `cbor:"5,keyasint"` // table and number of its records, sorted
-	Count     int64         `cbor:"6,keyasint"` // of statements
-	Root      []byte        `cbor:"7,keyasint"` // merkle.Root under merkle.Records
-	NotBefore int64         `cbor:"8,keyasint"` // the earliest and
-	Expires   int64         `cbor:"9,keyasint"` // the latest of any statement; 0 when one never expires
+	Version        uint               `cbor:"1,keyasint"` // 1
+	ID             string             `cbor:"2,keyasint"` // of the security job; 32 hexadecimal digits
+	Issuer         string             `cbor:"3,keyasint"` // that of every statement
+	Audience       []string           `cbor:"4,keyasint"` // that of every statement
+	Purposes       []string           `cbor:"5,keyasint"` // those that occur, sorted
+	Tables         []TableCount       `cbor:"6,keyasint"` // sorted by table
+	Configurations []ConfigurationRef `cbor:"7,keyasint"` // those that occur, sorted by ID
+	Count          int64              `cbor:"8,keyasint"` // of statements
+	Deletions      int64              `cbor:"9,keyasint"` // of statements that say Deleted
+	LowestRevision uint64             `cbor:"10,keyasint"`
+	LatestRevision uint64             `cbor:"11,keyasint"` // the highest
+	NotBefore      int64              `cbor:"12,keyasint"` // the earliest of any statement; 0 when one has none
+	Expires        int64              `cbor:"13,keyasint"` // the latest of any statement; 0 when one never expires
+	Size           int64              `cbor:"14,keyasint"` // bytes of the list of statements as a file: see ListWriter
+	Root           []byte             `cbor:"15,keyasint"` // merkle root under merkle.Records
+}
+
+// TableCount is a table with the number of statements on its records.
+type TableCount struct {
+	Table string `json:"table" cbor:"1,keyasint"`
+	Count int64  `json:"count" cbor:"2,keyasint"`
 }
 
 // SignedRoot is a Job with the signature over it: what format/records attaches.
@@ -108,7 +111,7 @@ type SignedRoot struct {
 	Job          []byte   `cbor:"2,keyasint"` // Job, encoded: bytes as signed
 	SignedAt     int64    `cbor:"3,keyasint"` // Unix seconds, the keeper's; signed too
 	Scheme       string   `cbor:"4,keyasint"` // sigalg.Scheme; signed too
-	Certificates [][]byte `cbor:"5,keyasint"` // DER, leaf first
+	Certificates [][]byte `cbor:"5,keyasint"` // DER, leaf first; the leaf's digest is signed too
 	Signature    []byte   `cbor:"6,keyasint"` // over SignedRoot.Message
 	Timestamp    []byte   `cbor:"7,keyasint"` // RFC 3161 token over Signature; empty: none
 }
@@ -119,28 +122,4 @@ type Signature struct {
 	Index     int64  `cbor:"2,keyasint"` // its place among the job's statements
 	Path      []byte `cbor:"3,keyasint"` // sibling hashes, leaf to top, 32 bytes each
 	Root      []byte `cbor:"4,keyasint"` // SignedRoot, encoded; on platforms and in update sets it stands once and is referred to by its digest
-}
-
-// Anchor is somebody whose signatures are believed.
-type Anchor struct {
-	Name         string   `json:"name"`
-	Certificate  []byte   `json:"certificate"`           // DER: an authority, or a signer's own certificate
-	Purposes     []string `json:"purposes"`              // sorted; Wildcard in it means the wild card purpose itself, not every purpose
-	Tables       []string `json:"tables,omitzero"`       // sorted; none: every table
-	Issuers      []string `json:"issuers,omitzero"`      // instances whose statements it may sign; none: every trusted one of the circle
-	VendorBuilds bool     `json:"vendorBuilds,omitzero"` // a vendor's build-time certificate
-}
-
-// Revocation ends the belief in a certificate (of a signer or an authority) or a key.
-type Revocation struct {
-	Fingerprint string    `json:"fingerprint"`     // SHA-256 of the certificate's DER, or of the SubjectPublicKeyInfo, hexadecimal
-	Since       time.Time `json:"since"`           // what is not provably older is refused; zero: everything is
-	Compromised bool      `json:"compromised"`     // KEY_COMPROMISED in place of CERT_REVOKED
-	Reason      string    `json:"reason,omitzero"` // for people
-}
-
-// Floor is the lowest revision of a record that is still accepted.
-type Floor struct {
-	Ref      Ref    `json:"ref"`
-	Revision uint64 `json:"revision"`
 }
