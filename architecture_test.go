@@ -31,7 +31,7 @@ internal/keeper/host
 internal/keeper/wire
 internal/keeper
 internal/keeper/ledger
-internal/platform/...
+internal/platform/... internal/updateset
 internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
 verify/...
 format/pgpsig/pgptest
