@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -121,23 +122,57 @@ func restrict(status *os.File) error {
 		}
 		unix.Close(rules)
 	}
-	argv, env := sp.Argv, sp.Env
+	start, err := prepare(sp.Argv, sp.Env, sp.Limits.Memory)
+	if err != nil {
+		return err
+	}
 	if err := limits(sp.Limits); err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
 	if err := installFilter(filter); err != nil {
 		return fmt.Errorf("seccomp: %w", err)
 	}
-	if len(argv) == 0 {
-		_, err := status.Write([]byte{ready})
-		return err
-	}
 	// Nothing but an exec that is refused can follow this byte: the parent tells a
 	// program that started from one that did not by what comes after it.
 	if _, err := status.Write([]byte{ready}); err != nil {
 		return err
 	}
-	return fmt.Errorf(" %s: %w", argv[0], syscall.Exec(argv[0], argv, env))
+	if len(sp.Argv) > 0 {
+		start()
+	}
+	return nil
+}
+
+// prepare returns a function that becomes the program, or ends the process. Between
+// the limit on memory and the program this runtime must not want any: all is made
+// before, and the calls are bare.
+func prepare(argv, env []string, memory int64) (func(), error) {
+	if len(argv) == 0 {
+		return nil, nil
+	}
+	path, err := syscall.BytePtrFromString(argv[0])
+	if err != nil {
+		return nil, err
+	}
+	args, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return nil, err
+	}
+	vars, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return nil, err
+	}
+	debug.SetGCPercent(-1)
+	limit := unix.Rlimit{Cur: uint64(memory), Max: uint64(memory)}
+	refused := []byte(" " + argv[0] + " cannot be started")
+	return func() {
+		_, _, e := unix.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_AS, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
+		if e == 0 {
+			unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&vars[0])))
+		}
+		unix.RawSyscall(unix.SYS_WRITE, statusFD, uintptr(unsafe.Pointer(&refused[0])), uintptr(len(refused)))
+		unix.RawSyscall(unix.SYS_EXIT_GROUP, 70, 0, 0)
+	}, nil
 }
 
 // workspace puts an empty file system of bounded size over the program's folder.
@@ -176,7 +211,7 @@ func limits(l Limits) error {
 	}{
 		{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_CPU, int64(l.CPU / time.Second)}, {unix.RLIMIT_FSIZE, l.FileSize},
 		{unix.RLIMIT_NOFILE, l.Files}, {unix.RLIMIT_NPROC, l.Processes}, {unix.RLIMIT_MEMLOCK, 0},
-		{unix.RLIMIT_MSGQUEUE, 0}, {unix.RLIMIT_AS, l.Memory},
+		{unix.RLIMIT_MSGQUEUE, 0},
 	} {
 		// syscall's, which forgets the limit that it would put back for the program
 		if err := syscall.Setrlimit(r.what, &syscall.Rlimit{Cur: uint64(r.value), Max: uint64(r.value)}); err != nil {
