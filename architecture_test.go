@@ -33,6 +33,8 @@ internal/keeper
 internal/keeper/ledger
 internal/platform/... internal/updateset
 internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
+circle/statefile
+circle
 verify/...
 format/pgpsig/pgptest
 format/authenticode/authenticodetest
@@ -40,10 +42,11 @@ format/all format/file format/formattest
 format/cat
 format/gitobject
 format/bundle
-format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/appx format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify
+format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/appx format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify format/circle
 format/envelope
 format/codesign format/single format/verity format/authenticode format/cfb format/zipfile format/opc format/jarsig format/pgpsig
 format/plist
+circle/trust
 tsp/client
 quorum/...
 charter

@@ -28,6 +28,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/key"
+	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -56,6 +57,7 @@ type Charter struct {
 	Commands map[statement.CommandName]Rule `json:"commands" yaml:"commands"` // every privileged command but sign; one that is missing is refused to everybody
 
 	Timestamping *Timestamping `json:"timestamping,omitzero" yaml:"timestamping,omitempty"`
+	Records      *Records      `json:"records,omitzero" yaml:"records,omitempty"`
 }
 
 // Keeper is who signs receipts and the log's checkpoints.
@@ -168,6 +170,13 @@ type Timestamping struct {
 	Key      string   `json:"key" yaml:"key"`
 	Policy   string   `json:"policy" yaml:"policy"` // object identifier, dotted
 	Accuracy Duration `json:"accuracy,omitzero" yaml:"accuracy,omitempty"`
+}
+
+// Records are what is signed of records that execute, and where. Circle statements
+// (package circle) repeat the configurations as they are here.
+type Records struct {
+	Instance       string                          `json:"instance" yaml:"instance"`                                // the trusted instance on which they are signed
+	Configurations map[string]record.Configuration `json:"configurations,omitzero" yaml:"configurations,omitempty"` // by ID
 }
 
 // Duration is a time.Duration that is written as Go writes it, in the shortest

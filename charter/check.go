@@ -104,6 +104,7 @@ func (c Charter) Check() error {
 		k.policies()
 		k.commands()
 		k.timestamping()
+		k.records()
 	}
 	if len(k.problems) > 0 {
 		return &CheckError{k.problems}

@@ -54,6 +54,7 @@ func Diff(a, b *Charter) []Change {
 	diffMap(d, "policies.", x.Policies, y.Policies, func(p Policy) string { return p.summary() }, d.policy, Weaker, Stronger)
 	diffMap(d, "commands.", x.Commands, y.Commands, Rule.summary, d.rule, Weaker, Stronger)
 	d.value("timestamping", text(x.Timestamping), text(y.Timestamping), Trust)
+	d.records(x.Records, y.Records)
 	slices.SortStableFunc(d.out, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return d.out
 }

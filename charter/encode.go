@@ -110,6 +110,14 @@ func (c *Charter) canonical() Charter {
 		return p
 	})
 	d.Commands = copyMap(c.Commands, canonicalRule)
+	if c.Records != nil {
+		r := *c.Records
+		r.Configurations = copyMap(r.Configurations, canonicalConfiguration)
+		if len(r.Configurations) == 0 {
+			r.Configurations = nil
+		}
+		d.Records = &r
+	}
 	if d.Machines != nil && len(d.Machines) == 0 {
 		d.Machines = nil
 	}
