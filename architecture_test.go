@@ -33,16 +33,16 @@ internal/keeper
 internal/keeper/ledger
 internal/platform/... internal/updateset
 internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
-circle/statefile
+circle/statefile circle/circletest
 circle
 verify/...
 format/pgpsig/pgptest
-format/authenticode/authenticodetest
+format/authenticode/authenticodetest record/recordtest
 format/all format/file format/formattest
 format/cat
 format/gitobject
 format/bundle
-format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/appx format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify format/circle
+format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/appx format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify format/circle format/records
 format/envelope
 format/codesign format/single format/verity format/authenticode format/cfb format/zipfile format/opc format/jarsig format/pgpsig
 format/plist

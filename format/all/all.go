@@ -17,6 +17,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/bundle"
 	"github.com/greatseal-io/greatseal/format/cab"
 	"github.com/greatseal-io/greatseal/format/cat"
+	"github.com/greatseal-io/greatseal/format/circle"
 	"github.com/greatseal-io/greatseal/format/cmsfile"
 	"github.com/greatseal-io/greatseal/format/cose"
 	"github.com/greatseal-io/greatseal/format/deb"
@@ -37,6 +38,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/pgp"
 	"github.com/greatseal-io/greatseal/format/pgpkey"
 	"github.com/greatseal-io/greatseal/format/rauc"
+	"github.com/greatseal-io/greatseal/format/records"
 	"github.com/greatseal-io/greatseal/format/rpm"
 	"github.com/greatseal-io/greatseal/format/script"
 	"github.com/greatseal-io/greatseal/format/signify"
@@ -55,6 +57,8 @@ func Formats() []format.Format {
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), apk.NewV4(), jar.New(), // archives
 		oci.New(), rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
+		records.New(),                          // lists of statements about records
+		circle.New(),                                    // what a circle of trust is told
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		cose.New(), jws.New(), xmldsig.New(), // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like

@@ -43,7 +43,9 @@ func TestNames(t *testing.T) {
 		"pe", "msi", "cab", "cat", "appx", "nuget", "script", "macho", "pkg", "dmg", "bundle", "cms", "dsse", "xmldsig", "oci", "cose", "jws",
 		"apk", "apk-v4", "jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
+		"circle",
 		"pgp", "pgp-key", "rpm", "deb", "apt", "sshsig", "minisign", "signify", "git",
+		"records",
 	} {
 		if !seen[n] {
 			t.Errorf("%s is not there", n)
@@ -167,7 +169,8 @@ func TestImports(t *testing.T) {
 		"../plist", "../codesign", "../macho", "../xar", "../dmg", "../bundle",
 		"../zipfile", "../opc", "../jarsig", "../jar", "../apk",
 		"../single", "../verity", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
-		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify", "../gitobject",
+		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify", "../gitobject", "../circle",
+		"../records",
 	} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
