@@ -263,10 +263,12 @@ type Queue interface {
 	PutPages(ctx context.Context, pages []QueuePage) ([]error, error)
 	// FinishWork ends jobs; ErrLost, or ErrPage when pages are missing.
 	FinishWork(ctx context.Context, ends []QueueFinish) ([]error, error)
-	// RejectWork ends a job that an agent refuses, if the lease is its own, and keeps
-	// the rejection with its log entry and follow-up jobs, in one transaction. The
-	// same rejection again changes nothing.
+	// RejectWork ends a job that an agent refuses, and keeps the rejection with its
+	// log entry and follow-up jobs, in one transaction. ErrLost: the lease never was
+	// the agent's. The same rejection again changes nothing.
 	RejectWork(ctx context.Context, l QueueLease, r *AgentRejection, entries []LogEntry, jobs []Job) (fresh bool, err error)
+	// FailWork ends a job that was handed out and cannot be delivered.
+	FailWork(ctx context.Context, l QueueLease, cause string, now time.Time) error
 	// CancelWork ends a job that has not begun, and asks for the end of one that has.
 	CancelWork(ctx context.Context, id string, now time.Time) (*QueueRecord, error)
 	// SweepWork puts back or gives up what nobody works on any more. Agents without
@@ -316,6 +318,8 @@ type Queue interface {
 	Agents(ctx context.Context) ([]Agent, error)
 	// Beat keeps heartbeats of valid agents.
 	Beat(ctx context.Context, beats []AgentBeat) error
+	// TouchAgent says that a valid agent was heard of.
+	TouchAgent(ctx context.Context, name string, now time.Time) error
 	PutCluster(ctx context.Context, c *AgentCluster) error
 	DeleteCluster(ctx context.Context, name string) error
 	Clusters(ctx context.Context) ([]AgentCluster, error)
