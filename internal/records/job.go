@@ -196,6 +196,7 @@ type place struct {
 	From           State             `json:"from,omitzero"`           // the state that it was paused in
 	Next           time.Time         `json:"next,omitzero"`           // when it goes on by itself
 	Plan           []byte            `json:"plan,omitzero"`           // submitted
+	Root           []byte            `json:"root,omitzero"`           // signed
 	Entries        int64             `json:"entries,omitzero"`        // of the log
 	Counted        bool              `json:"counted,omitzero"`
 }
