@@ -70,6 +70,8 @@ type Update struct {
 	Offset     int64             // of its first byte in the file
 	Size       int64             // in bytes, as it stands in the file
 	Superseded bool              // a later update of the set has the same name: an import ends with that one
+
+	document string // the payload, after the first decode
 }
 
 // Main is the operation that the update is named after, or nil: a wrapper that holds
@@ -82,3 +84,7 @@ func (u *Update) Main() *Operation {
 	}
 	return nil
 }
+
+// Document is the payload's XML document, as it comes out of the first decode: what a
+// file under source control holds.
+func (u *Update) Document() string { return u.document }

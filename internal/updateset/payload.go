@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/greatseal-io/greatseal/rejection"
 )
 
 // payload is the inner document while it is read.
@@ -14,13 +16,14 @@ type payload struct {
 	table  string // of record_update; empty for wrappers
 	first  string // name of the first element
 	ops    []Operation
+	seen   map[string]bool // records
 }
 
 // readPayload reads a payload's document: what comes out of the first decode.
 // An empty outer action means that there is none (a file under source control): the
 // first operation's is taken.
 func readPayload(doc []byte, name string, outer Action, l Limits) ([]Operation, Action, error) {
-	p := &payload{s: scanBytes(doc), limits: l, outer: outer}
+	p := &payload{s: scanBytes(doc), limits: l, outer: outer, seen: map[string]bool{}}
 	if err := p.document(); err != nil {
 		return nil, "", err
 	}
@@ -180,6 +183,12 @@ func (p *payload) operation(t tag, wrapper string) error {
 	}
 	if o.SysID = o.Fields["sys_id"]; len(o.SysID) > 64 || strings.ContainsFunc(o.SysID, notKey) {
 		return s.malformed("a sys_id that is none", again)
+	}
+	if o.SysID != "" && !o.Action.Bulk() {
+		if p.seen[o.Ref().ID()] {
+			return s.fail(rejection.New(rejection.ExtraOperation, o.Table, "the payload holds the record twice: "+again))
+		}
+		p.seen[o.Ref().ID()] = true
 	}
 	return p.add(o)
 }

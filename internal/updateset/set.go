@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/greatseal-io/greatseal/record"
@@ -31,8 +32,9 @@ type unit struct {
 	line   int
 	file   string // under source control
 	sum    [sha256.Size]byte
-	last   bool // no later update has its name
-	seal   bool // a signature or a root
+	at     string // sys_recorded_at, hexadecimal
+	last   bool   // no later update has its name
+	seal   bool   // a signature or a root
 }
 
 // digest16 is the key of the indexes: 128 bits of SHA-256.
@@ -263,7 +265,7 @@ func readUpdate(x *scanner, u *unit, l Limits) (*Update, error) {
 	}
 	doc := f["payload"]
 	delete(f, "payload")
-	out.Fields = f
+	out.Fields, out.document = f, doc
 	if doc == "" {
 		return nil, at(malformed("an update without payload", again), 0)
 	}
@@ -313,7 +315,12 @@ func (s *Set) add(u unit, parsed *Update) error {
 	default:
 		s.info.Updates++
 	}
+	u.at = strings.TrimLeft(parsed.Fields["sys_recorded_at"], "0")
 	if twice {
+		// An import goes by the time, a reader by the place: they must agree.
+		if b := s.units[before].at; len(b) > len(u.at) || len(b) == len(u.at) && b > u.at {
+			return at(mismatch("sys_recorded_at", "the set holds the update twice, the later version first"))
+		}
 		s.units[before].last = false
 	}
 	s.names[name] = n
@@ -366,6 +373,26 @@ func (s *Set) load(n int) (*Update, error) {
 func (s *Set) Updates(ctx context.Context, f func(*Update) error) error {
 	for n := range s.units {
 		if s.units[n].seal {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		u, err := s.load(n)
+		if err != nil {
+			return err
+		}
+		if err := f(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// current calls f with every update that is not replaced, signatures with them.
+func (s *Set) current(ctx context.Context, f func(*Update) error) error {
+	for n := range s.units {
+		if !s.units[n].last {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

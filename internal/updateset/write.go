@@ -3,6 +3,7 @@ package updateset
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -128,14 +129,19 @@ func (r *Row) check(l Limits) ([]byte, error) {
 	return doc, nil
 }
 
-// update is the row as a sys_update_xml of the set. payload_hash stays empty, as in
-// exports of older records: how the platform computes it is not known, and it is a
-// change detector that an import can do without.
+// update is the row as a sys_update_xml of the set.
 func (r *Row) update(h header, l Limits) ([]byte, error) {
 	doc, err := r.check(l)
 	if err != nil {
 		return nil, err
 	}
+	return envelope(h, r, r.Name(), doc), nil
+}
+
+// envelope is a payload as a sys_update_xml of the set. payload_hash stays empty, as
+// in exports of older records: how the platform computes it is not known, and it is a
+// change detector that an import can do without.
+func envelope(h header, r *Row, name string, doc []byte) []byte {
 	at := r.At.UTC()
 	var b bytes.Buffer
 	b.WriteString(`<sys_update_xml action="INSERT_OR_UPDATE">` + "\n")
@@ -147,13 +153,13 @@ func (r *Row) update(h header, l Limits) ([]byte, error) {
 	b.WriteString(`<application display_value="Global">global</application>` + "\n")
 	line("category", "customer")
 	line("comments", "")
-	line("name", r.Name())
-	if !bytes.Contains(doc, []byte("]]>")) {
+	line("name", name)
+	if bytes.Contains(doc, []byte("]]>")) || bytes.IndexByte(doc, '\r') >= 0 {
+		line("payload", string(doc))
+	} else {
 		b.WriteString("<payload><![CDATA[")
 		b.Write(doc)
 		b.WriteString("]]></payload>\n")
-	} else {
-		line("payload", string(doc))
 	}
 	line("payload_hash", "")
 	b.WriteString(`<remote_update_set display_value="`)
@@ -164,7 +170,7 @@ func (r *Row) update(h header, l Limits) ([]byte, error) {
 	line("replace_on_upgrade", "false")
 	line("sys_created_by", r.By)
 	line("sys_created_on", at.Format(dateTime))
-	line("sys_id", rowID("sys_update_xml", []byte(h.setID), []byte(r.Name())))
+	line("sys_id", rowID("sys_update_xml", []byte(h.setID), []byte(name)))
 	line("sys_mod_count", "0")
 	line("sys_recorded_at", strconv.FormatInt(at.UnixMilli(), 16)+"0000001")
 	line("sys_updated_by", r.By)
@@ -178,7 +184,7 @@ func (r *Row) update(h header, l Limits) ([]byte, error) {
 	b.WriteString(`<update_set display_value=""/>` + "\n")
 	line("view", "")
 	b.WriteString("</sys_update_xml>\n")
-	return b.Bytes(), nil
+	return b.Bytes()
 }
 
 // Writer writes an update set.
@@ -187,6 +193,7 @@ type Writer struct {
 	h      header
 	limits Limits
 	names  map[string]bool
+	at     time.Time
 	err    error
 }
 
@@ -207,24 +214,38 @@ func NewWriter(w io.Writer, name, sysID string, at time.Time, by string) (*Write
 	}
 	b.WriteString("</sys_remote_update_set>\n")
 	_, err := w.Write(b.Bytes())
-	return &Writer{w: w, h: header{setID: sysID, setName: name}, limits: Limits{}.orDefault(), names: map[string]bool{}}, err
+	return &Writer{w: w, h: header{setID: sysID, setName: name}, limits: Limits{}.orDefault(), names: map[string]bool{}, at: at}, err
 }
 
 // Add writes one record; one that would not read back is refused.
 func (w *Writer) Add(r *Row) error {
-	if w.err != nil {
-		return w.err
-	}
-	if w.names[r.Name()] {
-		return fmt.Errorf("updateset: %s stands twice", r.Name())
-	}
-	b, err := r.update(w.h, w.limits)
+	doc, err := r.check(w.limits)
 	if err != nil {
 		return err
 	}
-	w.names[r.Name()] = true
-	_, w.err = w.w.Write(b)
+	return w.put(r, r.Name(), doc)
+}
+
+func (w *Writer) put(r *Row, name string, doc []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.names[name] {
+		return fmt.Errorf("updateset: %.200q stands twice", name)
+	}
+	w.names[name] = true
+	_, w.err = w.w.Write(envelope(w.h, r, name, doc))
 	return w.err
+}
+
+// Copy writes every update of a set, signatures with them, as they stand after the
+// first decode; what a later update replaces is left out.
+func (w *Writer) Copy(ctx context.Context, s *Set) error {
+	return s.current(ctx, func(u *Update) error {
+		r := &Row{Table: u.Operations[0].Table, Action: u.Action, Target: u.Fields["target_name"], Kind: u.Fields["type"],
+			By: u.Fields["sys_updated_by"], At: w.at}
+		return w.put(r, u.Name, []byte(u.document))
+	})
 }
 
 // Close ends the set.
