@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/hex"
 	"fmt"
@@ -43,7 +44,10 @@ func Diff(a, b *Statement) []Change {
 	d.value("expires", a.Expires.String(), b.Expires.String(), false)
 	for _, n := range keys(a.Instances, b.Instances) {
 		x, y := a.Instances[n], b.Instances[n]
-		weaker := x.Role != y.Role || y.Enforcement != x.Enforcement && Stricter(x.Enforcement, y.Enforcement) == x.Enforcement || len(y.RuntimeKeys) > 0
+		added := slices.ContainsFunc(y.RuntimeKeys, func(k []byte) bool {
+			return !slices.ContainsFunc(x.RuntimeKeys, func(l []byte) bool { return bytes.Equal(k, l) })
+		})
+		weaker := x.Role != y.Role || y.Enforcement != x.Enforcement && Stricter(x.Enforcement, y.Enforcement) == x.Enforcement || added
 		d.value("instances."+n, present(a.Instances, n, Instance.String), present(b.Instances, n, Instance.String), weaker)
 	}
 	d.lists("anchors.", byName(a.Anchors, func(x record.Anchor) string { return x.Name }, AnchorText), byName(b.Anchors, func(x record.Anchor) string { return x.Name }, AnchorText), true, false)

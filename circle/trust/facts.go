@@ -17,8 +17,8 @@ import (
 // maxShown is how many entries of one list are facts of their own. The count is a
 // fact always, and the whole statement is in the plan.
 const (
-	maxShown = 40
-	maxFact  = 1024
+	maxShown = 38
+	maxFact  = 4000
 )
 
 // Facts say for endorsers what the statement changes: there are at most

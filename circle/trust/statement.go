@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/greatseal-io/greatseal/record"
@@ -59,15 +60,14 @@ const (
 
 // Stricter returns the stricter of two states. What is not one of the three is On.
 func Stricter(a, b Enforcement) Enforcement {
-	switch {
-	case a == Off:
-		return b
-	case b == Off:
+	rank := func(e Enforcement) int { return slices.Index([]Enforcement{Off, Report}, e) }
+	switch x, y := rank(a), rank(b); {
+	case x < 0 || y < 0:
+		return On
+	case x > y:
 		return a
-	case a == Report && b == Report:
-		return Report
 	}
-	return On
+	return b
 }
 
 // Instance is one instance of the circle.

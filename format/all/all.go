@@ -58,7 +58,7 @@ func Formats() []format.Format {
 		apk.New(), apk.NewV4(), jar.New(), // archives
 		oci.New(), rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
 		records.New(),                          // lists of statements about records
-		circle.New(),                                    // what a circle of trust is told
+		circle.New(),                           // what a circle of trust is told
 		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
 		cose.New(), jws.New(), xmldsig.New(), // envelopes for any kind of file
 		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like

@@ -17,4 +17,6 @@ var formats = []string{
 	"jar", "apk", "apk-v4",
 	// General
 	"cms", "dsse", "hybrid", "xmldsig", "oci", "jws", "cose",
+	// Records
+	"circle",
 }
