@@ -21,8 +21,10 @@ cmd/greatseal cmd/greatseal-keeper internal/attacks internal/crashes internal/or
 internal/cli
 internal/bench
 internal/trial
+internal/api/agents/client
 internal/inspector
 internal/api internal/api/client
+internal/api/agents
 internal/api/wire
 internal/server/servertest
 internal/author internal/stamp
@@ -31,6 +33,7 @@ internal/keeper/host
 internal/keeper/wire
 internal/keeper
 internal/keeper/ledger
+internal/ecc
 internal/platform/... internal/updateset
 internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
 circle/statefile circle/circletest
