@@ -1,0 +1,759 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/order"
+)
+
+// Queue is a store with a queue.
+type Queue interface {
+	store.Queue
+	Sequence(ctx context.Context, limit int) (int, error)
+	Lease(ctx context.Context, kinds []string, limit int, now time.Time, d time.Duration) ([]store.Job, error)
+}
+
+// RunQueue runs the suite of store.Queue; open returns an empty one.
+func RunQueue(t *testing.T, open func(t *testing.T) Queue) {
+	for _, c := range []struct {
+		name string
+		f    func(t *testing.T, q *queue)
+	}{
+		{"Invariant1EachLeaseHasTheNextAttempt", queueAttempts},
+		{"Invariant1OneAgentAtATime", queueOneAtATime},
+		{"Invariant2StartedOnce", queueStartedOnce},
+		{"Invariant2StartAgainstSweep", queueStartAgainstSweep},
+		{"Invariant3ResultOnce", queueResultOnce},
+		{"Invariant3ResultOfTheLost", queueLateResult},
+		{"Invariant4InvalidAgents", queueInvalid},
+		{"Priorities", queuePriorities},
+		{"Cancel", queueCancel},
+		{"Expires", queueExpires},
+		{"CommandNeverMoves", queueCommand},
+		{"GoneAgents", queueGone},
+		{"TooManyAttempts", queueTooMany},
+		{"HostileText", queueHostile},
+		{"Lists", queueLists},
+		{"Enrolments", queueEnrolments},
+		{"Keys", queueKeys},
+		{"Clusters", queueClusters},
+		{"RejectionOnce", queueRejection},
+		{"Forget", queueForget},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q := &queue{Queue: open(t), t: t, now: epoch}
+			for _, n := range []string{"a1", "a2"} {
+				q.agent(n)
+			}
+			c.f(t, q)
+		})
+	}
+}
+
+type queue struct {
+	Queue
+	t   *testing.T
+	now time.Time
+	n   int
+}
+
+func keyOf(name string) (k [32]byte) { copy(k[:], "key of "+name); return k }
+
+func (q *queue) agent(name string) {
+	q.t.Helper()
+	ctx := q.t.Context()
+	_, err := q.Enrol(ctx, &store.AgentEnrolment{Key: keyOf(name), Name: name, Request: []byte("csr"), Topics: []string{"JDBCProbe"}, Created: q.now}, 100, 8)
+	must(q.t, err)
+	must(q.t, q.PutAgent(ctx, &store.Agent{Name: name, Key: keyOf(name), Certificate: []byte("cert"), NotAfter: q.now.Add(time.Hour), Created: q.now, Validated: q.now}))
+	must(q.t, q.TouchAgent(ctx, name, q.now))
+}
+
+func id32(n int) string { return fmt.Sprintf("%032x", n) }
+
+func (q *queue) submit(change func(*store.QueueRecord)) string {
+	q.t.Helper()
+	q.n++
+	r := store.QueueRecord{ID: id32(q.n), Agent: "a1", Topic: "JDBCProbe", Name: "nightly", Source: "import", Priority: order.Standard, Payload: []byte("payload"), Created: q.now}
+	if change != nil {
+		change(&r)
+	}
+	added, err := q.SubmitWork(q.t.Context(), []store.QueueRecord{r})
+	must(q.t, err)
+	if !added[0] {
+		q.t.Fatalf("%s was not added", r.ID)
+	}
+	return r.ID
+}
+
+func (q *queue) lease(agent string, clusters ...string) []store.QueueRecord {
+	q.t.Helper()
+	q.n++
+	out, err := q.LeaseWork(q.t.Context(), []store.QueueAsk{{Agent: agent, Clusters: clusters, Topics: []string{"JDBCProbe", "Command"}, Max: 10, Token: id32(1<<20 + q.n), Now: q.now, Until: q.now.Add(time.Minute)}})
+	must(q.t, err)
+	return out[0]
+}
+
+func leaseOf(r *store.QueueRecord) store.QueueLease {
+	return store.QueueLease{Job: r.ID, Agent: r.Agent, Attempt: r.Attempt, Token: r.Token}
+}
+
+func (q *queue) start(l store.QueueLease) error {
+	q.t.Helper()
+	errs, err := q.StartWork(q.t.Context(), []store.QueueLease{l}, q.now, q.now.Add(10*time.Minute))
+	must(q.t, err)
+	return errs[0]
+}
+
+func (q *queue) finish(l store.QueueLease, cause string, pages int64) error {
+	q.t.Helper()
+	errs, err := q.FinishWork(q.t.Context(), []store.QueueFinish{{QueueLease: l, Error: cause, Pages: pages, Outcome: []byte("{}"), Now: q.now}})
+	must(q.t, err)
+	return errs[0]
+}
+
+func (q *queue) page(l store.QueueLease, n int64, body string) error {
+	q.t.Helper()
+	errs, err := q.PutPages(q.t.Context(), []store.QueuePage{{QueueLease: l, ID: store.PageID(l.Job, l.Attempt, n), Number: n, Type: "text/plain", Body: []byte(body), Limit: 100, Now: q.now}})
+	must(q.t, err)
+	return errs[0]
+}
+
+func (q *queue) sweep() *store.QueueSweep {
+	q.t.Helper()
+	s, err := q.SweepWork(q.t.Context(), q.now, q.now.Add(-10*time.Minute), 5)
+	must(q.t, err)
+	return s
+}
+
+func (q *queue) want(id string, state store.QueueState, cause string) *store.QueueRecord {
+	q.t.Helper()
+	r, err := q.QueueRecord(q.t.Context(), id)
+	must(q.t, err)
+	if r.State != state || r.ErrorString != cause {
+		q.t.Fatalf("job is %s %q: want %s %q", r.State, r.ErrorString, state, cause)
+	}
+	return r
+}
+
+func wantErr(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got %v: want %v", err, want)
+	}
+}
+
+func queueAttempts(t *testing.T, q *queue) {
+	id := q.submit(nil)
+	tokens := map[string]bool{}
+	for n := uint64(1); n <= 3; n++ {
+		got := q.lease("a1")
+		if len(got) != 1 || got[0].ID != id || got[0].Attempt != n || tokens[got[0].Token] || string(got[0].Payload) != "payload" || got[0].Name != "nightly" {
+			t.Fatalf("lease %d: %+v", n, got)
+		}
+		tokens[got[0].Token] = true
+		if again := q.lease("a1"); len(again) != 0 {
+			t.Fatalf("leased twice: %+v", again)
+		}
+		q.sweep() // too early
+		q.want(id, store.QueueProcessing, "")
+		q.now = q.now.Add(time.Minute)
+		if s := q.sweep(); !slices.Equal(s.Moved, []string{"a:a1"}) {
+			t.Fatalf("%+v", s)
+		}
+		wantErr(t, q.start(leaseOf(&got[0])), store.ErrLost) // its time is over
+	}
+	added, err := q.SubmitWork(t.Context(), []store.QueueRecord{{ID: id, Agent: "a2", Topic: "JDBCProbe", Created: q.now}})
+	must(t, err)
+	if added[0] || q.want(id, store.QueueReady, "").Agent != "a1" {
+		t.Fatal("the same ID again changed the job")
+	}
+}
+
+func queueOneAtATime(t *testing.T, q *queue) {
+	ctx := t.Context()
+	const jobs, workers = 60, 6
+	var rows []store.QueueRecord
+	for i := range jobs {
+		rows = append(rows, store.QueueRecord{ID: id32(1000 + i), Cluster: "c", Topic: "JDBCProbe", Created: q.now})
+	}
+	_, err := q.SubmitWork(ctx, rows)
+	must(t, err)
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				out, err := q.LeaseWork(ctx, []store.QueueAsk{{Agent: []string{"a1", "a2"}[w%2], Clusters: []string{"c"}, Topics: []string{"JDBCProbe"}, Max: 4, Token: id32(w<<10 + n), Now: q.now, Until: q.now.Add(time.Minute)}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if len(out[0]) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, r := range out[0] {
+					seen[r.ID]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	// A worker that saw only rows that another was taking has gone: the rest is left.
+	for _, r := range q.lease("a1", "c") {
+		seen[r.ID]++
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was leased %d times", id, n)
+		}
+	}
+	if len(seen) < jobs-20 {
+		t.Errorf("%d of %d jobs were leased", len(seen), jobs)
+	}
+}
+
+func queueStartedOnce(t *testing.T, q *queue) {
+	id := q.submit(func(r *store.QueueRecord) { r.Agent, r.Cluster = "", "c" })
+	first := q.lease("a1", "c")[0]
+	q.now = q.now.Add(time.Minute)
+	q.sweep()
+	second := q.lease("a2", "c")[0]
+	if second.Attempt != 2 || second.Agent != "a2" {
+		t.Fatalf("%+v", second)
+	}
+	wantErr(t, q.start(leaseOf(&first)), store.ErrLost)
+	for _, forge := range []func(*store.QueueLease){
+		func(l *store.QueueLease) { l.Agent = "a1" }, func(l *store.QueueLease) { l.Attempt = 1 }, func(l *store.QueueLease) { l.Attempt = 3 },
+		func(l *store.QueueLease) { l.Token = first.Token }, func(l *store.QueueLease) { l.Token = "" }, func(l *store.QueueLease) { l.Job = id32(999) },
+	} {
+		l := leaseOf(&second)
+		forge(&l)
+		wantErr(t, q.start(l), store.ErrLost)
+	}
+	must(t, q.start(leaseOf(&second)))
+	must(t, q.start(leaseOf(&second))) // the answer was lost
+	wantErr(t, q.start(leaseOf(&first)), store.ErrLost)
+	// It dies, and nobody else may have it.
+	q.now = q.now.Add(time.Hour)
+	if s := q.sweep(); !slices.Equal(s.Lost, []string{id}) || len(s.Moved) != 0 {
+		t.Fatalf("%+v", s)
+	}
+	q.want(id, store.QueueError, store.ErrorAgentLost)
+	if got := append(q.lease("a1", "c"), q.lease("a2", "c")...); len(got) != 0 {
+		t.Fatalf("a begun job was handed out again: %+v", got)
+	}
+	wantErr(t, q.start(leaseOf(&second)), store.ErrLost)
+
+	// One that may be repeated goes to another agent.
+	id = q.submit(func(r *store.QueueRecord) { r.Agent, r.Cluster, r.Repeatable = "", "c", true })
+	first = q.lease("a1", "c")[0]
+	must(t, q.start(leaseOf(&first)))
+	must(t, q.page(leaseOf(&first), 0, "of the first"))
+	q.now = q.now.Add(time.Hour)
+	q.sweep()
+	q.want(id, store.QueueReady, "")
+	second = q.lease("a2", "c")[0]
+	must(t, q.start(leaseOf(&second)))
+	for what, err := range map[string]error{"start": q.start(leaseOf(&first)), "page": q.page(leaseOf(&first), 1, "late"), "finish": q.finish(leaseOf(&first), "", 1)} {
+		if !errors.Is(err, store.ErrLost) {
+			t.Errorf("%s by the first attempt: %v", what, err)
+		}
+	}
+	must(t, q.page(leaseOf(&second), 0, "of the second"))
+	must(t, q.finish(leaseOf(&second), "", 1))
+	pages, err := q.ResultPages(t.Context(), id, 0, 10)
+	must(t, err)
+	if len(pages) != 1 || string(pages[0].Payload) != "of the second" {
+		t.Fatalf("%+v", pages)
+	}
+}
+
+// However starts, sweeps and leases interleave, one attempt is started.
+func queueStartAgainstSweep(t *testing.T, q *queue) {
+	ctx := t.Context()
+	const jobs = 25
+	for range jobs {
+		q.submit(func(r *store.QueueRecord) { r.Agent, r.Cluster = "", "c" })
+	}
+	q.now = q.now.Add(time.Second)
+	var mu sync.Mutex
+	started := map[string]int{}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			agent := []string{"a1", "a2"}[w%2]
+			for n := range 25 {
+				// Leases that end when they begin: the sweep of the others meets the start.
+				out, err := q.LeaseWork(ctx, []store.QueueAsk{{Agent: agent, Clusters: []string{"c"}, Topics: []string{"JDBCProbe"}, Max: 5, Token: id32(w<<12 + n + 1), Now: q.now, Until: q.now.Add(time.Millisecond)}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var wg2 sync.WaitGroup
+				wg2.Go(func() {
+					if _, err := q.SweepWork(ctx, q.now.Add(time.Millisecond), epoch, 1000); err != nil && !errors.Is(err, store.ErrBusy) {
+						t.Error(err)
+					}
+				})
+				for i := range out[0] {
+					errs, err := q.StartWork(ctx, []store.QueueLease{leaseOf(&out[0][i])}, q.now, q.now.Add(time.Hour))
+					if err != nil {
+						t.Error(err)
+						continue
+					}
+					if errs[0] == nil {
+						mu.Lock()
+						started[out[0][i].ID]++
+						mu.Unlock()
+					}
+				}
+				wg2.Wait()
+			}
+		})
+	}
+	wg.Wait()
+	if len(started) == 0 {
+		t.Fatal("nothing was started")
+	}
+	for id, n := range started {
+		if n != 1 {
+			t.Errorf("%s was started %d times", id, n)
+		}
+	}
+}
+
+func queueResultOnce(t *testing.T, q *queue) {
+	ctx := t.Context()
+	id := q.submit(nil)
+	r := q.lease("a1")[0]
+	l := leaseOf(&r)
+	wantErr(t, q.page(l, 0, "before the beginning"), store.ErrLost)
+	wantErr(t, q.finish(l, "", 0), store.ErrLost)
+	must(t, q.start(l))
+	wantErr(t, q.page(l, 1, "two"), store.ErrPage)
+	must(t, q.page(l, 0, "one"))
+	must(t, q.page(l, 0, "one"))
+	wantErr(t, q.page(l, 0, "another"), store.ErrPage)
+	must(t, q.page(l, 1, "two"))
+	wantErr(t, q.page(l, 2, strings.Repeat("x", 95)), store.ErrTooLarge)
+	foreign := l
+	foreign.Agent = "a2"
+	wantErr(t, q.page(foreign, 2, "three"), store.ErrLost)
+	wantErr(t, q.finish(foreign, "", 2), store.ErrLost)
+	wantErr(t, q.finish(l, "", 3), store.ErrPage)
+	if pages, err := q.ResultPages(ctx, id, 0, 10); err != nil || len(pages) != 0 {
+		t.Fatalf("%d pages before the end, %v", len(pages), err)
+	}
+	must(t, q.finish(l, "", 2))
+	must(t, q.finish(l, "", 2))
+	wantErr(t, q.finish(l, "no, it failed", 2), store.ErrLost)
+	wantErr(t, q.page(l, 2, "late"), store.ErrLost)
+	must(t, q.page(l, 1, "two"))
+	q.want(id, store.QueueProcessed, "")
+	pages, err := q.ResultPages(ctx, id, 1, 10)
+	must(t, err)
+	if len(pages) != 1 || string(pages[0].Payload) != "two" || pages[0].ResponseTo != id || pages[0].Queue != store.QueueInput || pages[0].State != store.QueueReady || pages[0].Agent != "a1" || pages[0].Pages != 1 {
+		t.Fatalf("%+v", pages)
+	}
+	must(t, q.TakePage(ctx, pages[0].ID, "", q.now))
+	wantErr(t, q.TakePage(ctx, pages[0].ID, "", q.now), store.ErrConflict)
+	wantErr(t, q.TakePage(ctx, id32(77), "", q.now), store.ErrNotFound)
+
+	id = q.submit(nil)
+	r = q.lease("a1")[0]
+	must(t, q.start(leaseOf(&r)))
+	must(t, q.finish(leaseOf(&r), "it failed", 0))
+	must(t, q.finish(leaseOf(&r), "it failed", 0))
+	q.want(id, store.QueueError, "it failed")
+}
+
+func queueLateResult(t *testing.T, q *queue) {
+	id := q.submit(nil)
+	r := q.lease("a1")[0]
+	l := leaseOf(&r)
+	must(t, q.start(l))
+	must(t, q.page(l, 0, "one"))
+	q.now = q.now.Add(time.Hour)
+	q.sweep()
+	q.want(id, store.QueueError, store.ErrorAgentLost)
+	must(t, q.page(l, 1, "two")) // it was cut off, not dead
+	cancel, errs, err := q.ProlongWork(t.Context(), []store.QueueLease{l}, q.now, q.now.Add(time.Minute))
+	must(t, err)
+	if cancel[0] || errs[0] != nil {
+		t.Fatalf("%v %v", cancel, errs)
+	}
+	q.want(id, store.QueueProcessing, "")
+	q.now = q.now.Add(time.Hour)
+	q.sweep()
+	must(t, q.finish(l, "", 2))
+	q.want(id, store.QueueProcessed, "")
+	if pages, err := q.ResultPages(t.Context(), id, 0, 10); err != nil || len(pages) != 2 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+}
+
+func queueInvalid(t *testing.T, q *queue) {
+	ctx := t.Context()
+	id := q.submit(nil)
+	r := q.lease("a1")[0]
+	must(t, q.InvalidateAgent(ctx, "a1", "stolen", q.now))
+	wantErr(t, q.start(leaseOf(&r)), store.ErrLost)
+	q.now = q.now.Add(time.Minute)
+	q.sweep()
+	if got := q.lease("a1"); len(got) != 0 {
+		t.Fatalf("an invalid agent has %+v", got)
+	}
+	if got := q.lease("nobody"); len(got) != 0 {
+		t.Fatalf("nobody has %+v", got)
+	}
+	q.want(id, store.QueueReady, "")
+	a, err := q.Agent(ctx, "a1")
+	must(t, err)
+	if a.State != store.AgentInvalid || a.Reason != "stolen" {
+		t.Fatalf("%+v", a)
+	}
+	must(t, q.Beat(ctx, []store.AgentBeat{{Name: "a1", At: q.now}}))
+	if a, _ = q.Agent(ctx, "a1"); !a.Heartbeat.IsZero() {
+		t.Fatal("an invalid agent's heart beats")
+	}
+	wantErr(t, q.InvalidateAgent(ctx, "a9", "", q.now), store.ErrNotFound)
+}
+
+func queuePriorities(t *testing.T, q *queue) {
+	var want []string
+	late := q.submit(nil)
+	for _, p := range []order.Priority{order.Interactive, order.Expedited} {
+		want = append(want, q.submit(func(r *store.QueueRecord) { r.Priority = p }))
+	}
+	want = append(want, late)
+	q.submit(func(r *store.QueueRecord) { r.Topic = "RESTProbe" }) // not asked for
+	q.submit(func(r *store.QueueRecord) { r.Agent = "a2" })
+	var got []string
+	for _, r := range q.lease("a1") {
+		got = append(got, r.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	targets, err := q.ReadyTargets(t.Context())
+	must(t, err)
+	slices.Sort(targets)
+	if !slices.Equal(targets, []string{"a:a1", "a:a2"}) {
+		t.Fatalf("%v", targets)
+	}
+}
+
+func queueCancel(t *testing.T, q *queue) {
+	ctx := t.Context()
+	id := q.submit(nil)
+	_, err := q.CancelWork(ctx, id, q.now)
+	must(t, err)
+	q.want(id, store.QueueError, store.ErrorCancelled)
+	id = q.submit(nil)
+	r := q.lease("a1")[0]
+	_, err = q.CancelWork(ctx, id, q.now)
+	must(t, err)
+	wantErr(t, q.start(leaseOf(&r)), store.ErrLost)
+	id = q.submit(nil)
+	r = q.lease("a1")[0]
+	must(t, q.start(leaseOf(&r)))
+	got, err := q.CancelWork(ctx, id, q.now)
+	must(t, err)
+	if got.State != store.QueueProcessing || !got.Cancel {
+		t.Fatalf("%+v", got)
+	}
+	must(t, q.start(leaseOf(&r))) // it has begun: that stays true
+	if ids, err := q.Cancelling(ctx, "a1"); err != nil || !slices.Equal(ids, []string{id}) {
+		t.Fatalf("%v, %v", ids, err)
+	}
+	cancel, _, err := q.ProlongWork(ctx, []store.QueueLease{leaseOf(&r)}, q.now, q.now.Add(time.Minute))
+	must(t, err)
+	if !cancel[0] {
+		t.Fatal("it is not told to stop")
+	}
+	must(t, q.finish(leaseOf(&r), "stopped", 0))
+	if _, err := q.CancelWork(ctx, id, q.now); err != nil {
+		t.Fatal(err)
+	}
+	q.want(id, store.QueueError, "stopped")
+	_, err = q.CancelWork(ctx, id32(12345), q.now)
+	wantErr(t, err, store.ErrNotFound)
+	// One that was to stop is not repeated.
+	id = q.submit(func(r *store.QueueRecord) { r.Repeatable = true })
+	r = q.lease("a1")[0]
+	must(t, q.start(leaseOf(&r)))
+	_, err = q.CancelWork(ctx, id, q.now)
+	must(t, err)
+	q.now = q.now.Add(time.Hour)
+	q.sweep()
+	q.want(id, store.QueueError, store.ErrorCancelled)
+}
+
+func queueExpires(t *testing.T, q *queue) {
+	id := q.submit(func(r *store.QueueRecord) { r.Expires = q.now.Add(30 * time.Second) })
+	r := q.lease("a1")[0]
+	q.now = q.now.Add(30 * time.Second)
+	wantErr(t, q.start(leaseOf(&r)), store.ErrLost)
+	q.now = q.now.Add(time.Minute)
+	q.sweep()
+	q.sweep()
+	q.want(id, store.QueueError, store.ErrorExpired)
+	late := q.submit(func(r *store.QueueRecord) { r.Expires = q.now.Add(-time.Second) })
+	if got := q.lease("a1"); len(got) != 0 {
+		t.Fatalf("%+v", got)
+	}
+	q.sweep()
+	q.want(late, store.QueueError, store.ErrorExpired)
+}
+
+func queueCommand(t *testing.T, q *queue) {
+	id := q.submit(func(r *store.QueueRecord) { r.Agent, r.Cluster, r.Topic = "", "c", "Command" })
+	q.lease("a1", "c")
+	q.now = q.now.Add(time.Minute)
+	q.sweep()
+	if got := q.lease("a2", "c"); len(got) != 0 {
+		t.Fatalf("a Command moved: %+v", got)
+	}
+	if got := q.lease("a1", "c"); len(got) != 1 || got[0].ID != id || got[0].Attempt != 2 {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func queueGone(t *testing.T, q *queue) {
+	id := q.submit(func(r *store.QueueRecord) { r.Agent, r.Cluster = "", "c" })
+	own := q.submit(nil)
+	for range q.lease("a1", "c") {
+	}
+	q.sweep()
+	q.want(id, store.QueueProcessing, "")
+	must(t, q.InvalidateAgent(t.Context(), "a1", "", q.now))
+	if s := q.sweep(); !slices.Equal(s.Moved, []string{"c:c"}) {
+		t.Fatalf("%+v", s)
+	}
+	q.want(own, store.QueueProcessing, "") // its own: until the lease is over
+	if got := q.lease("a2", "c"); len(got) != 1 || got[0].ID != id {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func queueTooMany(t *testing.T, q *queue) {
+	id := q.submit(nil)
+	for range 5 {
+		if len(q.lease("a1")) != 1 {
+			t.Fatal("no lease")
+		}
+		q.now = q.now.Add(time.Minute)
+		q.sweep()
+	}
+	q.want(id, store.QueueError, store.ErrorAttempts)
+}
+
+func queueHostile(t *testing.T, q *queue) {
+	const evil = "x\x00y\xff'; DROP TABLE ecc_queue; --"
+	id := q.submit(func(r *store.QueueRecord) {
+		r.Name, r.Source, r.AgentCorrelator, r.Payload = evil, evil, evil, []byte(evil)
+	})
+	r := q.lease("a1")[0]
+	must(t, q.start(leaseOf(&r)))
+	errs, err := q.PutPages(t.Context(), []store.QueuePage{{QueueLease: leaseOf(&r), ID: store.PageID(id, r.Attempt, 0), Type: evil, Body: []byte(evil), Limit: 1000, Now: q.now}})
+	must(t, errors.Join(append(errs, err)...))
+	must(t, q.finish(leaseOf(&r), evil, 1))
+	got, err := q.QueueRecord(t.Context(), id)
+	must(t, err)
+	if string(got.Payload) != evil || strings.Contains(got.Name+got.ErrorString, "\x00") || !utf8.ValidString(got.Name+got.ErrorString) {
+		t.Fatalf("%+v", got)
+	}
+	for _, f := range []store.QueueFilter{{Agent: evil}, {Source: evil}, {Topic: evil}, {Correlator: evil}, {State: store.QueueState(evil)}} {
+		if _, err := q.QueueRecords(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func queueLists(t *testing.T, q *queue) {
+	ctx := t.Context()
+	var want []string
+	for i := range 5 {
+		want = append([]string{q.submit(func(r *store.QueueRecord) { r.Parent, r.AgentCorrelator = id32(500), fmt.Sprint(i) })}, want...)
+	}
+	var got []string
+	before := int64(0)
+	for {
+		page, err := q.QueueRecords(ctx, store.QueueFilter{Parent: id32(500), Before: before, Limit: 2})
+		must(t, err)
+		if len(page) == 0 {
+			break
+		}
+		for _, r := range page {
+			got = append(got, r.ID)
+			before = r.Sequence
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("%v, want %v", got, want)
+	}
+	if l, err := q.QueueRecords(ctx, store.QueueFilter{Correlator: "3"}); err != nil || len(l) != 1 {
+		t.Fatalf("%v, %v", l, err)
+	}
+	counts, err := q.QueueCounts(ctx)
+	must(t, err)
+	if counts[store.QueueReady] != 5 {
+		t.Fatalf("%v", counts)
+	}
+}
+
+func queueEnrolments(t *testing.T, q *queue) {
+	ctx := t.Context()
+	enrol := func(key, name string, all, per int64) (*store.AgentEnrolment, error) {
+		return q.Enrol(ctx, &store.AgentEnrolment{Key: keyOf(key), Name: name, Request: []byte("csr of " + key), Topics: []string{"a", "b"}, Created: q.now}, all, per)
+	}
+	e, err := enrol("new", "n", 2, 1)
+	must(t, err)
+	if e.State != store.EnrolmentWaiting || e.Name != "n" || !slices.Equal(e.Topics, []string{"a", "b"}) || e.Key != keyOf("new") {
+		t.Fatalf("%+v", e)
+	}
+	// The same key under another name changes nothing.
+	if e, err = enrol("new", "other", 2, 1); err != nil || e.Name != "n" {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	_, err = enrol("two", "n", 2, 1)
+	wantErr(t, err, store.ErrExists)
+	_, err = enrol("two", "m", 2, 1)
+	must(t, err)
+	_, err = enrol("three", "o", 2, 1)
+	wantErr(t, err, store.ErrExists)
+	must(t, q.RefuseEnrolment(ctx, keyOf("two")))
+	wantErr(t, q.RefuseEnrolment(ctx, keyOf("two")), store.ErrNotFound)
+	list, err := q.Enrolments(ctx, store.EnrolmentWaiting, 10)
+	must(t, err)
+	if len(list) != 1 || list[0].Name != "n" {
+		t.Fatalf("%+v", list)
+	}
+	must(t, q.ForgetEnrolments(ctx, q.now.Add(time.Second)))
+	_, err = q.Enrolment(ctx, keyOf("new"))
+	wantErr(t, err, store.ErrNotFound)
+	if _, err = q.Enrolment(ctx, keyOf("a1")); err != nil {
+		t.Fatal("that of an agent was forgotten")
+	}
+}
+
+func queueKeys(t *testing.T, q *queue) {
+	ctx := t.Context()
+	a, err := q.AgentByKey(ctx, keyOf("a1"))
+	must(t, err)
+	if a.Name != "a1" || a.State != store.AgentValid || a.Key != keyOf("a1") {
+		t.Fatalf("%+v", a)
+	}
+	must(t, q.RenewAgent(ctx, "a1", keyOf("a1"), keyOf("fresh"), []byte("cert2"), q.now.Add(time.Hour)))
+	for _, k := range []string{"a1", "fresh"} {
+		if a, err = q.AgentByKey(ctx, keyOf(k)); err != nil || a.Name != "a1" {
+			t.Fatalf("%s: %+v, %v", k, a, err)
+		}
+	}
+	wantErr(t, q.PromoteAgent(ctx, "a1", keyOf("wrong")), store.ErrConflict)
+	must(t, q.AskRekey(ctx, "a1"))
+	must(t, q.PromoteAgent(ctx, "a1", keyOf("fresh")))
+	_, err = q.AgentByKey(ctx, keyOf("a1"))
+	wantErr(t, err, store.ErrNotFound)
+	if a, err = q.AgentByKey(ctx, keyOf("fresh")); err != nil || a.Key != keyOf("fresh") || a.Next != ([32]byte{}) || a.Rekey {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	wantErr(t, q.RenewAgent(ctx, "a1", keyOf("a1"), keyOf("x"), nil, q.now), store.ErrConflict)
+	_, err = q.AgentByKey(ctx, [32]byte{})
+	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, q.AskRekey(ctx, "a9"), store.ErrNotFound)
+	must(t, q.Beat(ctx, []store.AgentBeat{{Name: "a1", Version: "1.2", Running: 3, Spooled: 4, Draining: true, Circle: "abc", TrustUntil: q.now, At: q.now}}))
+	if a, err = q.Agent(ctx, "a1"); err != nil || a.Version != "1.2" || a.Running != 3 || a.Spooled != 4 || !a.Draining || a.Circle != "abc" || !a.TrustUntil.Equal(q.now) || !a.Heartbeat.Equal(q.now) {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func queueClusters(t *testing.T, q *queue) {
+	ctx := t.Context()
+	must(t, q.PutCluster(ctx, &store.AgentCluster{Name: "c", Mode: store.ClusterBalance, Members: []string{"a1"}}))
+	must(t, q.PutCluster(ctx, &store.AgentCluster{Name: "c", Mode: store.ClusterFailover, Members: []string{"a2", "a1"}}))
+	must(t, q.PutCluster(ctx, &store.AgentCluster{Name: "empty", Mode: store.ClusterBalance}))
+	l, err := q.Clusters(ctx)
+	must(t, err)
+	if len(l) != 2 || l[0].Mode != store.ClusterFailover || !slices.Equal(l[0].Members, []string{"a2", "a1"}) || len(l[1].Members) != 0 {
+		t.Fatalf("%+v", l)
+	}
+	must(t, q.DeleteCluster(ctx, "c"))
+	wantErr(t, q.DeleteCluster(ctx, "c"), store.ErrNotFound)
+}
+
+func queueRejection(t *testing.T, q *queue) {
+	ctx := t.Context()
+	id := q.submit(nil)
+	r := q.lease("a1")[0]
+	l := leaseOf(&r)
+	x := &store.AgentRejection{ID: id32(9), Time: q.now, Agent: "a1", Job: id, Attempt: 1, Topic: "JDBCProbe", Code: "FIELD_CHANGED", Subject: "sql", Detail: "changed", Records: []byte("[]")}
+	entries := []store.LogEntry{entry("rejection", [32]byte{}, "body")}
+	jobs := []store.Job{{Kind: "tell", Ref: "x", RunAt: q.now}}
+	foreign := l
+	foreign.Token = id32(5)
+	_, err := q.RejectWork(ctx, foreign, x, entries, jobs)
+	wantErr(t, err, store.ErrLost)
+	fresh, err := q.RejectWork(ctx, l, x, entries, jobs)
+	must(t, err)
+	again, err := q.RejectWork(ctx, l, x, entries, jobs)
+	must(t, err)
+	if !fresh || again {
+		t.Fatalf("%v, %v", fresh, again)
+	}
+	q.want(id, store.QueueError, "FIELD_CHANGED(sql)")
+	wantErr(t, q.start(l), store.ErrLost)
+	if n, err := q.Sequence(ctx, 10); err != nil || n != 1 {
+		t.Fatalf("%d entries, %v", n, err)
+	}
+	if j, err := q.Lease(ctx, []string{"tell"}, 10, q.now, time.Minute); err != nil || len(j) != 1 {
+		t.Fatalf("%d jobs, %v", len(j), err)
+	}
+	list, err := q.Rejections(ctx, "a1", id, 0, 10)
+	must(t, err)
+	if len(list) != 1 || list[0].Code != "FIELD_CHANGED" || list[0].Attempt != 1 || !list[0].Time.Equal(q.now) {
+		t.Fatalf("%+v", list)
+	}
+	if list, err = q.Rejections(ctx, "a2", "", 0, 10); err != nil || len(list) != 0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if one, err := q.Rejection(ctx, x.ID); err != nil || one.Subject != "sql" {
+		t.Fatalf("%+v, %v", one, err)
+	}
+	must(t, q.FailWork(ctx, func() store.QueueLease { q.submit(nil); r := q.lease("a1")[0]; return leaseOf(&r) }(), "RECORD_MISSING", q.now))
+}
+
+func queueForget(t *testing.T, q *queue) {
+	ctx := t.Context()
+	id := q.submit(nil)
+	keep := q.submit(nil)
+	for _, r := range q.lease("a1") {
+		if r.ID == id {
+			must(t, q.start(leaseOf(&r)))
+			must(t, q.page(leaseOf(&r), 0, "x"))
+			must(t, q.finish(leaseOf(&r), "", 1))
+		}
+	}
+	n, err := q.ForgetWork(ctx, q.now.Add(time.Second), 100)
+	must(t, err)
+	if n != 1 {
+		t.Fatalf("%d", n)
+	}
+	for _, gone := range []string{id, store.PageID(id, 1, 0)} {
+		_, err = q.QueueRecord(ctx, gone)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	q.want(keep, store.QueueProcessing, "")
+}
