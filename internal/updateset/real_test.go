@@ -1,7 +1,6 @@
 package updateset_test
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -28,15 +27,6 @@ func realFolder(t *testing.T) string {
 		return ""
 	}
 	return dir
-}
-
-func open(t *testing.T, b []byte) *updateset.Set {
-	t.Helper()
-	s, err := updateset.Open(context.Background(), bytes.NewReader(b), int64(len(b)), updateset.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 func TestRealSets(t *testing.T) {
