@@ -119,6 +119,9 @@ func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 		s.chain = append(s.chain, c)
 	}
 	s.leaf = sha256.Sum256(s.chain[0].Raw)
+	if s.public, err = cms.PublicKey(s.chain[0]); err != nil {
+		return nil, rejection.New(rejection.AlgNotAllowed, "", "the signer's kind of key is not known")
+	}
 	for _, step := range rootSteps {
 		if step.name == v.without {
 			continue
@@ -147,18 +150,13 @@ func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 
 // checkAlgorithm takes RSA of 3072 and 4096 bits, P-256, P-384, Ed25519 and ML-DSA.
 func (v *Verifier) checkAlgorithm(s *signed) *rejection.Error {
-	pub, err := cms.PublicKey(s.chain[0])
-	if err != nil {
-		return rejection.New(rejection.AlgNotAllowed, "", "the signer's kind of key is not known")
-	}
-	kind, err := sigalg.KeyOf(pub)
+	kind, err := sigalg.KeyOf(s.public)
 	if err != nil {
 		return rejection.New(rejection.AlgNotAllowed, "", err.Error())
 	}
 	if !sigalg.Scheme(s.root.Scheme).Fits(kind) {
 		return rejection.New(rejection.AlgNotAllowed, s.root.Scheme, "the scheme is not one of the key "+string(kind))
 	}
-	s.public = pub
 	return nil
 }
 
@@ -257,4 +255,11 @@ func (v *Verifier) revocation(s *signed, chain []*x509.Certificate) *rejection.E
 		}
 	}
 	return why
+}
+
+// Len is the number of roots in the cache.
+func (r *Roots) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.used.Len()
 }

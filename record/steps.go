@@ -62,12 +62,13 @@ var believed = []step{
 	{"expiry", (*judgement).checkExpiry},
 }
 
-// matching are the steps that compare a believed statement with the record.
+// matching are the steps that compare a believed statement with the record. The
+// last one tells an older version, put back, from what was never signed.
 var matching = []step{
-	{"revision", (*judgement).checkRevision},
 	{"deletion", (*judgement).checkDeletion},
 	{"fields", (*judgement).checkFields},
 	{"attachments", (*judgement).checkAttachments},
+	{"revision", (*judgement).checkRevision},
 }
 
 // Steps lists the names of all checks, in order.
@@ -258,13 +259,6 @@ func (j *judgement) checkExpiry(c *candidate) *rejection.Error {
 	return nil
 }
 
-func (j *judgement) checkRevision(c *candidate) *rejection.Error {
-	if c.statement.Revision < j.floor {
-		return rollback(c.statement.Revision, j.floor)
-	}
-	return nil
-}
-
 func (j *judgement) checkDeletion(c *candidate) *rejection.Error {
 	switch {
 	case j.deletion && !c.statement.Deleted:
@@ -313,6 +307,13 @@ func (j *judgement) checkAttachments(c *candidate) *rejection.Error {
 	}
 	if len(have) > 0 {
 		return rejection.New(rejection.AttachmentExtra, have[0].Name, "the attachment is not signed")
+	}
+	return nil
+}
+
+func (j *judgement) checkRevision(c *candidate) *rejection.Error {
+	if c.statement.Revision < j.floor {
+		return rollback(c.statement.Revision, j.floor)
 	}
 	return nil
 }
