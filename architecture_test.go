@@ -36,6 +36,7 @@ internal/keeper/ledger
 internal/ecc
 internal/platform/... internal/updateset
 internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
+internal/platform/layout
 circle/statefile circle/circletest
 circle
 verify/...
@@ -44,6 +45,7 @@ format/authenticode/authenticodetest record/recordtest
 format/all format/file format/formattest
 format/cat
 format/gitobject
+format/ipa
 format/bundle
 format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/appx format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify format/circle format/records
 format/envelope
@@ -57,6 +59,7 @@ charter/threshold
 receipt audit/...
 credential/...
 order
+record/lint
 record/condition/...
 record/...
 statement

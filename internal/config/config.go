@@ -39,14 +39,15 @@ type Server struct {
 	URL       string         `yaml:"url,omitempty"`      // where clients reach it, for logins and messages; mandatory beyond loopback
 	Database  string         `yaml:"database"`           // sqlite:PATH or postgres://…
 	Blobs     string         `yaml:"blobs,omitempty"`    // folder of uploads; none: no uploads
-	Root      statement.ID   `yaml:"root"`               // ID of charter version 1
-	Keeper    Keeper         `yaml:"keeper"`             // where it is, or how to run it inside
+	Root      statement.ID   `yaml:"root,omitempty"`     // ID of charter version 1
+	Keeper    Keeper         `yaml:"keeper,omitempty"`   // where it is, or how to run it inside
 	Admins    []string       `yaml:"admins,omitempty"`   // people who make tokens
 	Webhooks  []Webhook      `yaml:"webhooks,omitempty"` //
 	Inspector *Inspector     `yaml:"inspector,omitempty"`
 	Log       Log            `yaml:"log,omitempty"`
 	Limits    Limits         `yaml:"limits,omitempty"`
 	Timestamp TimestampTrust `yaml:"timestamp,omitempty"`
+	Instance  *Instance      `yaml:"instance,omitempty"` // its part in a circle of trust; a protected instance has neither root nor keeper
 }
 
 // Keeper says how a server reaches its keeper. Exactly one of Socket, Address
@@ -248,7 +249,7 @@ func ReadServer(path string) (*Server, error) {
 	if c.Inspector != nil {
 		ps = append(ps, &c.Inspector.Key)
 	}
-	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), paths(dir, ps...)}
+	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), c.Instance.resolve(dir), paths(dir, ps...)}
 	if c.Keeper.Embedded != nil {
 		errs = append(errs, c.Keeper.Embedded.resolve(dir))
 	}
@@ -285,7 +286,7 @@ func (c *Server) check() error {
 		return errors.New("config: listen is missing: host:port or unix:PATH")
 	case c.Database == "":
 		return errors.New("config: database is missing: sqlite:PATH or postgres://…")
-	case c.Root == statement.ID{}:
+	case c.Root == statement.ID{} && !c.Instance.Protected():
 		return errors.New("config: root is missing: the ID of charter version 1, as \"greatseal charter id\" prints it")
 	}
 	if c.URL != "" {
@@ -304,11 +305,20 @@ func (c *Server) check() error {
 			return errors.New("config: tls: ca is missing: beyond loopback, clients show a certificate")
 		}
 	}
+	if err := c.Instance.check(); err != nil {
+		return err
+	}
 	n := 0
 	for _, set := range []bool{c.Keeper.Socket != "", c.Keeper.Address != "", c.Keeper.Embedded != nil} {
 		if set {
 			n++
 		}
+	}
+	if c.Instance.Protected() {
+		if n != 0 || c.Root != (statement.ID{}) || c.Inspector != nil || len(c.Admins) > 0 {
+			return errors.New("config: a protected instance signs nothing: it has no keeper, root, inspector or admins; instance.sides names whom it believes and instance.roles who may do what")
+		}
+		return nil
 	}
 	if n != 1 {
 		return errors.New("config: keeper: want exactly one of socket, address and embedded")
