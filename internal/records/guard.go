@@ -22,7 +22,7 @@ type GuardConfig struct {
 	Store     store.Protection
 	Platforms map[string]platform.Platform
 	Now       func() time.Time
-	Log       *slog.Logger                          // nil: nowhere
+	Log       *slog.Logger                         // nil: nowhere
 	Notify    func(context.Context, store.Finding) // of each finding, after it is stored; may be nil
 }
 

@@ -72,14 +72,6 @@ func (i *Instance) MaySign() error {
 	}
 }
 
-// protects refuses what only a protected instance does.
-func (i *Instance) protects() error {
-	if i.RoleNow() == Protected {
-		return nil
-	}
-	return rejection.New(rejection.NotProtected, i.Name, "this instance is "+string(i.RoleNow())+": it protects nothing")
-}
-
 // believe returns the circle's belief at now. Nothing else is believed.
 func (i *Instance) believe(now time.Time) (Belief, error) {
 	if i.Believe == nil {

@@ -30,8 +30,8 @@ type Store interface {
 type Config struct {
 	Instance       *Instance
 	Store          Store
-	Platforms      map[string]platform.Platform             // by their names in the server's configuration
-	Configurations func() map[string]record.Configuration   // those of the charter in force
+	Platforms      map[string]platform.Platform           // by their names in the server's configuration
+	Configurations func() map[string]record.Configuration // those of the charter in force
 	Signer         Signer
 	Now            func() time.Time
 	Rand           io.Reader
@@ -68,6 +68,9 @@ func NewJobs(c Config) (*Jobs, error) {
 	return &Jobs{c: c, trees: map[string]*tree{}}, nil
 }
 
+// configurations are those in force, with the predefined ones.
+func (s *Jobs) configurations() map[string]record.Configuration { return with(s.c.Configurations()) }
+
 func (s *Jobs) platform(name string) (platform.Platform, error) {
 	p := s.c.Platforms[name]
 	if p == nil {
@@ -81,7 +84,7 @@ func (s *Jobs) Create(ctx context.Context, sp *Spec, requester string) (*View, e
 	if err := s.c.Instance.MaySign(); err != nil {
 		return nil, err
 	}
-	if err := sp.Check(s.c.Configurations()); err != nil {
+	if err := sp.Check(s.configurations()); err != nil {
 		return nil, err
 	}
 	if sp.onPlatform() {

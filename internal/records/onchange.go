@@ -70,7 +70,7 @@ func (s *Jobs) tablesOf(ctx context.Context, db platform.Platform, ids []string)
 	if err != nil {
 		return nil, err
 	}
-	all := s.c.Configurations()
+	all := s.configurations()
 	for _, id := range ids {
 		if _, ok := all[id]; !ok {
 			return nil, specError("the charter has no signature configuration %.80q", id)
@@ -102,7 +102,7 @@ func (s *Jobs) enqueue(ctx context.Context, db platform.Platform, o *OnChange, e
 		}
 	}
 	sp := &Spec{Kind: SignChanged, Name: "changed on " + o.Platform, Platform: o.Platform, Policy: o.Policy, Configurations: o.Configurations}
-	all := s.c.Configurations()
+	all := s.configurations()
 	need := map[string]record.Ref{}
 	for id, c := range all {
 		keys := byTable[c.Table]
@@ -189,7 +189,7 @@ func (g *Guard) Watch(ctx context.Context, w TamperWatch) error {
 		return err
 	}
 	var tables []string
-	for _, c := range trust.Configurations {
+	for _, c := range with(trust.Configurations) {
 		if !slices.Contains(tables, c.Table) && slices.ContainsFunc(ts, func(t platform.Table) bool { return t.Name == c.Table }) {
 			tables = append(tables, c.Table)
 		}
@@ -226,7 +226,7 @@ func (g *Guard) Look(ctx context.Context, on string, e platform.Event) error {
 	if err != nil {
 		return err
 	}
-	for id, c := range trust.Configurations {
+	for id, c := range with(trust.Configurations) {
 		if c.Table != e.Ref.Table {
 			continue
 		}
@@ -253,7 +253,7 @@ func removedMark(ref record.Ref) []byte { return []byte("removed " + ref.ID()) }
 // gone judges a removal: only an import of a signed one leaves its mark.
 func (g *Guard) gone(ctx context.Context, trust *record.Trust, ref record.Ref) error {
 	protected := false
-	for _, c := range trust.Configurations {
+	for _, c := range with(trust.Configurations) {
 		protected = protected || c.Table == ref.Table
 	}
 	if !protected {

@@ -116,7 +116,7 @@ func (w *work) prepare(ctx context.Context) (time.Time, error) {
 // configure takes the configurations in force. A preparation that was begun under
 // others is thrown away: one job has one of each.
 func (r *preparation) configure(ctx context.Context) error {
-	all := r.c.Configurations()
+	all := r.configurations()
 	if err := r.sp.Check(all); err != nil {
 		return err
 	}

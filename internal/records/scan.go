@@ -76,8 +76,9 @@ func (g *Guard) Scan(ctx context.Context, o ScanOptions, seen func(Seen) error) 
 		return nil, err
 	}
 	rep := &ScanReport{Started: g.c.Now(), Counts: []ScanCount{}}
+	all := with(t.Configurations)
 	for _, id := range o.Configurations {
-		if _, ok := t.Configurations[id]; !ok {
+		if _, ok := all[id]; !ok {
 			return nil, specError("the circle of trust has no configuration %.80q", id)
 		}
 	}
@@ -90,11 +91,11 @@ func (g *Guard) Scan(ctx context.Context, o ScanOptions, seen func(Seen) error) 
 			return nil, err
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(t.Configurations)) {
+	for _, id := range slices.Sorted(maps.Keys(all)) {
 		if len(o.Configurations) > 0 && !slices.Contains(o.Configurations, id) {
 			continue
 		}
-		c := t.Configurations[id]
+		c := all[id]
 		absent := true
 		for _, n := range slices.Sorted(maps.Keys(tables)) {
 			if !slices.ContainsFunc(tables[n], func(t platform.Table) bool { return t.Name == c.Table }) {
@@ -107,7 +108,7 @@ func (g *Guard) Scan(ctx context.Context, o ScanOptions, seen func(Seen) error) 
 			}
 			rep.Counts = append(rep.Counts, *count)
 		}
-		if absent {
+		if _, own := t.Configurations[id]; absent && own {
 			rep.Absent = append(rep.Absent, id)
 		}
 	}

@@ -17,8 +17,6 @@ import (
 	"github.com/greatseal-io/greatseal/internal/updateset"
 	"github.com/greatseal-io/greatseal/merkle"
 	"github.com/greatseal-io/greatseal/record"
-	"github.com/greatseal-io/greatseal/record/condition"
-	"github.com/greatseal-io/greatseal/rejection"
 )
 
 // SetOptions are what a set is signed with.
@@ -26,7 +24,8 @@ type SetOptions struct {
 	Job            string // 32 hexadecimal digits
 	Issuer         string
 	Audience       []string                        // sorted
-	Configurations map[string]record.Configuration // that apply
+	Configurations map[string]record.Configuration // in force
+	Only           []string                        // IDs of those to sign under; none: all
 	Named          []string                        // IDs of those that must find a record; none: no such demand
 	Tables         []string                        // that must have a signed record
 	NotBefore      int64                           // Unix seconds; 0: none
@@ -47,90 +46,52 @@ type SetPlan struct {
 // complete are the states of sets that may be signed. An export says "loaded".
 var complete = []string{"complete", "loaded", "previewed", "committed"}
 
-// PlanSet plans the signing of a set. Every operation of every payload is understood
-// or the set is refused: a bulk operation that reaches a table of a configuration
-// has no record that could be signed.
+// PlanSet plans the signing of a set, a file or a folder. Every operation of every
+// payload is understood or the set is refused: what reaches a protected table without
+// naming a record has nothing that could be signed.
 func PlanSet(ctx context.Context, set *updateset.Set, o SetOptions) (*SetPlan, error) {
 	if st := set.Info().State; st != "" && !slices.Contains(complete, st) {
 		return nil, specError("the update set is %.40q: only a complete one is signed", st)
 	}
-	type rule struct {
-		id   string
-		prep *record.Prepared
-		cond *condition.Condition
+	rules, err := updateset.NewRules(o.Configurations, nil)
+	if err != nil {
+		return nil, err
 	}
-	rules := map[string][]rule{}
-	for _, id := range slices.Sorted(maps.Keys(o.Configurations)) {
-		c := o.Configurations[id]
-		prep, err := c.Prepare(id)
-		if err != nil {
+	all := with(o.Configurations)
+	prepared := map[string]*record.Prepared{}
+	for id, c := range all {
+		if prepared[id], err = c.Prepare(id); err != nil {
 			return nil, err
 		}
-		cond, err := compile(c.Condition)
+	}
+	var sts []*record.Statement
+	err = set.Records(ctx, rules, func(it *updateset.Item) error {
+		ref := it.Record.Ref
+		before, err := set.Signatures(ref)
 		if err != nil {
-			return nil, specError("configuration %s: %v", id, err)
+			return err
 		}
-		rules[c.Table] = append(rules[c.Table], rule{id, prep, cond})
-	}
-	// The last operation on a record is what an import leaves behind.
-	type slot struct {
-		ref     record.Ref
-		deleted bool
-		st      []*record.Statement
-	}
-	at := map[string]int{}
-	var slots []slot
-	err := set.Updates(ctx, func(u *updateset.Update) error {
-		if u.Superseded {
-			return nil
+		revision, err := highest(before)
+		if err != nil {
+			return err
 		}
-		for i := range u.Operations {
-			op := &u.Operations[i]
-			rs := rules[op.Table]
-			if len(rs) == 0 {
+		if o.Revision != nil {
+			r, err := o.Revision(ctx, ref)
+			if err != nil {
+				return err
+			}
+			revision = max(revision, r)
+		}
+		so := record.StatementOptions{Issuer: o.Issuer, Audience: o.Audience, Revision: revision + 1, Deleted: it.Deleted, NotBefore: o.NotBefore, Expires: o.Expires}
+		for _, id := range it.Configurations {
+			if len(o.Only) > 0 && !slices.Contains(o.Only, id) {
 				continue
 			}
-			if op.Action.Bulk() || op.SysID == "" || op.Action != updateset.Upsert && op.Action != updateset.Delete {
-				return fmt.Errorf("records: update %s: %w", u.Name, rejection.New(rejection.ExtraOperation, op.Table, "an operation "+string(op.Action)+" names no record that could be signed"))
-			}
-			rec := op.Record()
-			s := slot{ref: rec.Ref, deleted: op.Action == updateset.Delete}
-			before, err := set.Signatures(rec.Ref)
+			st, err := prepared[id].Statement(it.Record, so)
 			if err != nil {
 				return err
 			}
-			revision, err := highest(before)
-			if err != nil {
-				return err
-			}
-			if o.Revision != nil {
-				r, err := o.Revision(ctx, rec.Ref)
-				if err != nil {
-					return err
-				}
-				revision = max(revision, r)
-			}
-			for _, r := range rs {
-				if r.cond != nil {
-					ok, err := r.cond.Eval(rec.Fields)
-					if err != nil {
-						return fmt.Errorf("records: update %s: configuration %s: %w", u.Name, r.id, err)
-					}
-					if !ok {
-						continue
-					}
-				}
-				st, err := r.prep.Statement(rec, record.StatementOptions{Issuer: o.Issuer, Audience: o.Audience, Revision: revision + 1, Deleted: s.deleted, NotBefore: o.NotBefore, Expires: o.Expires})
-				if err != nil {
-					return err
-				}
-				s.st = append(s.st, st)
-			}
-			if k, ok := at[rec.Ref.ID()]; ok {
-				slots[k].st = nil
-			}
-			at[rec.Ref.ID()] = len(slots)
-			slots = append(slots, s)
+			sts = append(sts, st)
 		}
 		return nil
 	})
@@ -143,16 +104,14 @@ func PlanSet(ctx context.Context, set *updateset.Set, o SetOptions) (*SetPlan, e
 		return nil, err
 	}
 	tables := map[string]bool{}
-	for _, s := range slots {
-		for _, st := range s.st {
-			enc, _, err := b.Add(st)
-			if err != nil {
-				return nil, err
-			}
-			p.Statements = append(p.Statements, enc)
-			p.Counts[st.Configuration.ID]++
-			tables[st.Ref.Table] = true
+	for _, st := range sts {
+		enc, _, err := b.Add(st)
+		if err != nil {
+			return nil, err
 		}
+		p.Statements = append(p.Statements, enc)
+		p.Counts[st.Configuration.ID]++
+		tables[st.Ref.Table] = true
 	}
 	for _, t := range o.Tables {
 		if !tables[t] {
@@ -169,6 +128,13 @@ func PlanSet(ctx context.Context, set *updateset.Set, o SetOptions) (*SetPlan, e
 	}
 	p.Job, err = b.Finish()
 	return p, err
+}
+
+// with adds the predefined configurations.
+func with(configurations map[string]record.Configuration) map[string]record.Configuration {
+	all := record.Predefined()
+	maps.Copy(all, configurations)
+	return all
 }
 
 // ErrCoverage means that a build would leave something unsigned that was asked for.
@@ -251,15 +217,12 @@ func (s *Jobs) checkSet(sp *Spec) error {
 }
 
 func (s *Jobs) setOptions(job string, sp *Spec) SetOptions {
-	all := s.c.Configurations()
-	use := map[string]record.Configuration{}
-	for _, id := range sp.among(all) {
-		use[id] = all[id]
-	}
 	o := sp.options(s.c.Instance.Name, 1)
-	out := SetOptions{Job: job, Issuer: o.Issuer, Audience: o.Audience, Configurations: use, NotBefore: o.NotBefore, Expires: o.Expires}
-	if sp.Kind == SignPackage {
+	out := SetOptions{Job: job, Issuer: o.Issuer, Audience: o.Audience, Configurations: s.c.Configurations(), NotBefore: o.NotBefore, Expires: o.Expires}
+	if sp.Kind == SignPackage { // covers all; those that are named must find something
 		out.Named, out.Tables = sp.Configurations, sp.Tables
+	} else {
+		out.Only = sp.Configurations
 	}
 	return out
 }
@@ -303,7 +266,7 @@ const maxChunk = 4 << 20
 
 // prepareSet plans a set, keeps the statements and hands the plan in.
 func (w *work) prepareSet(ctx context.Context) (time.Time, error) {
-	if err := w.sp.Check(w.c.Configurations()); err != nil {
+	if err := w.sp.Check(w.configurations()); err != nil {
 		return time.Time{}, err
 	}
 	set, err := openSet(ctx, w.sp.Set)

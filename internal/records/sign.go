@@ -237,7 +237,7 @@ type signedRow struct {
 // changed calls f with the records of a job that are no more what was planned, and
 // the configuration that they were signed under.
 func (w *work) changed(ctx context.Context, db platform.Platform, f func(ref record.Ref, configuration string) error) error {
-	all := w.c.Configurations()
+	all := w.configurations()
 	var part []signedRow
 	flush := func() error {
 		if len(part) == 0 {
