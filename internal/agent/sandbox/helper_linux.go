@@ -122,7 +122,14 @@ func restrict(status *os.File) error {
 		}
 		unix.Close(rules)
 	}
-	start, err := prepare(sp.Argv, sp.Env, sp.Limits.Memory)
+	path := ""
+	if len(sp.Argv) > 0 {
+		path = sp.Argv[0]
+		if sp.Self {
+			sp.Argv = sp.Argv[1:]
+		}
+	}
+	start, err := prepare(path, sp.Argv, sp.Env, sp.Limits.Memory)
 	if err != nil {
 		return err
 	}
@@ -146,11 +153,11 @@ func restrict(status *os.File) error {
 // prepare returns a function that becomes the program, or ends the process. Between
 // the limit on memory and the program this runtime must not want any: all is made
 // before, and the calls are bare.
-func prepare(argv, env []string, memory int64) (func(), error) {
+func prepare(program string, argv, env []string, memory int64) (func(), error) {
 	if len(argv) == 0 {
 		return nil, nil
 	}
-	path, err := syscall.BytePtrFromString(argv[0])
+	path, err := syscall.BytePtrFromString(program)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +171,7 @@ func prepare(argv, env []string, memory int64) (func(), error) {
 	}
 	debug.SetGCPercent(-1)
 	limit := unix.Rlimit{Cur: uint64(memory), Max: uint64(memory)}
-	refused := []byte(" " + argv[0] + " cannot be started")
+	refused := []byte(" " + program + " cannot be started")
 	return func() {
 		_, _, e := unix.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_AS, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
 		if e == 0 {

@@ -105,6 +105,11 @@ func landlockRules(sp *spec) (fd int, err error) {
 			return -1, err
 		}
 	}
+	if sp.Self {
+		if err := add(Self, fsRead); err != nil {
+			return -1, err
+		}
+	}
 	for _, p := range []string{"/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"} {
 		if err := add(p, unix.LANDLOCK_ACCESS_FS_READ_FILE); err != nil {
 			return -1, err

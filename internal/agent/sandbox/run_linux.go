@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -40,7 +41,8 @@ type spec struct {
 	Argv       []string // none: only try
 	Env        []string
 	Dir        string
-	UID        int // -1: stay
+	Self       bool // the program is the own binary, and Argv[1] its argv[0]
+	UID        int  // -1: stay
 	Namespaces bool
 	Landlock   string
 	Readable   []string
@@ -109,7 +111,7 @@ var errNamespaces = errors.New("namespaces are not permitted")
 
 // Run runs a program to its end.
 func (s *Sandbox) Run(ctx context.Context, r *Run) (Exit, error) {
-	if !filepath.IsAbs(r.Program) || r.Output == nil {
+	if !filepath.IsAbs(r.Program) || r.Output == nil || r.Program == Self && len(r.Args) == 0 {
 		return Exit{}, errors.New("sandbox: a run needs an absolute program and an output")
 	}
 	if err := r.Limits.Check(); err != nil {
@@ -150,9 +152,10 @@ func (s *Sandbox) run(ctx context.Context, r *Run) (exit Exit, err error) {
 	}
 	if r.Program != "" {
 		sp.Argv = append([]string{r.Program}, r.Args...)
+		sp.Self = r.Program == Self
 		for i, a := range sp.Argv {
-			if a == ScriptArg && i > 0 {
-				sp.Argv[i] = fmt.Sprintf("/proc/self/fd/%d", scriptFD)
+			if i > 0 {
+				sp.Argv[i] = strings.ReplaceAll(a, ScriptArg, fmt.Sprintf("/proc/self/fd/%d", scriptFD))
 			}
 		}
 		sp.Env = append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + dir, "TMPDIR=" + dir}, r.Env...)

@@ -75,7 +75,7 @@ func (l Limits) Check() error {
 // Run is one program.
 type Run struct {
 	Program string   // absolute path of the interpreter
-	Args    []string // Script stands where an element is ScriptArg
+	Args    []string // ScriptArg in them stands for Script
 	Script  []byte
 	Stdin   []byte
 	Env     []string // beside PATH, HOME, TMPDIR, LANG
@@ -85,6 +85,9 @@ type Run struct {
 	// from where. An error of it ends the run.
 	Output func(p []byte, stderr bool) error
 }
+
+// Self is the own binary as a program: Args[0] is the name it is started with.
+const Self = "/proc/self/exe"
 
 // ScriptArg is replaced by a path from which the script can be read.
 const ScriptArg = "{script}"
