@@ -26,6 +26,7 @@ internal/inspector
 internal/api internal/api/client
 internal/api/agents
 internal/api/wire
+internal/records
 internal/server/servertest
 internal/author internal/stamp
 internal/server
