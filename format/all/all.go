@@ -25,6 +25,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/fit"
 	"github.com/greatseal-io/greatseal/format/gitobject"
 	"github.com/greatseal-io/greatseal/format/ima"
+	"github.com/greatseal-io/greatseal/format/ipa"
 	"github.com/greatseal-io/greatseal/format/jar"
 	"github.com/greatseal-io/greatseal/format/jws"
 	"github.com/greatseal-io/greatseal/format/kmod"
@@ -52,7 +53,7 @@ import (
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
 	return []format.Format{
-		bundle.New(), macho.New(), xar.New(), dmg.New(), // Apple
+		bundle.New(), ipa.New(), macho.New(), xar.New(), dmg.New(), // Apple
 		pe.New(), msi.New(), cab.New(), cat.New(), appx.New(), nuget.New(), script.New(),
 		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
 		apk.New(), apk.NewV4(), jar.New(), // archives

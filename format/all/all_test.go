@@ -40,7 +40,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, n := range []string{
-		"pe", "msi", "cab", "cat", "appx", "nuget", "script", "macho", "pkg", "dmg", "bundle", "cms", "dsse", "xmldsig", "oci", "cose", "jws",
+		"pe", "msi", "cab", "cat", "appx", "nuget", "script", "macho", "pkg", "dmg", "bundle", "ipa", "cms", "dsse", "xmldsig", "oci", "cose", "jws",
 		"apk", "apk-v4", "jar",
 		"kmod", "mcuboot", "fit", "rauc", "vbmeta", "swupdate", "ima",
 		"circle",
@@ -166,7 +166,7 @@ func TestImports(t *testing.T) {
 	n := 0
 	for _, dir := range []string{
 		"..", "../authenticode", "../cfb", "../pe", "../msi", "../script", "../cat", "../appx", "../nuget", "../cab", "../cmsfile", "../attest", "../xmldsig", "../oci", "../jws", "../cose", ".",
-		"../plist", "../codesign", "../macho", "../xar", "../dmg", "../bundle",
+		"../plist", "../codesign", "../macho", "../xar", "../dmg", "../bundle", "../ipa",
 		"../zipfile", "../opc", "../jarsig", "../jar", "../apk",
 		"../single", "../verity", "../envelope", "../kmod", "../mcuboot", "../fit", "../rauc", "../vbmeta", "../swupdate", "../ima",
 		"../pgpsig", "../pgp", "../pgpkey", "../rpm", "../deb", "../apt", "../sshsig", "../minisign", "../signify", "../gitobject", "../circle",

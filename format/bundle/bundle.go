@@ -25,8 +25,9 @@
 //     rules leave out (PkgInfo, .DS_Store, locversion.plist) is reported.
 //  5. Attach changes programs and lists, and nothing else.
 //
-// What is refused although it exists: bundles of iOS, whose lists have digests of
-// signed code; lists with rules of their own; scripts in the places for code;
+// Bundles of iOS, whose lists have digests of signed code, are package ipa's.
+//
+// What is refused although it exists: lists with rules of their own; scripts in the places for code;
 // anything beside Contents, and beside Versions but links into it.
 //
 // A caller may not conclude anything about permissions of files, which nothing

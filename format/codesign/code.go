@@ -286,13 +286,25 @@ func (a *Assembled) Finish(sig format.Signature) ([]byte, error) {
 	if err := sigalg.Verify(a.id.Public, a.id.Scheme, a.Message, sig.Value); err != nil {
 		return nil, fmt.Errorf("codesign: signature does not fit the plan: %w", err)
 	}
-	info := cms.SignerInfo{Spec: a.spec, Signature: sig.Value, Certificate: a.id.Chain[0]}
-	if len(sig.Timestamp) > 0 {
-		if err := CheckToken(sig.Timestamp, sig.Value); err != nil {
-			return nil, err
-		}
-		info.Unsigned = []cms.Attribute{cms.NewAttribute(cms.OIDTimeStampToken, sig.Timestamp)}
+	if len(sig.Timestamp) == 0 {
+		return a.Embed(sig.Value)
 	}
+	if err := CheckToken(sig.Timestamp, sig.Value); err != nil {
+		return nil, err
+	}
+	return a.embed(cms.SignerInfo{
+		Spec: a.spec, Signature: sig.Value, Certificate: a.id.Chain[0],
+		Unsigned: []cms.Attribute{cms.NewAttribute(cms.OIDTimeStampToken, sig.Timestamp)},
+	})
+}
+
+// Embed is Finish for a signature value that somebody else checks, without a timestamp:
+// what has the digest of signed code is derived from it.
+func (a *Assembled) Embed(value []byte) ([]byte, error) {
+	return a.embed(cms.SignerInfo{Spec: a.spec, Signature: value, Certificate: a.id.Chain[0]})
+}
+
+func (a *Assembled) embed(info cms.SignerInfo) ([]byte, error) {
 	der, err := cms.Encode(cms.Content{Type: cms.OIDData}, a.id.Chain, info)
 	if err != nil {
 		return nil, fmt.Errorf("codesign: %w", err)

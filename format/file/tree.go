@@ -32,6 +32,12 @@ func IsBundle(path string) bool {
 			return true
 		}
 	}
+	// Those of iOS are shallow: any folder may have an Info.plist, so the name decides too.
+	switch filepath.Ext(filepath.Clean(path)) {
+	case ".app", ".appex", ".framework":
+		fi, err := os.Stat(filepath.Join(path, "Info.plist"))
+		return err == nil && fi.Mode().IsRegular()
+	}
 	return false
 }
 

@@ -227,3 +227,23 @@ func TestWriteFolderRefuses(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// An Info.plist beside the resources makes a bundle of iOS only of a folder that is
+// called like one.
+func TestShallowBundles(t *testing.T) {
+	for name, want := range map[string]bool{"A.app": true, "E.appex": true, "F.framework": true, "R.bundle": false, "sources": false} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if IsBundle(dir) {
+			t.Errorf("%s: without an Info.plist", name)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "Info.plist"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if IsBundle(dir) != want {
+			t.Errorf("%s: want %v", name, want)
+		}
+	}
+}

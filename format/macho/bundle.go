@@ -151,7 +151,7 @@ func WriteCode(w io.Writer, a format.Artifact, p *format.Plan) error {
 }
 
 // Embedded is the signature of a planned thin file, and where it begins: the file
-// ends with it. It has no timestamp.
+// ends with it. It has no timestamp, and whether value is right is checked by Attach.
 func Embedded(p *format.Plan, id format.Identity, at time.Time, value []byte) (int64, []byte, error) {
 	b, as, err := assemble(p, id, at)
 	if err != nil {
@@ -160,7 +160,7 @@ func Embedded(p *format.Plan, id format.Identity, at time.Time, value []byte) (i
 	if b.Width != 0 {
 		return 0, nil, errUniversal
 	}
-	s, err := as[0].Finish(format.Signature{Value: value})
+	s, err := as[0].Embed(value)
 	return b.Slices[0].Code.Limit, s, err
 }
 
@@ -175,4 +175,14 @@ func Entitlements(a format.Artifact) ([][]byte, error) {
 		out = append(out, s.Entitlements)
 	}
 	return out, nil
+}
+
+// CodeEnd is where the signature of a thin file begins; 0 for a universal one, and for
+// one without a signature.
+func CodeEnd(a format.Artifact) (int64, error) {
+	f, err := parse(a)
+	if err != nil || f.width != 0 || f.slices[0].sigAt == 0 {
+		return 0, err
+	}
+	return f.slices[0].signature.off, nil
 }

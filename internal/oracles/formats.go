@@ -6,7 +6,7 @@ var formats = []string{
 	// Windows
 	"pe", "efi", "msi", "cab", "cat", "appx", "nuget", "script",
 	// Apple
-	"macho", "pkg", "dmg", "bundle",
+	"macho", "pkg", "dmg", "bundle", "ipa",
 	// Linux
 	"kmod", "ima",
 	// Firmware
