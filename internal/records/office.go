@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/format"
@@ -70,8 +71,18 @@ func (o *Office) Submit(ctx context.Context, a Ask) (statement.ID, error) {
 	return r.ID, nil
 }
 
-// Collect implements Signer. It waits for the timestamp that a policy asks for.
-func (o *Office) Collect(ctx context.Context, id statement.ID, plan *format.Plan) (*Signed, error) {
+// Executed is what an executed request of one item left.
+type Executed struct {
+	Identity  format.Identity
+	At        time.Time
+	Signature format.Signature
+	Evidence  []byte // verify.Evidence, encoded
+}
+
+// Executed returns the result of a request of one item and one round; ErrWaiting
+// while it is open or its timestamp is not there, a *RefusedError when it will never
+// be executed.
+func (o *Office) Executed(ctx context.Context, id statement.ID) (*Executed, error) {
 	r, err := o.Server.Get(ctx, id)
 	if err != nil {
 		return nil, err
@@ -93,22 +104,34 @@ func (o *Office) Collect(ctx context.Context, id statement.ID, plan *format.Plan
 	if err != nil {
 		return nil, err
 	}
-	if len(res.Signatures) != 1 || len(res.Chain) == 0 {
-		return nil, fmt.Errorf("records: request %s has %d signatures and %d certificates", id, len(res.Signatures), len(res.Chain))
+	if len(res.Signatures) != 1 || len(res.Signatures[0]) != 1 || len(res.Chain) == 0 {
+		return nil, fmt.Errorf("records: request %s has %d signatures and %d certificates: one item, one round and a chain are wanted", id, len(res.Signatures), len(res.Chain))
 	}
-	ident := format.Identity{Scheme: sigalg.Scheme(res.Scheme)}
+	x := &Executed{Identity: format.Identity{Scheme: sigalg.Scheme(res.Scheme)}, At: res.Time,
+		Signature: format.Signature{Value: res.Signatures[0][0], Timestamp: res.Timestamps[0]}}
 	for _, der := range res.Chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("records: request %s: %w", id, err)
 		}
-		ident.Chain = append(ident.Chain, c)
+		x.Identity.Chain = append(x.Identity.Chain, c)
 	}
-	ident.Public = ident.Chain[0].PublicKey
-	if len(res.Signatures[0]) != 1 {
-		return nil, fmt.Errorf("records: request %s has %d rounds", id, len(res.Signatures[0]))
+	x.Identity.Public = x.Identity.Chain[0].PublicKey
+	ev, err := o.Server.Evidence(ctx, id, 0)
+	if err != nil {
+		return nil, err
 	}
-	sr, err := frecords.SignedRoot(plan, ident, res.Time, format.Signature{Value: res.Signatures[0][0], Timestamp: res.Timestamps[0]})
+	x.Evidence, err = ev.Encode()
+	return x, err
+}
+
+// Collect implements Signer. It waits for the timestamp that a policy asks for.
+func (o *Office) Collect(ctx context.Context, id statement.ID, plan *format.Plan) (*Signed, error) {
+	x, err := o.Executed(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	sr, err := frecords.SignedRoot(plan, x.Identity, x.At, x.Signature)
 	if err != nil {
 		return nil, err
 	}
@@ -116,15 +139,7 @@ func (o *Office) Collect(ctx context.Context, id statement.ID, plan *format.Plan
 	if err != nil {
 		return nil, err
 	}
-	ev, err := o.Server.Evidence(ctx, id, 0)
-	if err != nil {
-		return nil, err
-	}
-	b, err := ev.Encode()
-	if err != nil {
-		return nil, err
-	}
-	return &Signed{Root: root, Evidence: b, At: res.Time}, nil
+	return &Signed{Root: root, Evidence: x.Evidence, At: x.At}, nil
 }
 
 // Await implements Signer.
