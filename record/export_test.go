@@ -10,3 +10,10 @@ func (v *Verifier) Without(step string) *Verifier {
 
 // Append is the encoding of a statement that was not checked.
 func (s *Statement) Append() []byte { return s.append(nil) }
+
+// WithoutCache is the verifier with an empty cache.
+func (v *Verifier) WithoutCache() *Verifier {
+	c := *v
+	c.roots = NewRoots(1)
+	return &c
+}

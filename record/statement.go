@@ -3,11 +3,9 @@ package record
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
-	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/merkle"
 )
 
@@ -147,8 +145,8 @@ func DecodeStatement(b []byte) (*Statement, error) {
 		return nil, malformed("statement of %d bytes: at most %d", len(b), MaxStatement)
 	}
 	var s Statement
-	if err := format.Decode(b, &s); err != nil {
-		return nil, fmt.Errorf("%w: statement: %w", ErrMalformed, err)
+	if !s.read(b) {
+		return nil, malformed("statement is not in its one encoding")
 	}
 	return &s, s.Check()
 }
