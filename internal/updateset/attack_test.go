@@ -471,7 +471,7 @@ func TestTruncated(t *testing.T) {
 	w := newWorld(t, nil)
 	b := w.sealed(t, made(t, script(), property()))
 	last := len(bytes.TrimSpace(b))
-	for n := range last {
+	for n := 0; n < last; n += 1 + n/4000*7 {
 		if code := refused(t, b[:n]); code != rejection.PayloadMalformed {
 			t.Fatalf("%d: %s", n, code)
 		}

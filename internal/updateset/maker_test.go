@@ -34,7 +34,7 @@ func dataSource() *updateset.Row {
 		References: map[string]string{"mid_server": `the "agent"`},
 		Attachments: []updateset.File{
 			{Name: "readme.txt", Type: "text/plain", Content: []byte("read me")},
-			{Name: "big.bin", Type: "application/octet-stream", Content: noise(1_600_000)},
+			{Name: "big.bin", Type: "application/octet-stream", Content: noise(9_000)},
 			{Name: "icon", Type: "image/png", Content: []byte("\x89PNG"), Field: true},
 		}}
 }

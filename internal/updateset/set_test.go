@@ -29,7 +29,9 @@ func operations(t testing.TB, s *updateset.Set) (out []updateset.Operation) {
 // What the writer writes, the reader reads: values exactly, CRLF with them,
 // references by their keys, empty fields absent, attachments whole.
 func TestReadsWhatIsWritten(t *testing.T) {
-	s := open(t, everything(t))
+	source := dataSource()
+	source.Attachments[1].Content = noise(1_600_000) // three chunks
+	s := open(t, made(t, source, script(), gone(), property()))
 	if i := s.Info(); i.Name != "Orders & <more>" || i.SysID != setID || i.Updates != 4 || i.State != "loaded" {
 		t.Errorf("%+v", i)
 	}
@@ -44,7 +46,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		}
 	}
 	files := map[string]updateset.File{}
-	for _, f := range dataSource().Attachments {
+	for _, f := range source.Attachments {
 		if f.Field {
 			f.Name = "ZZ_YY:" + f.Name
 		}

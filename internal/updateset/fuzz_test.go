@@ -1,0 +1,133 @@
+package updateset_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/greatseal-io/greatseal/internal/updateset"
+	"github.com/greatseal-io/greatseal/record/recordtest"
+	"github.com/greatseal-io/greatseal/rejection"
+)
+
+func seeds(t testing.TB) [][]byte {
+	w := newWorld(t, recordtest.Configurations())
+	out := [][]byte{
+		w.sealed(t, made(t, script(), gone(), property())), made(t, script()),
+		set(scriptName, "INSERT_OR_UPDATE", cdata(one("<script>a&#13;\r\nb</script>"))),
+		set(scriptName, "INSERT_OR_UPDATE", escaped(one("<script><![CDATA[x]]]]><![CDATA[>]]></script>"))),
+		attached("3", chunk("0", packed([]byte("abc")))),
+		[]byte(header + recorded("1") + recorded("2") + "</unload>"),
+	}
+	for _, b := range out {
+		open(t, b)
+	}
+	return out
+}
+
+// Whatever is accepted is written as it was read, reads again, survives a round as
+// documents, and is never approved without a signature when it is protected.
+func FuzzOpen(f *testing.F) {
+	for _, b := range seeds(f) {
+		f.Add(b)
+	}
+	limits := updateset.Limits{Update: 1 << 20, Attachment: 1 << 20}
+	rules, err := updateset.NewRules(recordtest.Configurations(), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ctx := context.Background()
+		s, err := updateset.Open(ctx, bytes.NewReader(b), int64(len(b)), limits)
+		if err != nil {
+			if rejection.Of(err) == nil || s != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		var same bytes.Buffer
+		if _, err := s.Seal(ctx, &same, each(nil)); err != nil || !bytes.Equal(same.Bytes(), b) {
+			t.Fatalf("not what was read: %v", err)
+		}
+		before := operations(t, s)
+		var round bytes.Buffer
+		w, err := updateset.NewWriter(&round, "n", setID, when, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Copy(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		copied, err := updateset.Open(ctx, bytes.NewReader(round.Bytes()), int64(round.Len()), updateset.Limits{})
+		if err != nil {
+			t.Fatalf("does not read again: %v", err)
+		}
+		superseded := 0
+		err = s.Updates(ctx, func(u *updateset.Update) error {
+			if u.Superseded {
+				superseded += len(u.Operations)
+			}
+			return nil
+		})
+		if after := operations(t, copied); err != nil || len(after) != len(before)-superseded {
+			t.Fatalf("%d operations, %d after a round, %v", len(before), len(after), err)
+		}
+		v := recordtest.Verifier(t, recordtest.Trust())
+		p, err := updateset.Verify(ctx, s, v, updateset.Policy{Rules: rules, Marks: &recordtest.Marks{}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Counts[updateset.Valid] > 0 {
+			t.Fatal("valid, and nobody is believed")
+		}
+	})
+}
+
+// FuzzDocument reads payloads as files under source control are read.
+func FuzzDocument(f *testing.F) {
+	for _, s := range []string{one("<script>a&#13;</script>"), one(`<c table="t">a<item x="1"/></c>`),
+		`<record_update><sys_ui_list table="t"><sys_ui_list_element action="INSERT_OR_UPDATE"><sys_id>x</sys_id></sys_ui_list_element></sys_ui_list></record_update>`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1<<16 {
+			return
+		}
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "update"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "update", scriptName+".xml"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		s, err := openDir(root)
+		if err != nil {
+			if rejection.Of(err) == nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, o := range operations(t, s) {
+			if o.Main && (o.Table != "sys_script_include" || o.SysID != scriptID && o.Fields["sys_update_name"] != scriptName) {
+				t.Fatalf("%+v", o)
+			}
+		}
+	})
+}
+
+// The seeds are there and are accepted: a corpus that is empty tests nothing.
+func TestSeeds(t *testing.T) {
+	if n := len(seeds(t)); n < 5 {
+		t.Fatalf("%d seeds", n)
+	}
+}
