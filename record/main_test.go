@@ -1,0 +1,5 @@
+package record_test
+
+import "flag"
+
+var update = flag.Bool("update", false, "write the seeds and vectors anew")
