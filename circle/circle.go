@@ -293,12 +293,13 @@ func (c *Circle) Trusted(now time.Time) (*Trusted, error) {
 	}
 	// The time is kept only where trust was given, so that a clock which was wrong
 	// by years for a moment does not end all trust until then.
-	c.time = later(c.time, statement.Seconds(now))
-	if c.time.Sub(c.saved) >= saveEvery {
-		if err := c.save(context.Background(), c.sides, c.time); err != nil {
+	at := later(c.time, statement.Seconds(now))
+	if at.Sub(c.saved) >= saveEvery {
+		if err := c.save(context.Background(), c.sides, at); err != nil {
 			return nil, err
 		}
 	}
+	c.time = at
 	return t, nil
 }
 
