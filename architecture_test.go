@@ -25,7 +25,7 @@ internal/api/agents/client
 internal/inspector
 internal/api internal/api/client
 internal/api/agents
-internal/api/wire
+internal/api/wire internal/api/agents/wire
 internal/records
 internal/server/servertest
 internal/author internal/stamp
