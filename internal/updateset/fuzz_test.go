@@ -3,8 +3,6 @@ package updateset_test
 import (
 	"bytes"
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/greatseal-io/greatseal/internal/updateset"
@@ -84,43 +82,6 @@ func FuzzOpen(f *testing.F) {
 		}
 		if p.Counts[updateset.Valid] > 0 {
 			t.Fatal("valid, and nobody is believed")
-		}
-	})
-}
-
-// FuzzDocument reads payloads as files under source control are read.
-func FuzzDocument(f *testing.F) {
-	for _, s := range []string{one("<script>a&#13;</script>"), one(`<c table="t">a<item x="1"/></c>`),
-		`<record_update><sys_ui_list table="t"><sys_ui_list_element action="INSERT_OR_UPDATE"><sys_id>x</sys_id></sys_ui_list_element></sys_ui_list></record_update>`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > 1<<16 {
-			return
-		}
-		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, "update"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "update", scriptName+".xml"), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer root.Close()
-		s, err := openDir(root)
-		if err != nil {
-			if rejection.Of(err) == nil {
-				t.Fatal(err)
-			}
-			return
-		}
-		for _, o := range operations(t, s) {
-			if o.Main && (o.Table != "sys_script_include" || o.SysID != scriptID && o.Fields["sys_update_name"] != scriptName) {
-				t.Fatalf("%+v", o)
-			}
 		}
 	})
 }
