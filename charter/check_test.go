@@ -2,6 +2,7 @@ package charter_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,6 +279,56 @@ func TestLintNamesAnOfficerWithoutASpare(t *testing.T) {
 		}
 		if found != c.warn {
 			t.Errorf("need %d of 3 officers: warned %v", c.need, found)
+		}
+	}
+}
+
+// A signature over a digest that a file's bytes give is good wherever that digest is
+// asked for: such formats want keys of their own.
+func TestLintNamesKeysOfBareDigests(t *testing.T) {
+	find := func(x *charter.Charter) (out []string) {
+		if err := x.Check(); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range charter.Lint(x) {
+			if w.Code == "bare-digest" {
+				out = append(out, w.Path+" "+w.Text)
+			}
+		}
+		return out
+	}
+	formats := func(policies map[string][]string) *charter.Charter {
+		x := example(t)
+		for n, fs := range policies {
+			policy(x, n, func(p *charter.Policy) { p.Formats, p.Key, p.Also, p.Params = fs, "release", nil, nil })
+		}
+		return x
+	}
+	for name, c := range map[string]struct {
+		policies map[string][]string
+		want     []string // parts of the warnings
+	}{
+		"none of them":              {map[string][]string{"windows": {"msi", "pe"}, "nightly": {"cms"}}, nil},
+		"with another format":       {map[string][]string{"windows": {"ima", "pe"}, "nightly": {"cms"}}, []string{"policies.windows.formats release signs files as they come in format ima, and in format cms under policy nightly"}},
+		"under another policy":      {map[string][]string{"windows": {"pe"}, "nightly": {"kmod"}}, []string{"policies.nightly.formats release signs files as they come in format kmod, and in format pe under policy windows"}},
+		"two of them":               {map[string][]string{"windows": {"ima", "kmod"}, "nightly": {"ima"}}, []string{"format ima, and in format kmod", "format kmod, and in format ima", "format ima, and in format kmod"}},
+		"the same under two":        {map[string][]string{"windows": {"ima"}, "nightly": {"ima"}}, nil},
+		"one of them under its own": {map[string][]string{"windows": {"ima"}}, nil},
+	} {
+		x := formats(c.policies)
+		if name == "one of them under its own" {
+			x.Keys["test"] = charter.Key{URI: "soft:test", Algorithm: "rsa-3072"}
+			policy(x, "windows", func(p *charter.Policy) { p.Key = "test" })
+		}
+		got := find(x)
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q: want %q", name, got, c.want)
+			continue
+		}
+		for _, w := range c.want {
+			if !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, w) }) {
+				t.Errorf("%s: %q: want %q", name, got, w)
+			}
 		}
 	}
 }

@@ -36,6 +36,7 @@ func Lint(c *Charter) []Warning {
 				l.add(at+".key", "software-key", fmt.Sprintf("%s is a software key: the CA/Browser Forum wants code-signing keys in hardware", k))
 			}
 		}
+		l.bare(n, p)
 		if p.Rule.Unattended && len(p.Names) == 0 && len(p.Purposes) == 0 {
 			l.add(at+".rule.unattended", "unattended-anything", "whoever may ask gets anything signed: name patterns or purposes")
 		}
@@ -68,6 +69,45 @@ type linter struct {
 }
 
 func (l *linter) add(path, code, text string) { l.out = append(l.out, Warning{path, code, text}) }
+
+// bareFormats sign what a file's bytes digest to, with nothing of their own around it:
+// whoever may ask for one of these chooses, through the bytes, what the key signs.
+var bareFormats = []string{"ima", "kmod", "mcuboot", "signify"}
+
+// bare warns of keys that sign in such a format and in another one, here or under
+// another policy: a file can hold what the other format has signed, the attributes of a
+// CMS signature, say, and its signature in the one is good in the other.
+func (l *linter) bare(name string, p Policy) {
+	for _, k := range p.Keys() {
+		for _, f := range bareFormats {
+			if !slices.Contains(p.Formats, f) {
+				continue
+			}
+			if other := l.signsElse(k, f); other != "" {
+				l.add("policies."+name+".formats", "bare-digest", fmt.Sprintf("%s signs files as they come in format %s, and %s: a file can be made whose signature is good there: give %s a key of its own", k, f, other, f))
+			}
+		}
+	}
+}
+
+// signsElse names something that a key signs besides files in format f, or "".
+func (l *linter) signsElse(key, f string) string {
+	if t := l.c.Timestamping; t != nil && t.Key == key {
+		return "timestamps"
+	}
+	for _, n := range sorted(l.c.Policies) {
+		p := l.c.Policies[n]
+		if !slices.Contains(p.Keys(), key) {
+			continue
+		}
+		for _, o := range p.Formats {
+			if o != f {
+				return fmt.Sprintf("in format %s under policy %s", o, n)
+			}
+		}
+	}
+	return ""
+}
 
 func (l *linter) keyUsed(name string) bool {
 	if t := l.c.Timestamping; t != nil && t.Key == name {
