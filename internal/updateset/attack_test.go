@@ -62,6 +62,8 @@ func TestXMLTricks(t *testing.T) {
 		"prefix declared":              one(`<script xmlns:x="http://example.com">a</script>`),
 		"attribute with namespace":     one(`<script xml:space="preserve">a</script>`),
 		"duplicate element":            one("<script>a</script><script>b</script>"),
+		"duplicate but for its case":   one("<script>a</script><Script>b</Script>"),
+		"table in capitals":            strings.Replace(good, "</record_update>", `<SYS_SCRIPT action="INSERT_OR_UPDATE"><sys_id>x</sys_id></SYS_SCRIPT></record_update>`, 1),
 		"duplicate sys_id":             one("<sys_id>x</sys_id>"),
 		"duplicate attribute":          strings.Replace(good, `action="INSERT_OR_UPDATE"`, `action="INSERT_OR_UPDATE" action="DELETE"`, 1),
 		"invalid UTF-8":                one("<script>a\xffb</script>"),
@@ -294,6 +296,14 @@ func TestAppendedOperation(t *testing.T) {
 	if got := w.rejects(t, appended(`<sys_translated_text action="delete_multiple" query="documentkey=x"/>`)); len(got) > 0 {
 		t.Errorf("%v", got)
 	}
+}
+
+// Attack 2: a field that a database takes for a signed one.
+func TestFieldInCapitals(t *testing.T) {
+	w := newWorld(t, nil)
+	b := w.sealed(t, made(t, script()))
+	b = replace(t, replace(t, b, "<script>", "<SCRIPT>"), "</script>", "</SCRIPT>")
+	want(t, w.rejects(t, b), rejection.RecordMismatch, "SCRIPT")
 }
 
 // Attack 14: signatures are not taken away, nor made to say something else.

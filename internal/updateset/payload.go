@@ -112,6 +112,9 @@ func (p *payload) children(t tag, child func(tag) error) error {
 // wrapper reads an element that is no record but holds some: the labels of a field,
 // the elements of a form. Importing it makes its records all that there are.
 func (p *payload) wrapper(t tag) error {
+	if err := p.lower(t); err != nil {
+		return err
+	}
 	o := Operation{Table: t.name, Action: Replace, Keys: map[string]string{}, Fields: map[string]string{}, Wrapper: t.name}
 	for _, a := range t.attributes {
 		if a.name == "query" {
@@ -130,6 +133,14 @@ func (p *payload) wrapper(t tag) error {
 	})
 }
 
+// lower refuses names of tables that a database may take for others.
+func (p *payload) lower(t tag) error {
+	if strings.ToLower(t.name) != t.name {
+		return p.s.malformed("the table "+t.name+" has capital letters", "names of tables have none; leave this update out")
+	}
+	return nil
+}
+
 func (p *payload) add(o Operation) error {
 	if len(p.ops) >= p.limits.Operations {
 		return p.s.fail(tooLarge("a payload with too many operations", split))
@@ -140,6 +151,9 @@ func (p *payload) add(o Operation) error {
 
 func (p *payload) operation(t tag, wrapper string) error {
 	s := p.s
+	if err := p.lower(t); err != nil {
+		return err
+	}
 	o := Operation{Table: t.name, Wrapper: wrapper, Fields: map[string]string{}}
 	hasAction, hasQuery := false, false
 	for _, a := range t.attributes {
@@ -180,6 +194,13 @@ func (p *payload) operation(t tag, wrapper string) error {
 	err := p.children(t, func(c tag) error { return p.field(&o, c) })
 	if err != nil {
 		return err
+	}
+	folded := make(map[string]bool, len(o.Fields))
+	for name := range o.Fields {
+		if name = strings.ToLower(name); folded[name] {
+			return s.malformed("two fields of "+t.name+" differ in case only", "leave this update out")
+		}
+		folded[name] = true
 	}
 	if o.SysID = o.Fields["sys_id"]; len(o.SysID) > 64 || strings.ContainsFunc(o.SysID, notKey) {
 		return s.malformed("a sys_id that is none", again)

@@ -105,6 +105,22 @@ func (r *Rules) of(rec *record.Record, deleted bool) ([]rule, error) {
 	return out, nil
 }
 
+// signs reports whether a configuration of the table signs a field of that name, in
+// whatever case, or asks for it.
+func (r *Rules) signs(table, low string) bool {
+	same := func(f string) bool { return strings.ToLower(f) == low }
+	return slices.ContainsFunc(r.tables[table], func(x rule) bool {
+		return slices.ContainsFunc(x.config.Fields, same) || x.when != nil && slices.ContainsFunc(x.when.Fields(), same)
+	})
+}
+
+// names reports whether a configuration of the table signs the field, or asks for it.
+func (r *Rules) names(table, field string) bool {
+	return slices.ContainsFunc(r.tables[table], func(x rule) bool {
+		return x.config.Covers(field) || x.when != nil && slices.Contains(x.when.Fields(), field)
+	})
+}
+
 // hazard is what no signature makes good: nil for an operation that may be judged by
 // its record.
 func (r *Rules) hazard(u *Update, o *Operation) *rejection.Error {
@@ -126,6 +142,11 @@ func (r *Rules) hazard(u *Update, o *Operation) *rejection.Error {
 	case len(r.tables[o.Table]) > 0:
 		if o.SysID == "" {
 			return rejection.New(rejection.RecordMismatch, o.Table, "a record without sys_id")
+		}
+		for name := range o.Fields {
+			if !r.names(o.Table, name) && r.signs(o.Table, strings.ToLower(name)) {
+				return rejection.New(rejection.RecordMismatch, name, "a field that a database may take for a signed one")
+			}
 		}
 		if !o.Main && o.Wrapper == "" && slices.ContainsFunc(sortedKeys(o.Keys), func(k string) bool { return !strings.HasPrefix(k, "sys_") }) {
 			return rejection.New(rejection.ExtraOperation, o.Table, "a record with keys that are not its own")
