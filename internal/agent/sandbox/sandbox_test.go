@@ -320,6 +320,15 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Fatal("run as root: without namespaces, a user of its own is needed")
 			}
 			s.iso.Namespaces = namespaces
+			dir, err := os.MkdirTemp("/tmp", "greatseal-test-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.cfg.Work = dir
 			mark := fmt.Sprintf("%d.%d", 1_000_000+os.Getpid(), time.Now().Nanosecond())
 			o := s.try(t, sh("(setsid sleep "+mark+" >/dev/null 2>&1 </dev/null &) ; echo x > f; id -u"))
 			if o.Code != 0 || strings.TrimSpace(o.out) == "0" {
@@ -328,7 +337,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if alive(t, mark) {
 				t.Error("a process is left")
 			}
-			left, err := filepath.Glob(filepath.Join(os.TempDir(), "greatseal-run-*"))
+			left, err := filepath.Glob(filepath.Join(dir, "*"))
 			if err != nil || len(left) > 0 {
 				t.Errorf("%v %v", left, err)
 			}
