@@ -18,5 +18,7 @@ var formats = []string{
 	// General
 	"cms", "dsse", "hybrid", "xmldsig", "oci", "jws", "cose",
 	// Records
+	"records",
+	// Records
 	"circle",
 }
