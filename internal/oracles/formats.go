@@ -18,7 +18,5 @@ var formats = []string{
 	// General
 	"cms", "dsse", "hybrid", "xmldsig", "oci", "jws", "cose",
 	// Records
-	"records",
-	// Records
-	"circle",
+	"records", "circle",
 }
