@@ -48,12 +48,12 @@ var (
 
 // Limits of one platform.
 const (
-	MaxField      = 64 << 20 // bytes of one field's canonical text
-	MaxAttachment = 1 << 30  // bytes of an attachment, unpacked
-	MaxStatement  = 1 << 20  // bytes of an encoded statement
-	MaxRoot       = 1 << 20  // bytes of an encoded SignedRoot
-	MaxPath       = 64 * 32  // bytes of a path
-	MaxSignatures = 1 << 10  // signatures of one record that are read; the newest come first
+	MaxField      = record.MaxValue          // bytes of one field's canonical text
+	MaxAttachment = 1 << 30                  // bytes of an attachment, unpacked
+	MaxStatement  = record.MaxStatement      // bytes of an encoded statement
+	MaxRoot       = record.MaxRoot           // bytes of an encoded SignedRoot
+	MaxPath       = 64 * 32                  // bytes of a path
+	MaxSignatures = record.MaxSignatures + 1 // signatures of one record that are read, the newest first: one more than is judged, so that too many are noticed
 )
 
 // Column is one column of a table.
@@ -127,8 +127,7 @@ type File struct {
 	Open func() (io.ReadCloser, error) // may be called more than once; exactly Size bytes
 }
 
-// Tile is a piece of a job's tree: up to 256 neighbouring hashes of one level. Level
-// l holds the nodes that are 8*l above the leaves.
+// Tile is a piece of a job's tree, as merkle.TileWriter gets it.
 type Tile struct {
 	Level  uint8
 	Index  int64
@@ -138,11 +137,12 @@ type Tile struct {
 // Batch writes the statements of a job. It is not safe for concurrent use.
 type Batch interface {
 	// Put adds the statement that stands at index of the job's tree and is of
-	// revision. The same index twice is an error at Flush or Commit.
+	// revision. The same index twice is an error, of Put or of Commit.
 	Put(ctx context.Context, ref record.Ref, revision uint64, statement []byte, index int64) error
 	// Commit makes durable what was Put since Begin. It does not make it readable.
 	Commit(ctx context.Context) error
-	// Rollback forgets what was not committed. After Commit it does nothing.
+	// Rollback forgets what is not durable yet; a large batch may be so in part, and
+	// Progress says how far. After Commit it does nothing.
 	Rollback() error
 }
 
@@ -159,7 +159,7 @@ type EventOp string
 // What happens.
 const (
 	Changed EventOp = "changed" // inserted or updated, or its attachments were
-	Deleted EventOp = "deleted"
+	Deleted EventOp = "deleted" // a Ref without a key: every record of the table
 )
 
 // Event is one change that a watcher is told of: the record's last known state, not
@@ -198,6 +198,9 @@ type Platform interface {
 	// returned as it is. f may use the platform.
 	Scan(ctx context.Context, q Query, f func(*Row) error) error
 
+	// Count is the number of records that Scan would read.
+	Count(ctx context.Context, q Query) (int64, error)
+
 	// Get returns one record with its attachments and signatures.
 	Get(ctx context.Context, ref record.Ref, fields []string) (*Row, error)
 
@@ -215,8 +218,8 @@ type Platform interface {
 	// the order of their indices.
 	Statements(ctx context.Context, job string, index int64, f func(ref record.Ref, statement []byte, index int64) error) error
 	// PutRoot makes a job's statements readable as signatures, all at once. The same
-	// root again does nothing. count is the number of the tree's leaves, root the
-	// encoded record.SignedRoot, tiles those of TilesOf.
+	// root again does nothing. count is the number of the tree's leaves, each
+	// of which was Put, root the encoded record.SignedRoot, tiles those of merkle.Builder.
 	PutRoot(ctx context.Context, job string, root []byte, count int64, tiles iter.Seq2[Tile, error]) error
 	// DropJob removes everything of a job, readable or not; where nothing is, it does
 	// nothing. Signatures that Apply added are not of a job here.
