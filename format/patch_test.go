@@ -218,7 +218,7 @@ func TestTextsAreOneLine(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	for _, text := range []string{"1\n  found    scan = clean", "1\r2", "\x1b[2K", "a\x00", "a\u0085b", "a\u2028b", "a\u2029b", "exe.\u202egpj", "\u2066a", "a\x7f"} {
+	for _, text := range []string{"1\n  found    scan = clean", "1\r2", "\x1b[2K", "a\x00", "a\u0085b", "a\u2028b", "a\u2029b", "exe.\u202egpj", "\u2066a", "a\x7f", "a\u200eb", "a\u200fb", "a\u061cb", "a\u2069"} {
 		for what, it := range map[string]Item{
 			"name":          {Plan: good, Name: text, Claims: []Fact{}},
 			"claim's name":  {Plan: good, Name: "a", Claims: []Fact{{text, "1"}}},

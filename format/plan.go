@@ -161,8 +161,15 @@ func oneLine(s string, option bool) bool {
 		if option {
 			return r < ' ' || r == 0x7f
 		}
-		return unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+		return Turns(r)
 	})
+}
+
+// Turns reports a character that lets a text pass for more than one, or for another one,
+// where it is shown: control characters, line ends, and those that change the direction
+// of text.
+func Turns(r rune) bool {
+	return unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || unicode.Is(unicode.Bidi_Control, r)
 }
 
 // Param returns the value of an option, or "".

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -124,6 +126,13 @@ func CheckName(what, s string) error {
 func checkText(what, s string) error {
 	if len(s) > maxText || !utf8.ValidString(s) {
 		return fmt.Errorf("statement: %s: want at most %d bytes of UTF-8", what, maxText)
+	}
+	// Texts have lines. What moves the cursor, or turns the direction of what follows,
+	// would show people something else than what they sign.
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
+	}) {
+		return fmt.Errorf("statement: %s: a control character, or one that changes the direction of text", what)
 	}
 	return nil
 }

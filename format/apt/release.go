@@ -156,7 +156,7 @@ func when(s string) (time.Time, error) {
 // visible makes of characters that would change how a line is read a question mark.
 func visible(s string) string {
 	return strings.Map(func(c rune) rune {
-		if c < ' ' || c >= 0x7f && c < 0xa0 || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069 {
+		if format.Turns(c) {
 			return '?'
 		}
 		return c

@@ -179,9 +179,7 @@ func (l *layout) facts(c *control) (out []format.Fact) {
 }
 
 func plain(s string) bool {
-	return len(s) <= 1000 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
-	})
+	return len(s) <= 1000 && utf8.ValidString(s) && !strings.ContainsFunc(s, format.Turns)
 }
 
 // readControl returns the file "control", or "" where it is not plain that dpkg reads

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/greatseal-io/greatseal/format"
@@ -117,7 +116,7 @@ func (o *object) fact(name, value string) {
 // visible shortens a value for a fact and makes other characters visible.
 func visible(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == utf8.RuneError {
+		if format.Turns(r) || r == utf8.RuneError {
 			return '?'
 		}
 		return r

@@ -31,7 +31,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	_ "golang.org/x/crypto/blake2b" // crypto.BLAKE2b_512
@@ -129,7 +128,7 @@ func readID(s string, pub ed25519.PublicKey) (id [keyIDSize]byte, err error) {
 // checkComment refuses what is no line of text, or would look like another.
 func checkComment(s string) error {
 	if len(s) > maxComment || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool {
-		return r != '\t' && unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+		return r != '\t' && format.Turns(r)
 	}) {
 		return fmt.Errorf("minisign: comment: want one line of at most %d bytes", maxComment)
 	}

@@ -209,7 +209,7 @@ func (h *head) signed() (out []format.Fact) {
 // printable shortens a value for a fact and makes other characters visible.
 func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError || r >= 0x80 && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if format.Turns(r) || r == utf8.RuneError {
 			return '?'
 		}
 		return r

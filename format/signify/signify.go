@@ -277,9 +277,7 @@ var errMalformed = errors.New("signify: signature is malformed")
 func parse(b []byte) (s *signature, rest []byte, err error) {
 	note, rest, ok := bytes.Cut(b, []byte("\n"))
 	if !ok || len(rest) < headSize+1 || rest[headSize] != '\n' || len(note) > maxComment+len(prefix) || !bytes.HasPrefix(note, []byte(prefix)) || !utf8.Valid(note) ||
-		bytes.ContainsFunc(note, func(r rune) bool {
-			return r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
-		}) {
+		bytes.ContainsFunc(note, format.Turns) {
 		return nil, nil, errMalformed
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(string(rest[:headSize]))

@@ -271,7 +271,7 @@ func difference(got []byte, want *format.Plan) string {
 // clean makes a comment of what may come from a hostile file.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\uFFFD' || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if r == '\uFFFD' || format.Turns(r) {
 			return -1
 		}
 		return r

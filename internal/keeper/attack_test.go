@@ -338,7 +338,7 @@ func TestAttackKeyPlanted(t *testing.T) {
 
 func TestAttackSubject(t *testing.T) {
 	w := newWorld(t)
-	for _, s := range []string{"x", "=", "CN=", "CN=a,", ",CN=a", "CN=a+O=b", "XX=a", "CN=#04", "CN=a\x00b", "C=ch", "C=CHE", `CN="a"`, `CN=a\`, "CN=a\nb"} {
+	for _, s := range []string{"x", "=", "CN=", "CN=a,", ",CN=a", "CN=a+O=b", "XX=a", "CN=#04", "CN=a\tb", "C=ch", "C=CHE", `CN="a"`, `CN=a\`, "CN=a\nb"} {
 		c := generateCommand("release", 0)
 		c.Generate.Subject = s
 		t.Logf("%q", s)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper/ledger"
@@ -262,7 +263,12 @@ func (x *execution) refuse(f *refusal, counted []statement.ID) (*Outcome, error)
 
 // text makes of s what a receipt may carry.
 func text(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune { // what a statement may not have
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 	if len(s) > 2048 {
 		s = strings.ToValidUTF8(s[:2048], "") + " …"
 	}
