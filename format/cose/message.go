@@ -22,7 +22,7 @@ const (
 	labelKeyID       = 4
 	labelChain       = 33  // RFC 9360
 	labelThumb       = 34  // RFC 9360
-	labelHashAlg     = 258 // COSE Hash Envelope
+	labelHashAlg     = 258 // RFC 9995, as the next two
 	labelPreimage    = 259
 	labelLocation    = 260
 )
@@ -42,7 +42,7 @@ func malformed(format string, args ...any) error {
 }
 
 // algorithms are the numbers that are written (first of a scheme) and read. ECDSA
-// numbers name one curve here, as RFC 9864 asks for.
+// numbers name one curve here, as RFC 9864 asks for; those of ML-DSA are RFC 9964's.
 var algorithms = []struct {
 	number int64
 	scheme sigalg.Scheme

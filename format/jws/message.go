@@ -32,7 +32,7 @@ func malformed(format string, args ...any) error {
 }
 
 // algorithms are the names that are written (first of a scheme) and read: RFC
-// 7518, RFC 8037, RFC 9864, and those of ML-DSA.
+// 7518, RFC 8037, RFC 9864, and RFC 9964 for ML-DSA.
 var algorithms = []struct {
 	name   string
 	scheme sigalg.Scheme
