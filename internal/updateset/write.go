@@ -175,7 +175,7 @@ func envelope(h header, r *Row, name string, doc []byte) []byte {
 	line("sys_recorded_at", strconv.FormatInt(at.UnixMilli(), 16)+"0000001")
 	line("sys_updated_by", r.By)
 	line("sys_updated_on", at.Format(dateTime))
-	line("table", r.Table)
+	line("table", "") // that of a record which describes another table
 	line("target_name", r.Target)
 	line("type", r.Kind)
 	line("update_domain", "global")
