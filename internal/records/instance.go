@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/greatseal-io/greatseal/circle"
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/rejection"
@@ -48,14 +49,43 @@ type Instance struct {
 	Believe func(now time.Time) (Belief, error)
 	// Member returns the role that the newest circle gives to the instance, stale or
 	// not; ok is false when it has none. nil: the instance is of no circle.
-	Member func() (role trust.Role, ok bool)
+	Member func(now time.Time) (role trust.Role, ok bool)
+
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Join makes the instance one of a circle, which must hold a version already. One
+// whose trust has run out leaves a protected instance protected.
+func (i *Instance) Join(c *circle.Circle) {
+	i.Believe = func(now time.Time) (Belief, error) {
+		t, err := c.Trusted(now)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
+	i.Member = func(now time.Time) (trust.Role, bool) {
+		if t, err := c.Trusted(now); err == nil {
+			r := t.Role(i.Name)
+			return r, r != ""
+		}
+		if c.Enforcement(i.Name) != trust.Off { // stale, and strict all the same
+			return trust.Protected, true
+		}
+		return "", false
+	}
 }
 
 // RoleNow is the role in force: protected when the configuration or the circle says
 // so, whatever the other says.
 func (i *Instance) RoleNow() Role {
 	if i.Member != nil {
-		if r, ok := i.Member(); ok && r == trust.Protected {
+		now := time.Now
+		if i.Now != nil {
+			now = i.Now
+		}
+		if r, ok := i.Member(now()); ok && r == trust.Protected {
 			return Protected
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 	"github.com/greatseal-io/greatseal/verify"
@@ -52,7 +53,7 @@ func (o *Office) Submit(ctx context.Context, a Ask) (statement.ID, error) {
 		return none, err
 	}
 	c := o.Server.Charter()
-	cmd, err := author.SignCommand(c, a.Policy, a.Purpose, [][]byte{item})
+	cmd, err := author.SignCommand(c, a.Policy, purpose(c, &a), [][]byte{item})
 	if err != nil {
 		return none, specError("%v", err)
 	}
@@ -123,6 +124,23 @@ func (o *Office) Executed(ctx context.Context, id statement.ID) (*Executed, erro
 	}
 	x.Evidence, err = ev.Encode()
 	return x, err
+}
+
+// purpose is what a request says it is for: nothing, where the policy names no
+// purposes; the job's own purpose, where it has one; else the policy's only one.
+// Whether that may be is for the quorum's judgement.
+func purpose(c *charter.Charter, a *Ask) string {
+	named := c.Policies[a.Policy].Purposes
+	if len(named) == 0 || a.Purpose != "" {
+		return a.Purpose
+	}
+	if j, err := frecords.JobOf(a.Plan); err == nil && len(j.Purposes) == 1 && j.Purposes[0] != record.Wildcard {
+		return j.Purposes[0]
+	}
+	if len(named) == 1 {
+		return named[0]
+	}
+	return ""
 }
 
 // Collect implements Signer. It waits for the timestamp that a policy asks for.

@@ -237,12 +237,7 @@ func (r *preparation) replay(ctx context.Context) error {
 // errAgain means that what the platform holds of a job is not what was written.
 var errAgain = errors.New("records: statements of the job do not fit together")
 
-// Counter is a platform that can count the records of a query.
-type Counter interface {
-	Count(ctx context.Context, q platform.Query) (int64, error)
-}
-
-// count learns how many records there will be, where that can be told quickly.
+// count learns how many records there will be.
 func (r *preparation) count(ctx context.Context) error {
 	if r.p.Counted {
 		return nil
@@ -254,11 +249,7 @@ func (r *preparation) count(ctx context.Context) error {
 			total += int64(len(u.keys))
 			continue
 		}
-		c, ok := r.db.(Counter)
-		if !ok {
-			return nil
-		}
-		n, err := c.Count(ctx, platform.Query{Table: u.c.Table, Where: u.cond})
+		n, err := r.db.Count(ctx, platform.Query{Table: u.c.Table, Where: u.cond})
 		if err != nil {
 			return err
 		}
