@@ -3,6 +3,7 @@ package circle
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -33,6 +34,62 @@ const Skew = 5 * time.Minute
 type Update struct {
 	Statement []byte // DSSE envelope, as package format/circle attaches it
 	Evidence  []byte // evidence document (package verify)
+}
+
+// NewUpdate makes an update from evidence alone: the envelope follows from it. It
+// judges nothing.
+func NewUpdate(evidence []byte) (*Update, error) {
+	if len(evidence) > MaxEvidence {
+		return nil, refuse(rejection.PayloadTooLarge, "", fmt.Sprintf("evidence of %d bytes", len(evidence)))
+	}
+	env, err := envelope(evidence)
+	if err != nil {
+		return nil, refuse(rejection.SigMalformed, "", err.Error())
+	}
+	return &Update{env, evidence}, nil
+}
+
+func envelope(evidence []byte) ([]byte, error) {
+	e, err := verify.DecodeEvidence(evidence)
+	if err != nil {
+		return nil, err
+	}
+	_, plan, err := format.DecodeItem(e.File.Item)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := circleformat.Payload(plan)
+	if err != nil {
+		return nil, err
+	}
+	keys := append([]verify.EvidenceKey{{Certificates: e.File.Certificates, PublicKey: e.File.PublicKey}}, e.File.Also...)
+	if len(keys) != len(e.File.Signatures) {
+		return nil, fmt.Errorf("circle: %d signatures by %d keys", len(e.File.Signatures), len(keys))
+	}
+	out := circleformat.Envelope{Payload: payload}
+	for i, k := range keys {
+		id, err := keyID(k)
+		if err != nil {
+			return nil, err
+		}
+		out.Signatures = append(out.Signatures, statement.Signature{KeyID: id, Sig: e.File.Signatures[i]})
+	}
+	return out.Encode()
+}
+
+func keyID(k verify.EvidenceKey) (string, error) {
+	if len(k.Certificates) > 0 {
+		c, err := trust.Certificate(k.Certificates[0])
+		if err != nil {
+			return "", err
+		}
+		return circleformat.KeyID(c.PublicKey)
+	}
+	pub, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return "", fmt.Errorf("circle: %w", err)
+	}
+	return circleformat.KeyID(pub)
 }
 
 // Version is a trust statement that its quorum agreed to. Only [Judge] makes it.
