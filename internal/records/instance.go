@@ -49,14 +49,11 @@ type Instance struct {
 	Believe func(now time.Time) (Belief, error)
 	// Member returns the role that the newest circle gives to the instance, stale or
 	// not; ok is false when it has none. nil: the instance is of no circle.
-	Member func(now time.Time) (role trust.Role, ok bool)
-
-	// Now is the clock; nil: time.Now.
-	Now func() time.Time
+	Member func() (role trust.Role, ok bool)
 }
 
-// Join makes the instance one of a circle, which must hold a version already. One
-// whose trust has run out leaves a protected instance protected.
+// Join makes the instance one of a circle. One whose trust has run out leaves a
+// protected instance protected.
 func (i *Instance) Join(c *circle.Circle) {
 	i.Believe = func(now time.Time) (Belief, error) {
 		t, err := c.Trusted(now)
@@ -65,15 +62,9 @@ func (i *Instance) Join(c *circle.Circle) {
 		}
 		return t, nil
 	}
-	i.Member = func(now time.Time) (trust.Role, bool) {
-		if t, err := c.Trusted(now); err == nil {
-			r := t.Role(i.Name)
-			return r, r != ""
-		}
-		if c.Enforcement(i.Name) != trust.Off { // stale, and strict all the same
-			return trust.Protected, true
-		}
-		return "", false
+	i.Member = func() (trust.Role, bool) {
+		r := c.Role(i.Name)
+		return r, r != ""
 	}
 }
 
@@ -81,11 +72,7 @@ func (i *Instance) Join(c *circle.Circle) {
 // so, whatever the other says.
 func (i *Instance) RoleNow() Role {
 	if i.Member != nil {
-		now := time.Now
-		if i.Now != nil {
-			now = i.Now
-		}
-		if r, ok := i.Member(now()); ok && r == trust.Protected {
+		if r, ok := i.Member(); ok && r == trust.Protected {
 			return Protected
 		}
 	}

@@ -46,6 +46,7 @@ type preparation struct {
 	batch   platform.Batch
 	pending int64
 	skips   []Entry
+	front   int        // of them, in front of the last statement that was put
 	last    record.Ref // of the last statement that is committed
 	unit    string     // and its configuration
 	began   time.Time
@@ -98,6 +99,9 @@ func (w *work) prepare(ctx context.Context) (time.Time, error) {
 	}
 	if err == nil {
 		err = r.commit(ctx)
+	}
+	if err == nil {
+		err = r.tell(ctx, len(r.skips))
 	}
 	if errors.Is(err, errPause) {
 		_, _, next := Open(w.sp.Windows, w.c.Now())
@@ -392,6 +396,7 @@ func (r *preparation) put(ctx context.Context, u *unit, m *made) error {
 	}
 	r.counts[u.id]++
 	r.pending++
+	r.front = len(r.skips)
 	if r.pending >= int64(r.c.Batch) {
 		return r.commit(ctx)
 	}
@@ -401,17 +406,11 @@ func (r *preparation) put(ctx context.Context, u *unit, m *made) error {
 // commit makes durable what was put, tells how far the job is, and sees whether it
 // shall go on.
 func (r *preparation) commit(ctx context.Context) error {
-	if len(r.skips) > 0 { // before the statements: what was skipped is in front of them
-		data, err := json.Marshal(r.skips)
-		if err != nil {
-			return fmt.Errorf("records: %w", err)
-		}
-		chunk := store.SecurityChunk{First: r.j.Count, Count: int64(len(r.skips)), Data: data}
-		if err := r.step(ctx, r.j, r.p, r.j.Count, chunk); err != nil {
-			return err
-		}
-		r.p.Entries += int64(len(r.skips))
-		r.skips = nil
+	// What was skipped in front of a statement is told before it is committed, and
+	// what comes behind the last one afterwards: a worker that goes on behind the
+	// last committed statement meets the same again.
+	if err := r.tell(ctx, r.front); err != nil {
+		return err
 	}
 	if r.batch != nil {
 		r.c.Hook("put")
@@ -422,7 +421,7 @@ func (r *preparation) commit(ctx context.Context) error {
 		r.c.Hook("committed")
 	}
 	r.j.Count += r.pending
-	r.pending = 0
+	r.pending, r.front = 0, 0
 	r.j.Busy = r.busy + time.Since(r.began)
 	now := r.c.Now()
 	if now.Sub(r.told) >= time.Second || !r.told.IsZero() && now.Before(r.told) {
@@ -435,6 +434,24 @@ func (r *preparation) commit(ctx context.Context) error {
 		return errPause
 	}
 	return ctx.Err()
+}
+
+// tell keeps the first n of what was skipped.
+func (r *preparation) tell(ctx context.Context, n int) error {
+	if n == 0 {
+		return nil
+	}
+	data, err := json.Marshal(r.skips[:n])
+	if err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	chunk := store.SecurityChunk{First: r.j.Count, Count: int64(n), Data: data}
+	if err := r.step(ctx, r.j, r.p, r.j.Count, chunk); err != nil {
+		return err
+	}
+	r.p.Entries += int64(n)
+	r.skips = slices.Clone(r.skips[n:])
+	return nil
 }
 
 func (r *preparation) skipped() int64 { return r.p.Entries }
