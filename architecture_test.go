@@ -34,7 +34,7 @@ internal/keeper/host
 internal/keeper/wire
 internal/keeper
 internal/keeper/ledger
-internal/ecc
+internal/ecc/...
 internal/platform/... internal/updateset
 internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
 internal/platform/layout
