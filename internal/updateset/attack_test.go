@@ -263,15 +263,16 @@ func TestAppendedOperation(t *testing.T) {
 		return replace(t, sealed, "</record_update>", op+"</record_update>")
 	}
 	for name, op := range map[string]string{
-		"delete_multiple":                 `<sys_script_include action="delete_multiple" query="active=true"/>`,
-		"update_multiple":                 `<sys_data_source action="update_multiple" query="active=true"><sql_statement>x</sql_statement></sys_data_source>`,
-		"delete_multiple of all":          `<sys_metadata action="delete_multiple" query="active=true"/>`,
-		"record":                          `<sys_script action="INSERT_OR_UPDATE"><sys_id>` + goneID + `</sys_id><script>x</script></sys_script>`,
-		"record of the parent table":      `<sys_metadata action="INSERT_OR_UPDATE"><sys_id>` + goneID + `</sys_id></sys_metadata>`,
-		"all attachments":                 `<sys_attachment action="delete_multiple" query="table_name=sys_data_source"/>`,
-		"all chunks":                      `<sys_attachment_doc action="delete_multiple" query="x"/>`,
-		"wrapper of a protected table":    `<sys_script_include table="x"></sys_script_include>`,
-		"a record that another one is of": `<sys_script_include action="INSERT_OR_UPDATE"><sys_id>` + scriptID + `</sys_id><script>x</script></sys_script_include>`,
+		"delete_multiple":                   `<sys_script_include action="delete_multiple" query="active=true"/>`,
+		"update_multiple":                   `<sys_data_source action="update_multiple" query="active=true"><sql_statement>x</sql_statement></sys_data_source>`,
+		"delete_multiple of all":            `<sys_metadata action="delete_multiple" query="active=true"/>`,
+		"record":                            `<sys_script action="INSERT_OR_UPDATE"><sys_id>` + goneID + `</sys_id><script>x</script></sys_script>`,
+		"record of the parent table":        `<sys_metadata action="INSERT_OR_UPDATE"><sys_id>` + goneID + `</sys_id></sys_metadata>`,
+		"all attachments":                   `<sys_attachment action="delete_multiple" query="table_name=sys_data_source"/>`,
+		"all chunks":                        `<sys_attachment_doc action="delete_multiple" query="x"/>`,
+		"wrapper of a protected table":      `<sys_script_include table="x"></sys_script_include>`,
+		"wrapper around a protected record": `<sys_ui_section table="x"><sys_script action="INSERT_OR_UPDATE"><sys_id>` + goneID + `</sys_id></sys_script></sys_ui_section>`,
+		"a record that another one is of":   `<sys_script_include action="INSERT_OR_UPDATE"><sys_id>` + scriptID + `</sys_id><script>x</script></sys_script_include>`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			want(t, w.rejects(t, appended(op)), rejection.ExtraOperation, "")

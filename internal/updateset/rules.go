@@ -129,6 +129,13 @@ func (r *Rules) hazard(u *Update, o *Operation) *rejection.Error {
 		if r.reaches(o.Table) || r.attachments && (o.Table == "sys_attachment" || o.Table == "sys_attachment_doc") {
 			return rejection.New(rejection.ExtraOperation, o.Table, string(o.Action)+" reaches records that are signed")
 		}
+		if o.Action == Replace { // those that are not among its children are removed
+			for i := range u.Operations {
+				if c := &u.Operations[i]; c.Wrapper == o.Wrapper && r.reaches(c.Table) {
+					return rejection.New(rejection.ExtraOperation, c.Table, "a wrapper replaces records that are signed")
+				}
+			}
+		}
 	case o.Table == "sys_attachment":
 		table, id := o.Owner()
 		for i := range u.Operations {

@@ -61,7 +61,7 @@ func (s *scanner) malformed(problem, hint string) error { return s.fail(malforme
 func (s *scanner) drop() {
 	s.lines += bytes.Count(s.data[:s.pos], []byte{'\n'})
 	s.base += int64(s.pos)
-	s.data = s.data[:copy(s.data, s.data[s.pos:])]
+	s.data = s.data[s.pos:] // not moved: the next growth does that, once for many updates
 	s.pos = 0
 }
 
@@ -395,6 +395,7 @@ func (s *scanner) text(out []byte) ([]byte, error) {
 			continue
 		}
 		for {
+			out = s.run(out)
 			c, err := s.byte()
 			if err != nil {
 				return out, err
@@ -422,8 +423,29 @@ func (s *scanner) text(out []byte) ([]byte, error) {
 	}
 }
 
+// run takes what is at hand of characters that mean themselves everywhere.
+func (s *scanner) run(out []byte) []byte {
+	rest := s.data[s.pos:min(len(s.data), max(s.pos, s.max))]
+	n := 0
+	for n < len(rest) && plain[rest[n]] {
+		n++
+	}
+	s.pos += n
+	return append(out, rest[:n]...)
+}
+
+// plain are the bytes that are characters of their own and begin nothing.
+var plain = func() (t [256]bool) {
+	for c := byte(0x20); c < 0x7f; c++ {
+		t[c] = c != '<' && c != '&' && c != ']'
+	}
+	t['\n'], t['\t'] = true, true
+	return t
+}()
+
 func (s *scanner) cdata(out []byte) ([]byte, error) {
 	for {
+		out = s.run(out)
 		c, err := s.byte()
 		if err != nil {
 			return out, err

@@ -328,7 +328,7 @@ func (s *Set) add(u unit, parsed *Update) error {
 	for i := range parsed.Operations {
 		o := &parsed.Operations[i]
 		switch {
-		case o.SysID == "":
+		case o.SysID == "" || o.Table == "sys_attachment_doc":
 		case o.Action == Upsert:
 			s.records[refKey(o.Ref())] = n
 		case o.Action == Delete:

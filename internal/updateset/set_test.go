@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/greatseal-io/greatseal/internal/updateset"
@@ -242,4 +244,19 @@ func TestOutOfCondition(t *testing.T) {
 	// Nor by a deletion whose content is the sender's word.
 	r.Action, r.Attachments = updateset.Delete, nil
 	want(t, w.rejects(t, made(t, r)), rejection.DeleteUnsigned, "")
+}
+
+func BenchmarkOpen(b *testing.B) {
+	rows := []*updateset.Row{dataSource(), property()}
+	for n := range 500 {
+		r := script()
+		r.SysID = fmt.Sprintf("%032x", n)
+		r.Fields["script"] = strings.Repeat("if (a < b) { return 'x'; }\r\n", 200)
+		rows = append(rows, r)
+	}
+	data := made(b, rows...)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		open(b, data)
+	}
 }
