@@ -157,6 +157,23 @@ func (s *scene) weak() *scene {
 	})
 }
 
+// weakAuthority adds an authority with an RSA key of 2048 bits to the certificates.
+func (s *scene) weakAuthority() *scene {
+	s.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		s.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(78), Subject: pkix.Name{CommonName: "weak"}, NotBefore: recordtest.At.AddDate(-1, 0, 0), NotAfter: recordtest.At.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, s.signer.Root.Certificate, &key.PublicKey, s.signer.Root.Key)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return s.root(func(r *record.SignedRoot) { r.Certificates = append(r.Certificates, der) })
+}
+
 func expired(c *x509.Certificate) { c.NotAfter = recordtest.At.Add(-time.Hour) }
 
 func tooEarly(c *x509.Certificate) { c.NotBefore = recordtest.At.Add(time.Hour) }
@@ -372,6 +389,7 @@ var attacks = []struct {
 	{"the job describes other revisions", rejection.SigInvalid, "", "job", func(s *scene) { s.job(func(j *record.Job) { j.LowestRevision, j.LatestRevision = 2, 2 }) }},
 	{"the job ends before the statement", rejection.SigInvalid, "", "job", func(s *scene) { s.job(func(j *record.Job) { j.Expires = recordtest.At.Unix() }) }},
 	{"the key is too short", rejection.AlgNotAllowed, "", "algorithm", func(s *scene) { s.weak() }},
+	{"an authority's key is too short", rejection.AlgNotAllowed, "", "algorithm", func(s *scene) { s.weakAuthority() }},
 	{"the scheme is not one of the key", rejection.AlgNotAllowed, "rsa-pkcs1-sha256", "", func(s *scene) {
 		s.root(func(r *record.SignedRoot) { r.Scheme = string(sigalg.RSAPKCS1SHA256) })
 	}},

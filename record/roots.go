@@ -16,6 +16,9 @@ import (
 	"github.com/greatseal-io/greatseal/tsp"
 )
 
+// maxCached is how many bytes of signed roots a cache holds.
+const maxCached = 64 << 20
+
 // Roots is a bounded cache of signed roots, each as one trust judges it: whether
 // the key signed it, when, and which anchors vouch for the signer. It holds no
 // verdict about a record. Roots that do not verify are not kept. It is safe for
@@ -23,6 +26,7 @@ import (
 type Roots struct {
 	mu    sync.Mutex
 	limit int
+	size  int // bytes of the signed roots
 	byKey map[[sha256.Size]byte]*list.Element
 	used  *list.List // of *signed, the last used first
 }
@@ -53,10 +57,12 @@ func (r *Roots) put(s *signed) {
 		return
 	}
 	r.byKey[s.key] = r.used.PushFront(s)
-	if r.used.Len() > r.limit {
+	r.size += s.size
+	for r.used.Len() > r.limit || r.size > maxCached {
 		last := r.used.Back()
-		delete(r.byKey, last.Value.(*signed).key)
-		r.used.Remove(last)
+		old := r.used.Remove(last).(*signed)
+		delete(r.byKey, old.key)
+		r.size -= old.size
 	}
 }
 
@@ -64,6 +70,7 @@ func (r *Roots) put(s *signed) {
 // not changed once it is made.
 type signed struct {
 	key      [sha256.Size]byte
+	size     int // bytes of the encoding
 	root     *SignedRoot
 	job      *Job
 	chain    []*x509.Certificate
@@ -84,15 +91,6 @@ var rootSteps = []struct {
 	{"timestamp", (*Verifier).checkTimestamp},
 }
 
-// anchorSteps are the checks of the signer's certificate against one anchor.
-var anchorSteps = []struct {
-	name  string
-	check func(v *Verifier, s *signed, a *anchor) *rejection.Error
-}{
-	{"usage", (*Verifier).checkUsage},
-	{"chain", (*Verifier).checkChain},
-}
-
 // signedRoot reads and verifies a signed root, or takes it from the cache.
 func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 	h := sha256.New()
@@ -103,7 +101,7 @@ func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 	if s := v.roots.get(key); s != nil {
 		return s, nil
 	}
-	s := &signed{key: key}
+	s := &signed{key: key, size: len(encoded)}
 	var err error
 	if s.root, err = DecodeSignedRoot(encoded); err != nil {
 		return nil, rejection.New(rejection.SigMalformed, "", err.Error())
@@ -133,29 +131,27 @@ func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 	if s.at.IsZero() {
 		s.at = time.Unix(s.root.SignedAt, 0).UTC()
 	}
-	s.verdicts = make([]*rejection.Error, len(v.anchors))
-	for i := range v.anchors {
-		for _, step := range anchorSteps {
-			if step.name == v.without {
-				continue
-			}
-			if s.verdicts[i] = step.check(v, s, &v.anchors[i]); s.verdicts[i] != nil {
-				break
-			}
-		}
-	}
+	s.verdicts = v.judgeSigner(s)
 	v.roots.put(s)
 	return s, nil
 }
 
-// checkAlgorithm takes RSA of 3072 and 4096 bits, P-256, P-384, Ed25519 and ML-DSA.
+// checkAlgorithm takes RSA of 3072 and 4096 bits, P-256, P-384, Ed25519 and ML-DSA,
+// for the signer and for the authorities that stand with him: the work of building
+// paths is limited before it begins.
 func (v *Verifier) checkAlgorithm(s *signed) *rejection.Error {
-	kind, err := sigalg.KeyOf(s.public)
-	if err != nil {
-		return rejection.New(rejection.AlgNotAllowed, "", err.Error())
-	}
-	if !sigalg.Scheme(s.root.Scheme).Fits(kind) {
-		return rejection.New(rejection.AlgNotAllowed, s.root.Scheme, "the scheme is not one of the key "+string(kind))
+	for i, c := range s.chain {
+		pub, err := cms.PublicKey(c)
+		if err != nil {
+			return rejection.New(rejection.AlgNotAllowed, "", "a certificate's kind of key is not known")
+		}
+		kind, err := sigalg.KeyOf(pub)
+		if err != nil {
+			return rejection.New(rejection.AlgNotAllowed, "", err.Error())
+		}
+		if i == 0 && !sigalg.Scheme(s.root.Scheme).Fits(kind) {
+			return rejection.New(rejection.AlgNotAllowed, s.root.Scheme, "the scheme is not one of the key "+string(kind))
+		}
 	}
 	return nil
 }
@@ -200,36 +196,63 @@ func (v *Verifier) checkTimestamp(s *signed) *rejection.Error {
 	return nil
 }
 
+// judgeSigner says for each anchor why it does not vouch for the signer; nil where it
+// does.
+func (v *Verifier) judgeSigner(s *signed) []*rejection.Error {
+	verdicts := make([]*rejection.Error, len(v.anchors))
+	if len(v.anchors) == 0 {
+		return verdicts
+	}
+	all := v.checkUsage(s)
+	var chains [][]*x509.Certificate
+	if all == nil {
+		chains, all = v.checkChain(s)
+	}
+	for i := range v.anchors {
+		if verdicts[i] = all; all == nil && v.without != "chain" {
+			verdicts[i] = v.vouches(s, chains, &v.anchors[i])
+		}
+	}
+	return verdicts
+}
+
 // checkUsage wants a certificate for code signing.
-func (v *Verifier) checkUsage(s *signed, _ *anchor) *rejection.Error {
-	if !slices.Contains(s.chain[0].ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
+func (v *Verifier) checkUsage(s *signed) *rejection.Error {
+	if v.without != "usage" && !slices.Contains(s.chain[0].ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
 		return rejection.New(rejection.CertUntrusted, "", "the certificate is not for code signing")
 	}
 	return nil
 }
 
-// checkChain wants a path to the anchor, all of it valid at the trusted time of
-// signing and none of it revoked.
-func (v *Verifier) checkChain(s *signed, a *anchor) *rejection.Error {
-	chains, err := cms.VerifyChain(s.chain[0], s.chain[1:], cms.ChainOptions{Roots: a.pool, Usage: x509.ExtKeyUsageCodeSigning, At: s.at})
-	if err != nil {
-		var invalid x509.CertificateInvalidError
-		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-			return rejection.New(rejection.CertExpiredAtSigning, "", "a certificate of the path was not valid at the time of signing")
-		}
-		var unknown x509.UnknownAuthorityError
-		if errors.As(err, &unknown) {
-			return rejection.New(rejection.CertUnknown, "", "the certificate leads to no anchor")
-		}
-		return rejection.New(rejection.CertUntrusted, "", "the certificate's path is not acceptable")
+// checkChain builds the paths to all anchors at once, each of them valid at the
+// trusted time of signing: how long it may take does not grow with the anchors.
+func (v *Verifier) checkChain(s *signed) ([][]*x509.Certificate, *rejection.Error) {
+	if v.without == "chain" {
+		return nil, nil
 	}
-	if v.without == "revocation" {
-		return nil
+	chains, err := cms.VerifyChain(s.chain[0], s.chain[1:], cms.ChainOptions{Roots: v.pool, Usage: x509.ExtKeyUsageCodeSigning, At: s.at})
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case err == nil:
+		return chains, nil
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return nil, rejection.New(rejection.CertExpiredAtSigning, "", "a certificate of the path was not valid at the time of signing")
+	case errors.As(err, &unknown):
+		return nil, rejection.New(rejection.CertUnknown, "", "the certificate leads to no anchor")
 	}
-	var why *rejection.Error
+	return nil, rejection.New(rejection.CertUntrusted, "", "the certificate's path is not acceptable")
+}
+
+// vouches wants a path to the anchor of which nothing is revoked.
+func (v *Verifier) vouches(s *signed, chains [][]*x509.Certificate, a *anchor) *rejection.Error {
+	why := rejection.New(rejection.CertUnknown, "", "the certificate does not lead to this anchor")
 	for _, chain := range chains {
+		if !chain[len(chain)-1].Equal(a.certificate) {
+			continue
+		}
 		r := v.revocation(s, chain)
-		if r == nil {
+		if r == nil || v.without == "revocation" {
 			return nil
 		}
 		why = r

@@ -77,10 +77,7 @@ func Steps() []string {
 	for _, s := range rootSteps {
 		names = append(names, s.name)
 	}
-	for _, s := range anchorSteps {
-		names = append(names, s.name)
-	}
-	names = append(names, "revocation")
+	names = append(names, "usage", "chain", "revocation")
 	for _, list := range [][]step{relevant, believed, matching} {
 		for _, s := range list {
 			names = append(names, s.name)

@@ -56,10 +56,10 @@ const (
 // clockSkew is how far ahead of ours the clock of a keeper may be.
 const clockSkew = 5 * time.Minute
 
-// anchor is an Anchor, ready to build chains to.
+// anchor is an Anchor whose certificate was read.
 type anchor struct {
 	Anchor
-	pool *x509.CertPool
+	certificate *x509.Certificate
 }
 
 // fits reports whether the anchor may vouch for a statement.

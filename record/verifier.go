@@ -30,6 +30,7 @@ type Verifier struct {
 	instance string
 	issuers  []string
 	anchors  []anchor
+	pool     *x509.CertPool // of all anchors
 	revoked  map[[sha256.Size]byte][]Revocation
 	floors   map[string]uint64
 	configs  map[string]inForce
@@ -53,7 +54,7 @@ func NewVerifier(t *Trust, roots *Roots) (*Verifier, error) {
 		roots = NewRoots(0)
 	}
 	v := &Verifier{
-		instance: t.Instance, issuers: slices.Clone(t.Issuers), revoked: map[[sha256.Size]byte][]Revocation{},
+		instance: t.Instance, issuers: slices.Clone(t.Issuers), pool: x509.NewCertPool(), revoked: map[[sha256.Size]byte][]Revocation{},
 		floors: map[string]uint64{}, configs: map[string]inForce{}, digest: t.digest(), roots: roots, now: t.Now,
 	}
 	for _, a := range t.Anchors {
@@ -61,9 +62,8 @@ func NewVerifier(t *Trust, roots *Roots) (*Verifier, error) {
 		if err != nil {
 			return nil, fmt.Errorf("record: anchor %.80q: %w", a.Name, err)
 		}
-		pool := x509.NewCertPool()
-		pool.AddCert(c)
-		v.anchors = append(v.anchors, anchor{a, pool})
+		v.pool.AddCert(c)
+		v.anchors = append(v.anchors, anchor{a, c})
 	}
 	for _, r := range t.Revocations {
 		f, err := parseFingerprint(r.Fingerprint)

@@ -224,12 +224,18 @@ func checkIdentity(id format.Identity) error {
 	if !slices.Contains(id.Chain[0].ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
 		return fmt.Errorf("records: certificate %q is not for code signing", id.Chain[0].Subject)
 	}
-	kind, err := sigalg.KeyOf(pub)
-	if err != nil {
-		return fmt.Errorf("records: %w", err)
-	}
-	if !id.Scheme.Fits(kind) {
-		return fmt.Errorf("records: scheme %q does not fit a key %s", id.Scheme, kind)
+	for i, c := range id.Chain {
+		pub, err := cms.PublicKey(c)
+		if err != nil {
+			return fmt.Errorf("records: %w", err)
+		}
+		kind, err := sigalg.KeyOf(pub)
+		if err != nil {
+			return fmt.Errorf("records: certificate %q: %w", c.Subject, err)
+		}
+		if i == 0 && !id.Scheme.Fits(kind) {
+			return fmt.Errorf("records: scheme %q does not fit a key %s", id.Scheme, kind)
+		}
 	}
 	return nil
 }
