@@ -35,14 +35,39 @@ func NewBuilder(h ListHead, tiles merkle.TileWriter) (*Builder, error) {
 	}, nil
 }
 
+// Sealed is a statement with its encoding and leaf, ready for a job: what is work
+// about a statement can be done on all cores, and only AddSealed in order.
+type Sealed struct {
+	statement *Statement
+	encoded   []byte
+	leaf      merkle.Hash
+}
+
+// Seal checks and encodes a statement, which nobody may change any more.
+func (s *Statement) Seal() (*Sealed, error) {
+	b, err := s.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return &Sealed{s, b, Leaf(b)}, nil
+}
+
+// Bytes is the encoding, which nobody may change.
+func (s *Sealed) Bytes() []byte { return s.encoded }
+
 // Add adds a statement and returns its encoding and its index among the job's.
 func (b *Builder) Add(s *Statement) (encoded []byte, index int64, err error) {
-	encoded, err = s.Encode()
+	x, err := s.Seal()
 	if err != nil {
 		return nil, 0, err
 	}
-	index, err = b.add(s, encoded)
-	return encoded, index, err
+	index, err = b.AddSealed(x)
+	return x.encoded, index, err
+}
+
+// AddSealed adds a statement and returns its index among the job's.
+func (b *Builder) AddSealed(x *Sealed) (index int64, err error) {
+	return b.add(x.statement, len(x.encoded), x.leaf)
 }
 
 // AddEncoded adds an encoded statement.
@@ -51,11 +76,11 @@ func (b *Builder) AddEncoded(statement []byte) (index int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return b.add(s, statement)
+	return b.add(s, len(statement), Leaf(statement))
 }
 
 // add counts a statement that was checked.
-func (b *Builder) add(s *Statement, encoded []byte) (int64, error) {
+func (b *Builder) add(s *Statement, size int, leaf merkle.Hash) (int64, error) {
 	if s.Issuer != b.head.Issuer || !slices.Equal(s.Audience, b.head.Audience) {
 		return 0, malformed("statement of another issuer or audience than its job")
 	}
@@ -83,7 +108,7 @@ func (b *Builder) add(s *Statement, encoded []byte) (int64, error) {
 	} else if c != s.Configuration {
 		return 0, malformed("job of two configurations %.80q", s.Configuration.ID)
 	}
-	i, err := b.tree.Add(Leaf(encoded))
+	i, err := b.tree.Add(leaf)
 	if err != nil {
 		return 0, err
 	}
@@ -100,7 +125,7 @@ func (b *Builder) add(s *Statement, encoded []byte) (int64, error) {
 	}
 	j.Expires = max(j.Expires, s.Expires)
 	b.forever = b.forever || s.Expires == 0
-	j.Size += 4 + int64(len(encoded))
+	j.Size += 4 + int64(size)
 	return i, nil
 }
 

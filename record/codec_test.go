@@ -270,10 +270,15 @@ func TestBuilder(t *testing.T) {
 				s.Configuration = c
 			}
 			configs[s.Configuration.ID] = s.Configuration
-			enc, n, err := b.Add(s)
+			x, err := s.Seal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := b.AddSealed(x)
 			if err != nil || n != int64(i) {
 				t.Fatal(n, err)
 			}
+			enc := x.Bytes()
 			leaves = append(leaves, record.Leaf(enc))
 			if s.Deleted {
 				deleted++
@@ -351,7 +356,7 @@ func TestList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pieces := [][]byte{{1}, bytes.Repeat([]byte{2}, 10000), {3}}
+	pieces := [][]byte{{1}, bytes.Repeat([]byte{2}, 300), {3}}
 	for _, p := range pieces {
 		if err := w.Write(p); err != nil {
 			t.Fatal(err)

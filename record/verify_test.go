@@ -322,6 +322,35 @@ func TestCacheIsOfOneTrust(t *testing.T) {
 	}
 }
 
+// One authority may be several anchors, each for its own purposes: any of them does,
+// and a stranger's path says nothing for them.
+func TestAnchorsOfOneAuthority(t *testing.T) {
+	s := newScene(t)
+	stranger := recordtest.NewSigner(t, sigalg.P256)
+	s.trust.Anchors = []record.Anchor{
+		recordtest.Anchor(stranger), recordtest.Anchor(s.signer, "deploy"), recordtest.Anchor(s.signer, record.Wildcard), recordtest.Anchor(s.signer, record.Queue),
+	}
+	if err := s.verify(""); err != nil {
+		t.Error(err)
+	}
+	// The signer's own certificate is an anchor too, and the authority's is none then.
+	s.trust.Anchors = []record.Anchor{{Name: "signer", Certificate: s.signer.Chain[0].Raw, Purposes: []string{record.Queue}}}
+	s.marks = &recordtest.Marks{}
+	if err := s.verify(""); err != nil {
+		t.Error(err)
+	}
+	s.sign(recordtest.Signing{Signer: recordtest.NewSigner(t, sigalg.P256)})
+	if err := s.verify(""); !errors.Is(err, &rejection.Error{Code: rejection.CertUnknown}) {
+		t.Error(err)
+	}
+	// An anchor for this purpose does not help the path to one that is for another.
+	s = newScene(t)
+	s.trust.Anchors = []record.Anchor{recordtest.Anchor(stranger), recordtest.Anchor(s.signer, record.Wildcard)}
+	if err := s.verify(""); !errors.Is(err, &rejection.Error{Code: rejection.CertUntrusted}) {
+		t.Error(err)
+	}
+}
+
 // Every kind of key signs and verifies.
 func TestKeys(t *testing.T) {
 	for _, kind := range []sigalg.Key{sigalg.RSA3072, sigalg.P256, sigalg.P384, sigalg.Ed25519, sigalg.MLDSA65, sigalg.MLDSA87} {
