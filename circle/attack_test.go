@@ -133,6 +133,15 @@ func TestAttackFreshnessInStock(t *testing.T) {
 	wants(t, "tomorrow", c.Apply(t.Context(), &circle.Bundle{Root: s.Root, Freshness: &f}, s.Now.Add(24*time.Hour)), rejection.NotYetValid)
 }
 
+// Freshness that speaks of another deployment, under the right root.
+func TestAttackFreshnessElsewhere(t *testing.T) {
+	s := circletest.New(t)
+	c := open(t, &circletest.Memory{}, s)
+	apply(t, c, s.Bundle(s.Publish()), s.Now)
+	f := s.Fresh(time.Hour, func(f *trust.Freshness) { f.Deployment = "elsewhere" })
+	wants(t, "another deployment", c.Apply(t.Context(), &circle.Bundle{Root: s.Root, Freshness: &f}, s.Now), rejection.CertUntrusted)
+}
+
 // Mix and match: parts of one version with parts of another, or of another side.
 func TestAttackMixAndMatch(t *testing.T) {
 	s, o := circletest.New(t), other(t)
