@@ -75,7 +75,7 @@ func (d *driver) Table(ctx context.Context, r sqlplatform.Runner, name string) (
 		a.attnotnull OR t.typnotnull, a.attgenerated <> '' OR a.attidentity = 'a', a.attidentity <> '' OR a.atthasdef,
 		(WITH RECURSIVE b AS (SELECT oid, typtype, typbasetype FROM pg_catalog.pg_type WHERE oid = a.atttypid
 			UNION ALL SELECT u.oid, u.typtype, u.typbasetype FROM pg_catalog.pg_type u JOIN b ON u.oid = b.typbasetype AND b.typtype = 'd')
-			SELECT b.oid::pg_catalog.text || b.typtype FROM b WHERE typtype <> 'd'),
+			SELECT b.oid::pg_catalog.text || b.typtype::pg_catalog.text FROM b WHERE typtype <> 'd'),
 		array_position(i.indkey::pg_catalog.int2[], a.attnum)
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
