@@ -27,6 +27,7 @@ var (
 	oidRSASHA256 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
 	oidRSASHA384 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 12}
 	oidRSASHA512 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 13}
+	oidEC        = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // of keys; old signers give it for signatures
 	oidECSHA256  = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
 	oidECSHA384  = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}
 	oidECSHA512  = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 4}
@@ -300,6 +301,8 @@ func schemeOf(a algorithm, digest crypto.Hash) sigalg.Scheme {
 		return pkcs1(crypto.SHA512)
 	case a.oid.Equal(oidPSS):
 		return pick(pssHash(a.params), sigalg.RSAPSSSHA256, sigalg.RSAPSSSHA384, sigalg.RSAPSSSHA512)
+	case a.oid.Equal(oidEC) && a.plain(): // as rsaEncryption: the digest is the one beside it
+		return pick(digest, sigalg.ECDSASHA256, sigalg.ECDSASHA384, sigalg.ECDSASHA512)
 	case a.oid.Equal(oidECSHA256):
 		return bare(sigalg.ECDSASHA256)
 	case a.oid.Equal(oidECSHA384):

@@ -228,6 +228,46 @@ func forge(t testing.TB, id *cmstest.Identity, change func(*forged)) []byte {
 		seq(t, der(t, f.typ), tagged(t, 0xa0, der(t, f.content))), tagged(t, 0xa0, id.Certificate.Raw), tagged(t, 0x31, seq(t, signer...)))))
 }
 
+// What other signers write and means the same: the algorithm of keys instead of that of
+// signatures, with and without NULL, and the issuer in another string type.
+func TestOtherWordsForTheSame(t *testing.T) {
+	root := cmstest.NewRoot(t)
+	id := root.Issue(t, "a", sigalg.P256)
+	key := []byte{6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1}
+	for _, alg := range [][]byte{seq(t, key), seq(t, key, []byte{5, 0})} {
+		if err := checkAll(forge(t, id, func(f *forged) { f.alg = alg }), root.Pool()); err != nil {
+			t.Errorf("%x: %v", alg, err)
+		}
+	}
+	good := forge(t, id, func(*forged) {})
+	issuer := id.Certificate.RawIssuer
+	at := bytes.LastIndex(good, issuer) // in the SignerInfo
+	retag := func(from, to byte) []byte {
+		b := bytes.Clone(good)
+		name, changed := b[at:at+len(issuer)], false
+		for i := 3; i+2 < len(name); i++ {
+			if name[i-3] == 0x55 && name[i-2] == 4 && name[i] == from { // behind an attribute type of X.520
+				name[i], changed = to, true
+			}
+		}
+		if !changed {
+			t.Fatalf("no string of type %#x in the issuer %x", from, issuer)
+		}
+		return b
+	}
+	if err := checkAll(retag(0x13, 0x0c), root.Pool()); err != nil {
+		t.Errorf("UTF8String for PrintableString: %v", err)
+	}
+	if err := checkAll(retag(0x13, 0x16), root.Pool()); err == nil {
+		t.Error("IA5String for PrintableString is accepted")
+	}
+	other := bytes.Clone(good)
+	other[at+len(issuer)-1] ^= 0x20 // upper case for lower
+	if err := checkAll(other, root.Pool()); err == nil {
+		t.Error("another issuer is accepted")
+	}
+}
+
 // Invariant 4, and the other ways in which signatures that are right over their
 // attributes say something else than they seem to.
 func TestForged(t *testing.T) {
@@ -286,6 +326,9 @@ func TestForged(t *testing.T) {
 		{"signature algorithm other than the digest", cms.ErrAlgorithm, func(f *forged) { f.alg = ec512ID }},
 		{"digest not announced", cms.ErrAlgorithm, func(f *forged) { f.digests = sha512ID }},
 		{"no digest announced", cms.ErrAlgorithm, func(f *forged) { f.digests = nil }},
+		{"parameters of an EC key", cms.ErrAlgorithm, func(f *forged) {
+			f.alg = seq(t, []byte{6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1}, []byte{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7})
+		}},
 		{"parameters of ecdsa", cms.ErrAlgorithm, func(f *forged) { f.alg = seq(t, ecID[2:], []byte{5, 0}) }},
 		{"parameters of a digest", cms.ErrAlgorithm, func(f *forged) { f.digest = seq(t, sha256ID[2:], []byte{4, 0}); f.digests = f.digest }},
 		{"protection of another digest", cms.ErrAlgorithm, func(f *forged) { f.attributes = sorted(append(f.attributes, protect(sha512ID, ecID))...) }},

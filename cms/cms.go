@@ -25,7 +25,10 @@
 //     messageDigest exactly once.
 //  2. Whatever [Parse] accepts re-encodes to itself.
 //  3. No changed bit outside unsigned attributes and embedded certificates that
-//     nobody uses leaves a SignedData that parses and verifies.
+//     nobody uses leaves a SignedData that parses and verifies. What identifies the
+//     signer and the algorithm is not signed where no attribute repeats it: somebody may
+//     write the issuer's texts in another string type, or the key's algorithm instead
+//     of the signature's, and it still says the same.
 //  4. [ParsedSigner.Verify] never uses a digest or a signature algorithm that the
 //     SignerInfo's other fields contradict, never SHA-1 or MD5, and never takes
 //     signed attributes for content or content for signed attributes.

@@ -212,7 +212,8 @@ func (s *ParsedSigner) ContentType() (asn1.ObjectIdentifier, error) {
 	return oid, nil
 }
 
-// Names reports whether cert is the one that the signature names.
+// Names reports whether cert is the one that the signature names, by its key identifier
+// or by issuer and number; the issuer's texts may be in another string type.
 func (s *ParsedSigner) Names(cert *x509.Certificate) bool {
 	if cert == nil {
 		return false
@@ -220,7 +221,7 @@ func (s *ParsedSigner) Names(cert *x509.Certificate) bool {
 	if s.SubjectKeyID != nil {
 		return bytes.Equal(s.SubjectKeyID, cert.SubjectKeyId)
 	}
-	return cert.SerialNumber != nil && bytes.Equal(s.Issuer, cert.RawIssuer) && s.Serial.Cmp(cert.SerialNumber) == 0
+	return cert.SerialNumber != nil && sameName(s.Issuer, cert.RawIssuer) && s.Serial.Cmp(cert.SerialNumber) == 0
 }
 
 // Certificate finds the signer's certificate among those embedded and others that
