@@ -116,7 +116,7 @@ func each(t *testing.T, f func(t *testing.T, a *app)) {
 	for _, p := range []struct {
 		name string
 		open func(testing.TB) *app
-	}{{"memory", memoryApp}} {
+	}{{"memory", memoryApp}, {"sqlite", sqliteApp}, {"postgres", postgresApp}, {"mariadb", mariaApp}} {
 		t.Run(p.name, func(t *testing.T) { f(t, p.open(t)) })
 	}
 }
@@ -182,11 +182,11 @@ func newWorld(t testing.TB, a *app) *world {
 	w.must(err)
 	t.Cleanup(func() { w.store.Close() })
 	w.desk = newDesk(t, w.clock.now)
-	w.trusted = &records.Instance{Name: "dev", Role: records.Trusted, Now: w.clock.now}
+	w.trusted = &records.Instance{Name: "dev", Role: records.Trusted}
 	w.restart()
 	w.trust = &record.Trust{Instance: "prod", Issuers: []string{"dev"}, Anchors: []record.Anchor{recordtest.Anchor(w.desk.signer)}}
 	w.guard, err = records.NewGuard(records.GuardConfig{
-		Instance: &records.Instance{Name: "prod", Role: records.Protected, Now: w.clock.now, Believe: func(now time.Time) (records.Belief, error) {
+		Instance: &records.Instance{Name: "prod", Role: records.Protected, Believe: func(now time.Time) (records.Belief, error) {
 			tr := *w.trust
 			tr.Now, tr.Configurations = now, w.configurations
 			return belief{&tr, w.mode}, nil
@@ -434,7 +434,7 @@ func TestProtectedSignsNothing(t *testing.T) {
 		t.Errorf("a job on an instance that became protected is %s, %d requests were made", late.State, w.desk.requests()-asked)
 	}
 	// The circle alone makes an instance protected, whatever its configuration says.
-	i := &records.Instance{Name: "x", Role: records.Standalone, Member: func(time.Time) (trust.Role, bool) { return trust.Protected, true }}
+	i := &records.Instance{Name: "x", Role: records.Standalone, Member: func() (trust.Role, bool) { return trust.Protected, true }}
 	refused("by the circle", i.MaySign())
 	if i.Enforcement(time.Now()) != trust.On {
 		t.Error("a protected instance without a circle that can be believed enforces nothing")
