@@ -150,7 +150,7 @@ func (r *Rules) hazard(u *Update, o *Operation) *rejection.Error {
 		if o.SysID == "" {
 			return rejection.New(rejection.RecordMismatch, o.Table, "a record without sys_id")
 		}
-		for name := range o.Fields {
+		for _, name := range sortedKeys(o.Fields) {
 			if !r.names(o.Table, name) && r.signs(o.Table, strings.ToLower(name)) {
 				return rejection.New(rejection.RecordMismatch, name, "a field that a database may take for a signed one")
 			}
