@@ -174,8 +174,12 @@ func (c *code) check(all format.Params, nested plist.Dict, p *format.Plan, files
 		}
 		return nil
 	}
-	if thin, err := macho.Thin(p); err != nil || !thin || len(c.States) != 2 || c.States[0].Count != c.States[1].Count {
-		return errors.Join(errors.New("code inside is not one slice with the states of its hashes"), err)
+	limit, err := macho.CodeLimit(p)
+	if err != nil {
+		return err
+	}
+	if limit == 0 || len(c.States) != 2 || c.States[0].Count != uint64(limit) || c.States[1].Count != uint64(limit) {
+		return errors.New("code inside is not one slice with the states of its hashes up to its end")
 	}
 	return nil
 }

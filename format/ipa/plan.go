@@ -156,7 +156,7 @@ func planProgram(ctx context.Context, c *collector, o *object, params format.Par
 	if o.bundle && o.dir == "" {
 		return one, nil
 	}
-	if thin, err := macho.Thin(p); err != nil || !thin {
+	if limit, err := macho.CodeLimit(p); err != nil || limit == 0 {
 		return one, cmp.Or(err, fmt.Errorf("%w: %q", ErrUniversal, o.program))
 	}
 	old, sum := sha1.New(), sha256.New()

@@ -115,13 +115,14 @@ func IsCode(a format.Artifact) bool { return Format{}.Detect(a) }
 
 // What package ipa needs: lists of iOS name code by digests of whole signed files.
 
-// Thin says whether a plan is of a file with one slice, whose signature ends it.
-func Thin(p *format.Plan) (bool, error) {
+// CodeLimit is where the signature of a planned thin file will begin, which ends it; 0
+// for a universal file.
+func CodeLimit(p *format.Plan) (int64, error) {
 	b, _, err := decodeBody(p)
-	if err != nil {
-		return false, err
+	if err != nil || b.Width != 0 {
+		return 0, err
 	}
-	return b.Width == 0, nil
+	return b.Slices[0].Code.Limit, nil
 }
 
 // WriteCode writes what will stand before the signature of a planned thin file, of
@@ -150,18 +151,17 @@ func WriteCode(w io.Writer, a format.Artifact, p *format.Plan) error {
 	return nil
 }
 
-// Embedded is the signature of a planned thin file, and where it begins: the file
-// ends with it. It has no timestamp, and whether value is right is checked by Attach.
-func Embedded(p *format.Plan, id format.Identity, at time.Time, value []byte) (int64, []byte, error) {
+// Embedded is the signature that ends a planned thin file. It has no timestamp, and
+// whether value is right is checked by Attach.
+func Embedded(p *format.Plan, id format.Identity, at time.Time, value []byte) ([]byte, error) {
 	b, as, err := assemble(p, id, at)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	if b.Width != 0 {
-		return 0, nil, errUniversal
+		return nil, errUniversal
 	}
-	s, err := as[0].Embed(value)
-	return b.Slices[0].Code.Limit, s, err
+	return as[0].Embed(value)
 }
 
 // Entitlements are those in the signatures of all slices, nil for a slice without.
