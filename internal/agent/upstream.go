@@ -97,6 +97,7 @@ type Pulse struct {
 type Want struct {
 	Topics []string      // sorted
 	Max    int           // jobs
+	Only   Priority      // jobs of that priority alone; empty: of any
 	Wait   time.Duration // at most
 }
 
