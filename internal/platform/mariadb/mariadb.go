@@ -75,13 +75,13 @@ func (d *driver) Quote(name string) string   { return "`" + strings.ReplaceAll(n
 func (d *driver) Own(table string) string    { return d.Quote(table) }
 func (d *driver) Dialect() condition.Dialect { return condition.MariaDB }
 func (d *driver) Pages() bool                { return false }
-func (d *driver) NewestBatch() int           { return 100 }
+func (d *driver) NewestBatch() int           { return 200 }
 func (d *driver) Lock() string               { return " FOR UPDATE" }
 func (d *driver) Ignore() (verb, end string) { return "INSERT IGNORE INTO", "" }
 
 // Newest implements sqlplatform.Driver.
 func (d *driver) Newest(records [][]byte, limit int) *sqlplatform.Stmt {
-	return sqlplatform.NewestUnion(d, records, limit)
+	return sqlplatform.NewestWindow(d, records, limit)
 }
 
 // Explain gives MariaDB's errors names. Their texts may hold values, and do not travel.

@@ -657,7 +657,7 @@ func conditions(s *suite) {
 	s.must(s.p.Apply(s.ctx, changes))
 	all := s.scan(platform.Query{Table: "cond"})
 	hits := 0
-	for range 250 {
+	for range 150 {
 		source := conditiontest.Expression(r, []string{"a", "b", "c", "n", "t"})
 		c, err := condition.Compile(source)
 		s.must(err)
@@ -677,7 +677,7 @@ func conditions(s *suite) {
 		}
 		hits += len(want)
 	}
-	if hits == 0 || hits == 250*len(all) {
+	if hits == 0 || hits == 150*len(all) {
 		s.t.Error("conditions that say nothing")
 	}
 }

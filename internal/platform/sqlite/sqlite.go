@@ -69,13 +69,13 @@ func (d *driver) Quote(name string) string   { return `"` + strings.ReplaceAll(n
 func (d *driver) Own(table string) string    { return "main." + d.Quote(table) }
 func (d *driver) Dialect() condition.Dialect { return condition.SQLite }
 func (d *driver) Pages() bool                { return true }
-func (d *driver) NewestBatch() int           { return 100 }
+func (d *driver) NewestBatch() int           { return 200 }
 func (d *driver) Lock() string               { return "" } // a transaction that writes is alone
 func (d *driver) Ignore() (verb, end string) { return "INSERT INTO", " ON CONFLICT DO NOTHING" }
 
 // Newest implements sqlplatform.Driver.
 func (d *driver) Newest(records [][]byte, limit int) *sqlplatform.Stmt {
-	return sqlplatform.NewestUnion(d, records, limit)
+	return sqlplatform.NewestWindow(d, records, limit)
 }
 
 // Explain gives SQLite's errors names.

@@ -330,16 +330,18 @@ func (l *stdLoader) Rollback() error {
 
 const rollbackTime = 5 * time.Second
 
-// NewestUnion writes Driver.Newest for databases without LATERAL.
-func NewestUnion(d Driver, records [][]byte, limit int) *Stmt {
-	s := newStmt(d)
+// NewestWindow writes Driver.Newest for databases without LATERAL.
+func NewestWindow(d Driver, records [][]byte, limit int) *Stmt {
+	s := newStmt(d, "SELECT record, revision, idx, statement, path, id, leaves, digest FROM (SELECT ", NewestColumns,
+		", ROW_NUMBER() OVER (PARTITION BY s.record ORDER BY s.revision DESC, s.root DESC, s.idx DESC) AS place FROM ",
+		d.Own(signatures), " s JOIN ", d.Own(roots), " r ON r.id = s.root WHERE r.digest IS NOT NULL AND s.record IN (")
 	for i, r := range records {
 		if i > 0 {
-			s.add(" UNION ALL ")
+			s.add(", ")
 		}
-		s.add("SELECT * FROM (SELECT ", NewestColumns, " FROM ", d.Own(signatures), " s JOIN ", d.Own(roots), " r ON r.id = s.root WHERE s.record = ").arg(r)
-		s.add(" AND r.digest IS NOT NULL ORDER BY s.revision DESC, s.root DESC, s.idx DESC LIMIT ", strconv.Itoa(limit), ") AS n", strconv.Itoa(i))
+		s.arg(r)
 	}
+	s.add(")) AS n WHERE place <= ", strconv.Itoa(limit))
 	s.Bytes = NewestBytes()
 	return s
 }
