@@ -49,6 +49,7 @@ func Lint(c *Charter) []Warning {
 		}
 	}
 	l.commands()
+	l.records()
 	for _, n := range sorted(c.Groups) {
 		if !used[n] {
 			l.add("groups."+n, "unused-group", "is in no rule")

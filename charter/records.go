@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
+	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/record"
 )
 
@@ -32,7 +32,7 @@ func (k *checker) records() {
 				k.add(at, "%v", err)
 			}
 			for _, s := range slices.Concat([]string{c.Table, c.Purpose, c.Condition}, c.Fields, c.Parameters) {
-				if strings.ContainsFunc(s, turns) {
+				if strings.ContainsFunc(s, format.Turns) {
 					k.add(at, "holds a line end, a control character or one that changes the direction of text")
 					break
 				}
@@ -47,16 +47,32 @@ func (k *checker) records() {
 	}
 }
 
-// turns reports a character that lets a text pass for more than one, or for
-// another one, where it is shown.
-func turns(r rune) bool {
-	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
-}
-
 func canonicalConfiguration(c record.Configuration) record.Configuration {
 	c.Fields = set(c.Fields)
 	c.Parameters = set(c.Parameters)
 	return c
+}
+
+// records warns of a section that no version of a circle can follow from, and of
+// policies that change trust and more.
+func (l *linter) records() {
+	if l.c.Records == nil {
+		return
+	}
+	found := false
+	for _, n := range sorted(l.c.Policies) {
+		p := l.c.Policies[n]
+		if !slices.Contains(p.Purposes, record.Circle) {
+			continue
+		}
+		found = found || slices.Contains(p.Formats, "circle")
+		if len(p.Purposes) > 1 || len(p.Formats) > 1 {
+			l.add("policies."+n, "circle-and-more", "changes trust and signs other things too: give "+record.Circle+" a policy of its own")
+		}
+	}
+	if !found {
+		l.add("records", "no-circle", "no policy signs the format circle for "+record.Circle+": enforcement, anchors and revocations cannot be published")
+	}
 }
 
 // records compares the sections on records. Less that is signed is weaker; another

@@ -180,3 +180,36 @@ func TestRecordsDiff(t *testing.T) {
 	}
 	golden(t, "records.diff.txt", out.Bytes())
 }
+
+func TestRecordsLint(t *testing.T) {
+	codes := func(c *charter.Charter) []string {
+		var out []string
+		for _, w := range charter.Lint(c) {
+			if w.Code == "no-circle" || w.Code == "circle-and-more" {
+				out = append(out, w.Path+" "+w.Code)
+			}
+		}
+		return out
+	}
+	if got := codes(example(t)); got != nil {
+		t.Errorf("without records: %v", got)
+	}
+	c, err := withRecords(t, recordsYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := codes(c); !slices.Equal(got, []string{"records no-circle"}) {
+		t.Errorf("without a policy: %v", got)
+	}
+	p := c.Policies["windows"]
+	p.Formats, p.Purposes = []string{"circle"}, []string{record.Circle}
+	c.Policies["circle"] = p
+	if got := codes(c); got != nil {
+		t.Errorf("with a policy: %v", got)
+	}
+	p.Purposes = []string{record.Circle, "release"}
+	c.Policies["circle"] = p
+	if got := codes(c); !slices.Equal(got, []string{"policies.circle circle-and-more"}) {
+		t.Errorf("with one for more: %v", got)
+	}
+}

@@ -155,7 +155,7 @@ func TestAttackMixAndMatch(t *testing.T) {
 	wants(t, "another side's version", c.Apply(t.Context(), only(s, theirs), s.Now), rejection.CertUntrusted)
 	wants(t, "another side's evidence", c.Apply(t.Context(), only(s, circle.Update{Statement: two.Statement, Evidence: theirs.Evidence}), s.Now), rejection.CertUntrusted)
 	_, err := circle.Judge(s.Root, &circle.Update{Statement: two.Statement, Evidence: old.Evidence})
-	wants(t, "evidence of freshness", err, rejection.SigInvalid)
+	wants(t, "evidence of freshness", err, rejection.PurposeMismatch)
 	_, err = c.Trusted(s.Now)
 	wants(t, "all of that", err, rejection.TrustStoreStale)
 	// Freshness moves with its version: the old one does not count for the new one.
@@ -239,7 +239,7 @@ func TestAttackStolenOnlineKeys(t *testing.T) {
 	u := s.Agree("fresh", "ci", payload)
 	wants(t, "trust by the freshness policy", c.Apply(t.Context(), only(s, u), s.Now), rejection.PurposeMismatch)
 	_, err = circle.JudgeFreshness(s.Root, &u)
-	wants(t, "trust as freshness", err, rejection.SigMalformed)
+	wants(t, "trust as freshness", err, rejection.CertUntrusted)
 	// The keys themselves, those of freshness, of orders and the circle's own, sign
 	// an envelope: without evidence of its own it is nothing, and with that of
 	// another statement it is another statement.
@@ -402,7 +402,7 @@ func TestAttackMachinesAlone(t *testing.T) {
 
 // The right statement, agreed to for something else, or in another format.
 func TestAttackWrongPurpose(t *testing.T) {
-	for _, purpose := range []string{"release", record.Freshness, record.Queue, "circle_of_trust.x"} {
+	for _, purpose := range []string{"release", record.Freshness, record.Queue, record.Wildcard, "circle_of_trust.x"} {
 		s := circletest.New(t, func(c *charter.Charter) {
 			p := c.Policies["circle"]
 			p.Purposes = []string{purpose}
@@ -495,6 +495,21 @@ func TestAttackOlderCharter(t *testing.T) {
 	err = c.Apply(t.Context(), only(s, old), s.Now)
 	wants(t, "version 9 under charter 1", err, rejection.RevisionRollback)
 	if !strings.Contains(err.Error(), "older charter") {
+		t.Error(err)
+	}
+}
+
+// A version that was signed before the one that is known, with a higher number: it
+// lay in a drawer.
+func TestAttackSignedBefore(t *testing.T) {
+	s := circletest.New(t)
+	c := open(t, &circletest.Memory{}, s)
+	drawer := s.Publish(off, func(n *trust.Statement) { n.Version, n.Previous = 9, statement.IDOf([]byte("8")) })
+	s.Last = nil
+	apply(t, c, s.Bundle(s.Publish()), s.Now)
+	err := c.Apply(t.Context(), only(s, drawer), s.Now)
+	wants(t, "version 9 of before", err, rejection.RevisionRollback)
+	if !strings.Contains(err.Error(), "signed before") {
 		t.Error(err)
 	}
 }

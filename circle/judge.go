@@ -191,9 +191,14 @@ func judge(root statement.ID, u *Update, purpose string) ([]byte, *verify.Approv
 	if err != nil {
 		return nil, nil, refuse(rejection.SigMalformed, "", err.Error())
 	}
+	// What it was asked for comes first: it is the reason to give for a signature
+	// that is good for something else. It is judged below.
+	if got, err := asked(e); err != nil {
+		return nil, nil, refuse(rejection.SigMalformed, "", err.Error())
+	} else if got != purpose {
+		return nil, nil, refuse(rejection.PurposeMismatch, got, "want "+purpose)
+	}
 	formats := []format.Format{circleformat.New()}
-	// The purpose comes first: it is the reason to give for a signature that is
-	// good for something else.
 	v, err := verify.File(context.Background(), format.BytesArtifact("statement", env.Payload), u.Statement, e, root, format.Trust{}, formats, verify.Options{KeyFromEvidence: true})
 	if err != nil {
 		code := rejection.SigInvalid
@@ -211,6 +216,19 @@ func judge(root statement.ID, u *Update, purpose string) ([]byte, *verify.Approv
 		return nil, nil, refuse(rejection.SigInvalid, "", "the evidence is about another statement")
 	}
 	return payload, a, nil
+}
+
+// asked is the purpose of the request in a document, as it stands there.
+func asked(e *verify.Evidence) (string, error) {
+	env, err := statement.DecodeEnvelope(e.Request)
+	if err != nil {
+		return "", err
+	}
+	r, err := statement.Decode[statement.Request](env.Payload)
+	if err != nil || r.Command.Sign == nil {
+		return "", errors.Join(errors.New("circle: the evidence is of no request to sign"), err)
+	}
+	return r.Command.Sign.Purpose, nil
 }
 
 // agreed wants people to have endorsed what changes trust. A charter may let

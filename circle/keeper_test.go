@@ -13,8 +13,8 @@ import (
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/record"
-	"github.com/greatseal-io/greatseal/rejection"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -152,7 +152,17 @@ func TestRealKeeper(t *testing.T) {
 	if r.Keys.Used() != used {
 		t.Error("the keeper has signed")
 	}
-	// The machine has trust signed under the purpose it may use: it is not trust.
-	wrong := r.agree("fresh", record.Freshness, "ci", payload)
-	wants(t, "trust under the purpose of freshness", c.Apply(t.Context(), &circle.Bundle{Root: r.Pin, Circles: []circle.Update{wrong}}, r.Now()), rejection.PurposeMismatch)
+	// The machine asks for trust under the purpose that it may use: the keeper reads
+	// what it is for.
+	env, item = r.ask("fresh", record.Freshness, "ci", payload)
+	req, _, err := r.server.Submit(t.Context(), env, [][]byte{item})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if req = r.Until(r.server, req.ID, store.Failed); req.Code != string(quorum.PurposeNotAllowed) {
+		t.Errorf("trust under the purpose of freshness: %s %s", req.Code, req.Detail)
+	}
+	if r.Keys.Used() != used {
+		t.Error("the keeper has signed trust as freshness")
+	}
 }

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
+	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/merkle"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/statement"
@@ -138,10 +138,7 @@ func RuntimeKey(der []byte) (ed25519.PublicKey, error) {
 }
 
 func line(what, s string, empty bool) error {
-	bad := func(r rune) bool {
-		return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
-	}
-	if s == "" && !empty || len(s) > maxLine || !utf8.ValidString(s) || strings.ContainsFunc(s, bad) {
+	if s == "" && !empty || len(s) > maxLine || !utf8.ValidString(s) || strings.ContainsFunc(s, format.Turns) {
 		return problem("%s: want one line of at most %d bytes of UTF-8", what, maxLine)
 	}
 	return nil

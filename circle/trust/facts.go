@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/record"
@@ -78,7 +77,7 @@ func (f *facts) add(name, value string) {
 // subject holds.
 func cut(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if format.Turns(r) {
 			return '?'
 		}
 		return r

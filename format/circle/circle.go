@@ -44,6 +44,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -83,17 +84,18 @@ type said struct {
 	sum     []byte
 	facts   []format.Fact
 	kind    string
+	purpose string
 }
 
 func read(payload []byte) (*said, error) {
 	sum := sha256.Sum256(payload)
-	s := &said{payload: payload, sum: sum[:], kind: "trust statement"}
+	s := &said{payload: payload, sum: sum[:], kind: "trust statement", purpose: record.Circle}
 	if trust.IsFreshness(payload) {
 		f, err := trust.DecodeFreshness(payload)
 		if err != nil {
 			return nil, fmt.Errorf("circle: %w", err)
 		}
-		s.facts, s.kind = f.Facts(), "freshness statement"
+		s.facts, s.kind, s.purpose = f.Facts(), "freshness statement", record.Freshness
 		return s, nil
 	}
 	t, err := trust.Decode(payload)
@@ -165,6 +167,24 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 
 // Payload is the statement in a plan, checked: what Assemble signs.
 func Payload(p *format.Plan) ([]byte, error) {
+	s, err := planned(p)
+	if err != nil {
+		return nil, err
+	}
+	return s.payload, nil
+}
+
+// Purposes is that of the statement: format.Purposed. So the keeper signs no trust
+// statement under a policy for freshness, though the request calls it fresh.
+func (Format) Purposes(p *format.Plan) ([]string, error) {
+	s, err := planned(p)
+	if err != nil {
+		return nil, err
+	}
+	return []string{s.purpose}, nil
+}
+
+func planned(p *format.Plan) (*said, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
@@ -185,7 +205,7 @@ func Payload(p *format.Plan) ([]byte, error) {
 	if p.Size != int64(len(s.payload)) || !bytes.Equal(p.Content, s.sum) || !slices.Equal(p.Facts, s.facts) {
 		return nil, errors.New("circle: size, digest or facts of the plan are not those of the statement in it")
 	}
-	return s.payload, nil
+	return s, nil
 }
 
 // Assemble returns the statement's pre-authentication encoding for each key, in

@@ -27,6 +27,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/circle"
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 	"github.com/greatseal-io/greatseal/verify/verifytest"
@@ -75,6 +76,23 @@ func TestConformance(t *testing.T) {
 			c.Name, c.Refused = "circle.json", []format.Params{{"name": "x"}, {"": ""}}
 			formattest.Run(t, circle.New(), c)
 		})
+	}
+}
+
+// What a statement is for follows from what it says, not from who asks.
+func TestPurposes(t *testing.T) {
+	for want, b := range map[string][]byte{record.Circle: payload(t), record.Freshness: freshness(t)} {
+		p, err := circle.New().Plan(t.Context(), format.BytesArtifact("x", b), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := circle.New().Purposes(p); err != nil || !slices.Equal(got, []string{want}) {
+			t.Errorf("%v, %v: want %s", got, err, want)
+		}
+		p.Facts = p.Facts[1:]
+		if _, err := circle.New().Purposes(p); err == nil {
+			t.Error("the purpose of a plan that lies")
+		}
 	}
 }
 
