@@ -22,10 +22,16 @@ internal/cli
 internal/bench
 internal/trial
 internal/api/agents/client
+internal/agent
+internal/agent/agenttest internal/agent/exec/javascript
+internal/agent/exec/sql internal/agent/exec/script internal/agent/exec/rest
+internal/agent/exec
+internal/agent/firewall internal/agent/credentials internal/agent/sandbox
 internal/inspector
 internal/api internal/api/client
 internal/api/agents
 internal/api/wire internal/api/agents/wire
+internal/instance
 internal/records
 internal/server/servertest
 internal/author internal/stamp
@@ -96,6 +102,10 @@ var forbidden = []struct{ from, to, why string }{
 	{"internal/keeper/...", module + "internal/server", "the keeper does not know its callers"},
 	{"internal/keeper/...", module + "format/file", "the keeper reads no artifact"},
 	{"internal/keeper/...", "os/exec", "the keeper starts nothing"},
+	{"internal/agent/...", module + "internal/keeper/...", "an agent has no way to a key"},
+	{"internal/agent/...", module + "internal/api/...", "an agent knows its instance through an interface"},
+	{"internal/agent/...", module + "internal/store/...", "an agent trusts no instance's database"},
+	{"internal/agent/...", module + "key/...", "an agent signs nothing"},
 }
 
 func match(pattern, path string) bool {
