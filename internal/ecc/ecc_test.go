@@ -714,9 +714,6 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 	other := ecctest.New(t)
-	if _, err := st.Secret(t.Context(), "x", nil); err != nil {
-		t.Log(err)
-	}
 	if _, err := ecc.OpenAuthority(t.Context(), st, "prod", other.Authority, rand.Reader, time.Now()); err != nil {
 		t.Fatal(err) // another key has a certificate of its own
 	}

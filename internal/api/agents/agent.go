@@ -167,13 +167,17 @@ func (m *mount) agentRoutes() {
 		Attempt uint64 `header:"Lease-Attempt" required:"true"`
 		Token   string `header:"Lease-Token" required:"true" maxLength:"32"`
 		Type    string `header:"Page-Type" maxLength:"100" default:"application/octet-stream" doc:"media type of the page"`
-		RawBody []byte `contentType:"application/octet-stream"`
 	}
 	route(m, op{method: http.MethodPut, path: "/agent/jobs/{id}/pages/{number}", id: "agent-page", tag: tag, content: wire.Octets, body: m.svc.Limits().Page, status: 204,
 		sum: "Bring one page of a result", doc: "The same page again changes nothing; another one with its number is refused."},
 		func(ctx context.Context, in *pageIn) (*none, error) {
 			l := in.lease(wire.AgentLease{Attempt: in.Attempt, Token: in.Token})
-			return &none{}, svc.Page(ctx, callOf(ctx).peer, l, in.Number, in.Type, in.RawBody)
+			c := callOf(ctx)
+			body, err := io.ReadAll(c.r.Body) // bounded; an empty page is a page
+			if err != nil {
+				return nil, err
+			}
+			return &none{}, svc.Page(ctx, c.peer, l, in.Number, in.Type, body)
 		})
 
 	type finishIn struct {
