@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -360,7 +361,11 @@ func (k *checker) policies() {
 			k.add(at+".formats", "there are none: say what may be signed, like [pe, msi]")
 		}
 		k.set(at+".formats", p.Formats, func(at, s string) { k.name(at, "format", s) })
-		k.set(at+".purposes", p.Purposes, func(at, s string) { k.name(at, "purpose", s) })
+		k.set(at+".purposes", p.Purposes, func(at, s string) {
+			if s != record.Wildcard {
+				k.name(at, "purpose", s)
+			}
+		})
 		k.set(at+".names", p.Names, func(at, s string) {
 			if _, err := path.Match(s, ""); err != nil || s == "" || len(s) > maxLine {
 				k.add(at, "%.80q is not a pattern of path.Match, like setup-*.exe", s)

@@ -29,6 +29,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/greatseal-io/greatseal/sigalg"
@@ -48,6 +50,32 @@ type Identity struct {
 	Public crypto.PublicKey
 	Chain  []*x509.Certificate // leaf first; empty for formats that need no certificate
 	Also   []Identity          // further keys that sign the same plan; only for a format that is [Hybrid]
+}
+
+// Purposed is a Format whose plans say what the signed thing will be good for.
+type Purposed interface {
+	// Purposes are those of a plan. The error is that of a plan which Assemble
+	// refuses too.
+	Purposes(p *Plan) ([]string, error)
+}
+
+// CheckPurposes refuses a plan with a purpose that is not among those allowed. Where
+// none are named every one is, as with everything that a policy does not limit.
+func CheckPurposes(f Format, p *Plan, allowed []string) error {
+	g, ok := f.(Purposed)
+	if !ok || len(allowed) == 0 {
+		return nil
+	}
+	stated, err := g.Purposes(p)
+	if err != nil {
+		return err
+	}
+	for _, s := range stated {
+		if !slices.Contains(allowed, s) {
+			return fmt.Errorf("format: the plan is for %.80q, the policy signs for %s", s, strings.Join(allowed, ", "))
+		}
+	}
+	return nil
 }
 
 // MaxKeys is the number of keys that may sign one plan.

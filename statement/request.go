@@ -201,7 +201,7 @@ func (s *SignArgs) check() error {
 	if err := CheckName("policy", s.Policy); err != nil {
 		return err
 	}
-	if s.Purpose != "" {
+	if s.Purpose != "" && s.Purpose != "*" { // the wild card of records: a word of its own, not a pattern
 		if err := CheckName("purpose", s.Purpose); err != nil {
 			return err
 		}

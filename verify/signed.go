@@ -211,6 +211,11 @@ func (j *judging) rounds() error {
 		if err != nil {
 			return err
 		}
+		if round == 0 { // the plan is one that the format made
+			if err := format.CheckPurposes(j.formats[i], j.a.plan, j.a.past.Policy().Purposes); err != nil {
+				return err
+			}
+		}
 		if len(tbs) == 0 {
 			if used != len(have) || used == 0 {
 				return fmt.Errorf("%d signatures: the format makes %d", len(have), used)

@@ -51,8 +51,9 @@ type Format struct{}
 func New() format.Format { return Format{} }
 
 var (
-	_ format.Stamper = Format{}
-	_ format.Lister  = Format{}
+	_ format.Stamper  = Format{}
+	_ format.Lister   = Format{}
+	_ format.Purposed = Format{}
 )
 
 // Name is "records".
@@ -180,6 +181,15 @@ func JobOf(p *format.Plan) (*record.Job, error) {
 		return nil, errors.New("records: the plan says other things than its job")
 	}
 	return j, nil
+}
+
+// Purposes are those of the job's statements: format.Purposed.
+func (Format) Purposes(p *format.Plan) ([]string, error) {
+	j, err := JobOf(p)
+	if err != nil {
+		return nil, err
+	}
+	return j.Purposes, nil
 }
 
 // unsigned is the signed root without its signature.

@@ -191,6 +191,12 @@ func (x *execution) prepare(plan *format.Plan, id format.Identity) (*job, error)
 	if j.first, err = x.assemble(j, id); err != nil {
 		return nil, err
 	}
+	// The plan is one that the format made; what it is for is the policy's to allow,
+	// whatever the request says that it is for.
+	c, _ := x.chain.Head()
+	if err := format.CheckPurposes(f, plan, c.Policies[x.req.Command.Sign.Policy].Purposes); err != nil {
+		return nil, refuse(Code(quorum.PurposeNotAllowed), "%v", err)
+	}
 	if len(j.first) == 0 {
 		return nil, refuse(PlanInvalid, "nothing to sign")
 	}
