@@ -40,6 +40,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
@@ -57,6 +58,9 @@ type Config struct {
 	Uploads bool         // the server has a blob folder
 	Formats []string     // names of the formats that the server knows
 	Limits  Limits
+
+	Instance *instance.Instance // the server's part in a circle of trust; nil: none
+	Describe bool               // the document describes protected instances and agents too
 }
 
 // Limits bound what peers may ask for; zero members mean the defaults.

@@ -37,7 +37,7 @@ var update = flag.Bool("update", false, "write docs/openapi.yaml anew")
 
 // The OpenAPI document in the repository is the one that the server serves.
 func TestDocument(t *testing.T) {
-	s := newSite(t, func(c *api.Config) { c.Version = "1" })
+	s := newSite(t, func(c *api.Config) { c.Version, c.Describe = "1", true })
 	path := filepath.Join("..", "..", "docs", "openapi.yaml")
 	if *update {
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))

@@ -36,6 +36,15 @@ type Listen struct {
 // ones and lets the others finish. ready, which may be nil, is called with the
 // address once connections are taken.
 func Serve(ctx context.Context, a *API, l Listen, ready func(net.Addr)) error {
+	return serve(ctx, a.Handler(), a.Stop, a.log, l, ready)
+}
+
+// ServeProtected is Serve for a protected instance.
+func ServeProtected(ctx context.Context, p *Protected, l Listen, ready func(net.Addr)) error {
+	return serve(ctx, p, p.Stop, p.cfg.Logger, l, ready)
+}
+
+func serve(ctx context.Context, h http.Handler, stop func(), log *slog.Logger, l Listen, ready func(net.Addr)) error {
 	local := config.Loopback(l.Address)
 	if !local && (l.TLS == nil || l.TLS.CA == "" && !l.Optional) {
 		return errors.New("api: beyond loopback TLS is wanted, and a CA for clients")
@@ -47,27 +56,27 @@ func Serve(ctx context.Context, a *API, l Listen, ready func(net.Addr)) error {
 	defer ln.Close()
 	ln = &limited{Listener: ln, slots: make(chan struct{}, maxConnections)}
 	s := &http.Server{
-		Handler:           a.Handler(),
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	if l.TLS != nil {
-		c, err := config.ReadCerts(l.TLS, a.log)
+		c, err := config.ReadCerts(l.TLS, log)
 		if err != nil {
 			return fmt.Errorf("api: %w", err)
 		}
 		s.TLSConfig = tlsConfig(c, !local && !l.Optional)
 		def(&l.Poll, config.CertsPoll)
-		looking, stop := context.WithCancel(ctx)
+		looking, end := context.WithCancel(ctx)
 		var looks sync.WaitGroup
 		defer looks.Wait()
-		defer stop()
+		defer end()
 		looks.Go(func() { c.Follow(looking, l.Poll) })
 	}
-	s.RegisterOnShutdown(a.Stop)
+	s.RegisterOnShutdown(stop)
 	if ready != nil {
 		ready(ln.Addr())
 	}

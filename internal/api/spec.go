@@ -7,6 +7,8 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"net/http"
+	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.yaml.in/yaml/v3"
@@ -38,7 +40,7 @@ Errors are problems (RFC 9457). Their "code" is stable; "hint" says what to do.`
 			License: &huma.License{Name: "Apache-2.0"},
 		},
 		Components: &huma.Components{
-			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"bearer":      {Type: "http", Scheme: "bearer", BearerFormat: "gs_…", Description: "A machine's token, or a session."},
 				"certificate": {Type: "mutualTLS", Description: `A client certificate with the URI name "greatseal:NAME", or whose key is a credential of the charter.`},
@@ -46,6 +48,36 @@ Errors are problems (RFC 9457). Their "code" is stable; "hint" says what to do.`
 		},
 	}
 }
+
+// schemaName is the name of a type in the document. Types of packages whose words are
+// common say where they are from.
+func schemaName(t reflect.Type, hint string) string {
+	e := t
+	for e.Kind() == reflect.Pointer || e.Kind() == reflect.Slice {
+		e = e.Elem()
+	}
+	name := huma.DefaultSchemaNamer(t, hint)
+	if e.Name() == "" {
+		return name
+	}
+	switch p := strings.TrimPrefix(e.PkgPath(), module); p {
+	case "circle", "circle/trust":
+		return "Circle" + name
+	case "internal/records":
+		return "Records" + name
+	case "record":
+		return "Record" + name
+	case "internal/platform":
+		return "Platform" + name
+	case "internal/updateset":
+		return "UpdateSet" + name
+	case "rejection":
+		return "Rejection" + name
+	}
+	return name
+}
+
+const module = "github.com/greatseal-io/greatseal/"
 
 // makeSpec completes the document when every route is registered.
 func (a *API) makeSpec() error {
@@ -172,6 +204,7 @@ func (a *API) routes() {
 	a.tokenRoutes()
 	a.logRoutes()
 	a.timestampRoutes()
+	a.instanceRoutes()
 	a.healthRoutes()
 	a.specRoutes()
 }

@@ -61,9 +61,9 @@ type OnChange struct {
 	Platform       string   `yaml:"platform"`
 	Configurations []string `yaml:"configurations"` // of the charter
 	Policy         string   `yaml:"policy"`
-	Quiet          Duration `yaml:"quiet,omitempty"`   // no change for so long; default 30s
-	Longest        Duration `yaml:"longest,omitempty"` // but no later than this after the first; default 10m
-	Capture        bool     `yaml:"capture,omitempty"` // PostgreSQL: by triggers; otherwise by looking
+	Gather         Duration `yaml:"gather,omitempty"`  // how long changes are gathered before they make a job; default 30s
+	Look           Duration `yaml:"look,omitempty"`    // between looks, where the database does not call; default 10s
+	Capture        bool     `yaml:"capture,omitempty"` // PostgreSQL: changes are noted by triggers
 }
 
 // Agents is the queue of a protected instance.
