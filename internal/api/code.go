@@ -51,6 +51,7 @@ func Codes() []Code {
 		{"not-executed", 409, "The request has no result, or none yet."},
 		{"not-found", 404, "There is nothing of that name."},
 		{"not-ready", 503, "Database or keeper cannot be used."},
+		{"not-protected", 403, "This is done on protected instances."},
 		{"not-requester", 403, "Only its requester cancels a request, or uploads its files."},
 		{"not-yet", 403, "Made in the future, or for later."},
 		{"nothing-signed", 409, "The command signed nothing."},
