@@ -36,7 +36,7 @@ type Config struct {
 	Now            func() time.Time
 	Rand           io.Reader
 	Log            *slog.Logger // nil: nowhere
-	Batch          int          // records that are committed together; 0: 10 000
+	Batch          int          // records that are committed together; 0: 50 000
 	Hook           func(string) // tests: called at points at which a process may die
 }
 
@@ -60,7 +60,7 @@ func NewJobs(c Config) (*Jobs, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Batch <= 0 {
-		c.Batch = 10_000
+		c.Batch = 50_000 // each commit waits for the disk
 	}
 	if c.Hook == nil {
 		c.Hook = func(string) {}

@@ -249,7 +249,12 @@ func (w *work) changed(ctx context.Context, db platform.Platform, f func(ref rec
 			c = record.Configuration{} // it is another one now: none of them fits
 		}
 		found := map[string]*platform.Row{}
+		var prep *record.Prepared
 		if c.Table != "" {
+			var err error
+			if prep, err = c.Prepare(first.Configuration.ID); err != nil {
+				return err
+			}
 			q := platform.Query{Table: c.Table, Fields: c.Fields, Attachments: c.Attachments}
 			for _, p := range part {
 				q.Keys = append(q.Keys, p.st.Ref.Key)
@@ -262,7 +267,7 @@ func (w *work) changed(ctx context.Context, db platform.Platform, f func(ref rec
 			same := false
 			if r := found[p.st.Ref.ID()]; r != nil {
 				o := record.StatementOptions{Issuer: p.st.Issuer, Audience: p.st.Audience, Revision: p.st.Revision, Deleted: p.st.Deleted, NotBefore: p.st.NotBefore, Expires: p.st.Expires}
-				if now, err := record.NewStatement(p.st.Configuration.ID, &c, &r.Record, o); err == nil {
+				if now, err := prep.Statement(&r.Record, o); err == nil {
 					b, err := now.Encode()
 					same = err == nil && bytes.Equal(b, p.encoded)
 				}
