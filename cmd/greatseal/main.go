@@ -11,6 +11,9 @@ import (
 )
 
 func main() {
+	if code, is := cli.AgentHelper(os.Args); is {
+		os.Exit(code)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code, git := cli.GitProgram(ctx, os.Args[0], os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	if !git {

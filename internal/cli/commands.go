@@ -8,6 +8,7 @@ func (a *App) commands() []*cobra.Command {
 		a.demoCommand(),
 		a.devCommand(),
 		a.serverCommand(),
+		a.agentCommand(),
 		a.signCommand(),
 		a.collectCommand("sign"),
 		a.evidenceCommand(),

@@ -18,6 +18,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/file"
 	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/trial"
 )
@@ -30,7 +31,11 @@ func (a *App) serverCommand() *cobra.Command {
 		Short:   "run a server",
 		Long: `Runs a server until it is told to stop (SIGINT, SIGTERM); then it finishes what
 is under way. Several servers may share a PostgreSQL database and a keeper.
-docs/operate/server.md describes the configuration.`,
+docs/operate/server.md describes the configuration.
+
+With "instance:" in its configuration the server has a part in a circle of trust:
+it signs the records of databases, or protects them and has agents run them. A
+protected one has no keeper, and nothing is signed there.`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.cfgPath != "" {
@@ -52,18 +57,29 @@ docs/operate/server.md describes the configuration.`,
 
 // runServer serves until ctx ends. ready is called when connections are taken.
 func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready func(net.Addr)) error {
+	if c.Instance.Protected() {
+		return runProtected(ctx, c, log, ready)
+	}
 	o, err := openOffice(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer o.close()
+	var part *instance.Instance
+	if c.Instance != nil {
+		part, err = openInstance(ctx, c, o.store, o.server, log)
+		if err != nil {
+			return err
+		}
+		defer part.Close()
+	}
 	var formats []string
 	for _, f := range all.Formats() {
 		formats = append(formats, f.Name())
 	}
 	h, err := api.New(api.Config{
 		Server: o.server, Store: o.store, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Admins: c.Admins,
-		Private: c.Log.Private, Uploads: c.Blobs != "", Formats: formats,
+		Private: c.Log.Private, Uploads: c.Blobs != "", Formats: formats, Instance: part,
 		Limits: api.Limits{Body: c.Limits.BodyBytes, PerSecond: c.Limits.PerSecond, Burst: c.Limits.Burst, AnonPerSecond: c.Limits.AnonPerSecond},
 	})
 	if err != nil {
@@ -75,6 +91,9 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 	var wg sync.WaitGroup
 	wg.Go(func() { o.server.Run(work) })
 	wg.Go(func() { server.GiveRoom(work) })
+	if part != nil {
+		wg.Go(func() { part.Run(work) })
+	}
 	var inspected error
 	if c.Inspector != nil {
 		wg.Go(func() {

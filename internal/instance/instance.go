@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,7 @@ type Instance struct {
 	Guard     *records.Guard
 	Jobs      *records.Jobs // nil on a protected instance
 	Queue     *ecc.Service  // nil where there are no agents
+	Runtime   []byte        // SubjectPublicKeyInfo, DER, of the key that signs work orders; nil where there are no agents
 
 	c      Config
 	log    *slog.Logger
@@ -191,6 +193,9 @@ func (i *Instance) protect(ctx context.Context) error {
 	i.closer = append(i.closer, p.Close)
 	keys, err := ecc.OpenKeys(ctx, p)
 	if err != nil {
+		return err
+	}
+	if i.Runtime, err = x509.MarshalPKIXPublicKey(keys.Runtime.Public()); err != nil {
 		return err
 	}
 	authority, err := ecc.OpenAuthority(ctx, i.c.Store, i.c.Config.Name, keys.Authority, rand.Reader, i.c.Clock())

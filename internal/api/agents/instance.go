@@ -77,6 +77,7 @@ type Standing struct {
 	Signs       bool            `json:"signs"`       // security jobs can be made here
 	Platforms   []string        `json:"platforms"`
 	Sides       []circle.Status `json:"sides"`
+	RuntimeKeys [][]byte        `json:"runtimeKeys,omitzero"` // SubjectPublicKeyInfo, DER: they sign this instance's work orders, and are for the circle
 }
 
 func standing(i *instance.Instance) Standing {
@@ -86,6 +87,9 @@ func standing(i *instance.Instance) Standing {
 		s.Platforms = append(s.Platforms, n)
 	}
 	slices.Sort(s.Platforms)
+	if i.Runtime != nil {
+		s.RuntimeKeys = [][]byte{i.Runtime}
+	}
 	return s
 }
 
