@@ -60,11 +60,11 @@ func (j *judgement) examine(ctx context.Context, sigs []Signature, marks Marks) 
 	if len(sigs) == 0 {
 		return nil, j.missing(), nil
 	}
-	if len(sigs) > MaxSignatures && j.v.without != "limit" {
-		return nil, rejection.New(rejection.SigMalformed, "", fmt.Sprintf("%d signatures: at most %d are looked at", len(sigs), MaxSignatures)), nil
+	if len(sigs) > j.v.checks.most {
+		return nil, rejection.New(rejection.SigMalformed, "", fmt.Sprintf("%d signatures: at most %d are looked at", len(sigs), j.v.checks.most)), nil
 	}
 	j.floor = j.v.floors[j.ref.ID()]
-	if marks != nil && j.v.without != "marks" {
+	if marks != nil {
 		mark, err := marks.Highest(ctx, j.ref)
 		if err != nil {
 			return nil, nil, fmt.Errorf("record: mark: %w", err)
@@ -79,7 +79,7 @@ func (j *judgement) examine(ctx context.Context, sigs []Signature, marks Marks) 
 		}
 		c := &candidate{place: i, sig: &sigs[i]}
 		all[i] = c
-		if !j.pass(c, relevant) {
+		if !j.pass(c, j.v.checks.relevant) {
 			continue
 		}
 		if old, ok := newest[c.signed.leaf]; !ok || c.age(old) > 0 {
@@ -90,20 +90,19 @@ func (j *judgement) examine(ctx context.Context, sigs []Signature, marks Marks) 
 		if c.failed != nil {
 			continue
 		}
-		c.newest = newest[c.signed.leaf] == c
-		if !c.newest && j.v.without != "newest" {
+		c.newest = j.v.checks.newest(c, newest[c.signed.leaf])
+		if !c.newest {
 			c.failed = rejection.New(rejection.RevisionRollback, "", "there is a newer signature by the same certificate")
 			continue
 		}
-		c.newest = true
 		// A statement that is believed forbids the older ones of other signers.
-		if j.pass(c, believed) {
+		if j.pass(c, j.v.checks.believed) {
 			j.floor = max(j.floor, c.statement.Revision)
 		}
 	}
 	for _, c := range all {
 		if c.failed == nil {
-			j.pass(c, matching)
+			j.pass(c, j.v.checks.matching)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b *candidate) int {

@@ -81,21 +81,10 @@ type signed struct {
 	verdicts []*rejection.Error // for each anchor: nil where it vouches for the signer at that time
 }
 
-// rootSteps are the checks of a signed root, in order.
-var rootSteps = []struct {
-	name  string
-	check func(v *Verifier, s *signed) *rejection.Error
-}{
-	{"algorithm", (*Verifier).checkAlgorithm},
-	{"root signature", (*Verifier).checkRootSignature},
-	{"timestamp", (*Verifier).checkTimestamp},
-}
-
 // signedRoot reads and verifies a signed root, or takes it from the cache.
 func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 	h := sha256.New()
 	h.Write(v.digest[:])
-	h.Write([]byte(v.without))
 	h.Write(encoded)
 	key := [sha256.Size]byte(h.Sum(nil))
 	if s := v.roots.get(key); s != nil {
@@ -120,10 +109,7 @@ func (v *Verifier) signedRoot(encoded []byte) (*signed, *rejection.Error) {
 	if s.public, err = cms.PublicKey(s.chain[0]); err != nil {
 		return nil, rejection.New(rejection.AlgNotAllowed, "", "the signer's kind of key is not known")
 	}
-	for _, step := range rootSteps {
-		if step.name == v.without {
-			continue
-		}
+	for _, step := range v.checks.root {
 		if err := step.check(v, s); err != nil {
 			return nil, err
 		}
@@ -203,14 +189,14 @@ func (v *Verifier) judgeSigner(s *signed) []*rejection.Error {
 	if len(v.anchors) == 0 {
 		return verdicts
 	}
-	all := v.checkUsage(s)
+	all := v.checks.usage(v, s)
 	var chains [][]*x509.Certificate
 	if all == nil {
-		chains, all = v.checkChain(s)
+		chains, all = v.checks.chain(v, s)
 	}
 	for i := range v.anchors {
-		if verdicts[i] = all; all == nil && v.without != "chain" {
-			verdicts[i] = v.vouches(s, chains, &v.anchors[i])
+		if verdicts[i] = all; all == nil {
+			verdicts[i] = v.checks.vouches(v, s, chains, &v.anchors[i])
 		}
 	}
 	return verdicts
@@ -218,7 +204,7 @@ func (v *Verifier) judgeSigner(s *signed) []*rejection.Error {
 
 // checkUsage wants a certificate for code signing.
 func (v *Verifier) checkUsage(s *signed) *rejection.Error {
-	if v.without != "usage" && !slices.Contains(s.chain[0].ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
+	if !slices.Contains(s.chain[0].ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
 		return rejection.New(rejection.CertUntrusted, "", "the certificate is not for code signing")
 	}
 	return nil
@@ -227,9 +213,6 @@ func (v *Verifier) checkUsage(s *signed) *rejection.Error {
 // checkChain builds the paths to all anchors at once, each of them valid at the
 // trusted time of signing: how long it may take does not grow with the anchors.
 func (v *Verifier) checkChain(s *signed) ([][]*x509.Certificate, *rejection.Error) {
-	if v.without == "chain" {
-		return nil, nil
-	}
 	chains, err := cms.VerifyChain(s.chain[0], s.chain[1:], cms.ChainOptions{Roots: v.pool, Usage: x509.ExtKeyUsageCodeSigning, At: s.at})
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
@@ -244,15 +227,15 @@ func (v *Verifier) checkChain(s *signed) ([][]*x509.Certificate, *rejection.Erro
 	return nil, rejection.New(rejection.CertUntrusted, "", "the certificate's path is not acceptable")
 }
 
-// vouches wants a path to the anchor of which nothing is revoked.
-func (v *Verifier) vouches(s *signed, chains [][]*x509.Certificate, a *anchor) *rejection.Error {
+// checkVouches wants a path to the anchor of which nothing is revoked.
+func (v *Verifier) checkVouches(s *signed, chains [][]*x509.Certificate, a *anchor) *rejection.Error {
 	why := rejection.New(rejection.CertUnknown, "", "the certificate does not lead to this anchor")
 	for _, chain := range chains {
 		if !chain[len(chain)-1].Equal(a.certificate) {
 			continue
 		}
-		r := v.revocation(s, chain)
-		if r == nil || v.without == "revocation" {
+		r := v.checks.revocation(v, s, chain)
+		if r == nil {
 			return nil
 		}
 		why = r
@@ -260,9 +243,9 @@ func (v *Verifier) vouches(s *signed, chains [][]*x509.Certificate, a *anchor) *
 	return why
 }
 
-// revocation looks for a certificate or key of the chain that is revoked. What a
+// checkRevocation looks for a certificate or key of the chain that is revoked. What a
 // timestamp proves older than the revocation stands.
-func (v *Verifier) revocation(s *signed, chain []*x509.Certificate) *rejection.Error {
+func (v *Verifier) checkRevocation(s *signed, chain []*x509.Certificate) *rejection.Error {
 	var why *rejection.Error
 	for _, c := range chain {
 		for _, f := range [][sha256.Size]byte{sha256.Sum256(c.Raw), sha256.Sum256(c.RawSubjectPublicKeyInfo)} {

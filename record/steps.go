@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"crypto/x509"
 	"slices"
 	"time"
 
@@ -37,48 +38,86 @@ type step struct {
 	check func(j *judgement, c *candidate) *rejection.Error
 }
 
-// relevant are the steps that say whether a signature is one at all, and is about
-// this record, purpose and place. Only those that pass are compared by age: nobody
-// hides a good signature behind a bad one.
-var relevant = []step{
-	{"statement", (*judgement).checkStatement},
-	{"root", (*judgement).checkRoot},
-	{"path", (*judgement).checkPath},
-	{"job", (*judgement).checkJob},
-	{"record", (*judgement).checkRecord},
-	{"wild card", (*judgement).checkWildcard},
-	{"purpose", (*judgement).checkPurpose},
-	{"audience", (*judgement).checkAudience},
-	{"not before", (*judgement).checkNotBefore},
+// rootStep is one check of a signed root.
+type rootStep struct {
+	name  string
+	check func(v *Verifier, s *signed) *rejection.Error
 }
 
-// believed are the steps that say whether the newest signature of a certificate
-// comes from somebody who is believed, under the rules in force.
-var believed = []step{
-	{"issuer", (*judgement).checkIssuer},
-	{"anchor", (*judgement).checkAnchor},
-	{"configuration", (*judgement).checkConfiguration},
-	{"coverage", (*judgement).checkCoverage},
-	{"expiry", (*judgement).checkExpiry},
+// checks are what a verifier asks of a signature.
+type checks struct {
+	most int // signatures of one record that are looked at
+
+	// root says whether the key of the certificate signed the root, in order.
+	root []rootStep
+
+	// usage, chain, vouches and revocation say who vouches for the signer.
+	usage      func(v *Verifier, s *signed) *rejection.Error
+	chain      func(v *Verifier, s *signed) ([][]*x509.Certificate, *rejection.Error)
+	vouches    func(v *Verifier, s *signed, chains [][]*x509.Certificate, a *anchor) *rejection.Error
+	revocation func(v *Verifier, s *signed, chain []*x509.Certificate) *rejection.Error
+
+	// relevant are the steps that say whether a signature is one at all, and is about
+	// this record, purpose and place. Only those that pass are compared by age: nobody
+	// hides a good signature behind a bad one.
+	relevant []step
+	// newest says whether a candidate is the newest of its certificate's.
+	newest func(c, newest *candidate) bool
+	// believed are the steps that say whether the newest signature of a certificate
+	// comes from somebody who is believed, under the rules in force.
+	believed []step
+	// matching are the steps that compare a believed statement with the record. The
+	// last one tells an older version, put back, from what was never signed.
+	matching []step
 }
 
-// matching are the steps that compare a believed statement with the record. The
-// last one tells an older version, put back, from what was never signed.
-var matching = []step{
-	{"deletion", (*judgement).checkDeletion},
-	{"fields", (*judgement).checkFields},
-	{"attachments", (*judgement).checkAttachments},
-	{"revision", (*judgement).checkRevision},
+// every is what every verifier asks. It is never changed.
+var every = checks{
+	most: MaxSignatures,
+	root: []rootStep{
+		{"algorithm", (*Verifier).checkAlgorithm},
+		{"root signature", (*Verifier).checkRootSignature},
+		{"timestamp", (*Verifier).checkTimestamp},
+	},
+	usage:      (*Verifier).checkUsage,
+	chain:      (*Verifier).checkChain,
+	vouches:    (*Verifier).checkVouches,
+	revocation: (*Verifier).checkRevocation,
+	relevant: []step{
+		{"statement", (*judgement).checkStatement},
+		{"root", (*judgement).checkRoot},
+		{"path", (*judgement).checkPath},
+		{"job", (*judgement).checkJob},
+		{"record", (*judgement).checkRecord},
+		{"wild card", (*judgement).checkWildcard},
+		{"purpose", (*judgement).checkPurpose},
+		{"audience", (*judgement).checkAudience},
+		{"not before", (*judgement).checkNotBefore},
+	},
+	newest: func(c, newest *candidate) bool { return c == newest },
+	believed: []step{
+		{"issuer", (*judgement).checkIssuer},
+		{"anchor", (*judgement).checkAnchor},
+		{"configuration", (*judgement).checkConfiguration},
+		{"coverage", (*judgement).checkCoverage},
+		{"expiry", (*judgement).checkExpiry},
+	},
+	matching: []step{
+		{"deletion", (*judgement).checkDeletion},
+		{"fields", (*judgement).checkFields},
+		{"attachments", (*judgement).checkAttachments},
+		{"revision", (*judgement).checkRevision},
+	},
 }
 
 // Steps lists the names of all checks, in order.
 func Steps() []string {
 	names := []string{"limit"}
-	for _, s := range rootSteps {
+	for _, s := range every.root {
 		names = append(names, s.name)
 	}
 	names = append(names, "usage", "chain", "revocation")
-	for _, list := range [][]step{relevant, believed, matching} {
+	for _, list := range [][]step{every.relevant, every.believed, every.matching} {
 		for _, s := range list {
 			names = append(names, s.name)
 		}
@@ -90,9 +129,6 @@ func Steps() []string {
 func (j *judgement) pass(c *candidate, steps []step) bool {
 	for _, s := range steps {
 		c.step++
-		if s.name == j.v.without {
-			continue
-		}
 		if c.failed = s.check(j, c); c.failed != nil {
 			return false
 		}

@@ -38,7 +38,7 @@ type Verifier struct {
 	digest   [sha256.Size]byte
 	roots    *Roots
 	now      time.Time
-	without  string // a step that tests leave out
+	checks   *checks
 }
 
 // NewVerifier checks a trust and keeps what it needs of it. roots may be shared by
@@ -55,7 +55,7 @@ func NewVerifier(t *Trust, roots *Roots) (*Verifier, error) {
 	}
 	v := &Verifier{
 		instance: t.Instance, issuers: slices.Clone(t.Issuers), pool: x509.NewCertPool(), revoked: map[[sha256.Size]byte][]Revocation{},
-		floors: map[string]uint64{}, configs: map[string]inForce{}, digest: t.digest(), roots: roots, now: t.Now,
+		floors: map[string]uint64{}, configs: map[string]inForce{}, digest: t.digest(), roots: roots, now: t.Now, checks: &every,
 	}
 	for _, a := range t.Anchors {
 		c, err := x509.ParseCertificate(a.Certificate)
