@@ -51,6 +51,7 @@ type Options struct {
 	Deployment string    // default "trial"
 	Keys       []KeySpec // default: release, soft, RSA-3072
 	Timestamps bool      // an authority of its own, key "stamp"
+	Records    *Records  // records that execute are signed, and a circle of trust
 	Now        func() time.Time
 }
 
@@ -83,7 +84,11 @@ func New(ctx context.Context, dir string, st *keeper.Status, o Options) (*Trial,
 	if err := os.MkdirAll(filepath.Join(dir, "people"), 0o700); err != nil {
 		return nil, err
 	}
-	for _, n := range names {
+	everybody := names
+	if o.Records != nil {
+		everybody = append(slices.Clone(names), Clerk)
+	}
+	for _, n := range everybody {
 		if err := t.newKey(n); err != nil {
 			return nil, fmt.Errorf("trial: %w", err)
 		}
@@ -169,7 +174,9 @@ func (t *Trial) draft(o Options, st *keeper.Status) *charter.Charter {
 	}
 	var formats []string
 	for _, f := range all.Formats() {
-		formats = append(formats, f.Name())
+		if n := f.Name(); o.Records == nil || n != "records" && n != "circle" { // those have policies of their own
+			formats = append(formats, n)
+		}
 	}
 	slices.Sort(formats)
 	quorum := func(extra ...charter.Node) *charter.Node {
@@ -192,6 +199,9 @@ func (t *Trial) draft(o Options, st *keeper.Status) *charter.Charter {
 		c.Policies["inspected"+suffix] = uploaded
 		c.Policies["nightly"+suffix] = charter.Policy{Key: k.Name, Formats: formats, Names: []string{"nightly-*"},
 			Rule: charter.Rule{Requesters: requesters, Unattended: true}}
+	}
+	if o.Records != nil {
+		t.records(c, o)
 	}
 	if o.Timestamps {
 		c.Keys["stamp"] = charter.Key{URI: "soft:stamp", Algorithm: sigalg.P256}
