@@ -267,6 +267,9 @@ func TestHeaderAttacks(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
+	if _, err := verify(t, []byte(text), craftRaw(t, s, []byte{0xa1, 1, 0x26}, map[any]any{}, []byte(text)), s.Trust()); err != nil {
+		t.Fatal(err)
+	}
 	for name, raw := range map[string][]byte{
 		"alg twice":        {0xa2, 1, 0x26, 1, 0x26},
 		"indefinite map":   {0xbf, 1, 0x26, 0xff},
@@ -274,10 +277,57 @@ func TestHeaderAttacks(t *testing.T) {
 		"array for map":    {0x82, 1, 0x26},
 		"null":             {0xf6},
 		"nested too deep":  append([]byte{0xa2, 1, 0x26, 0x18, 99}, append(bytes.Repeat([]byte{0x81}, 20), 0)...),
+		"tag before map":   {0xc4, 0xa1, 1, 0x26},
+		"self-described":   {0xd9, 0xd9, 0xf7, 0xa1, 1, 0x26},
+		"long head":        {0xb8, 1, 1, 0x26},
+		"tag before label": {0xa1, 0xd9, 0xd9, 0xf7, 1, 0x26},
+		"long label":       {0xa1, 0x18, 1, 0x26},
+		"tag before alg":   {0xa1, 1, 0xc4, 0x26},
+		"alg as a bignum":  {0xa1, 1, 0xc3, 0x41, 6},
+		"long alg":         {0xa1, 1, 0x38, 6},
+		"alg null":         {0xa1, 1, 0xf6},
+		"key name null":    {0xa2, 1, 0x26, 4, 0xf6},
+		"key name array":   {0xa2, 1, 0x26, 4, 0x81, 1},
 		"many of anything": {0xa2, 1, 0x26, 0x18, 99, 0x9a, 0xff, 0xff, 0xff, 0xff},
 	} {
 		if _, err := verify(t, []byte(text), craftRaw(t, s, raw, map[any]any{}, []byte(text)), s.Trust()); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// The unsigned header has one form where it is empty, and no value in it that a
+// decoder takes for a missing one.
+func TestUnprotected(t *testing.T) {
+	m, err := parse(craft(t, formattest.Identity(t, sigalg.P256), map[any]any{labelAlg: -7}, map[any]any{}, []byte(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		header []byte
+		ok     bool
+	}{
+		"empty":              {[]byte{0xa0}, true},
+		"name of a key":      {[]byte{0xa1, 4, 0x41, 'k'}, true},
+		"location, tagged":   {[]byte{0xa1, 0x18, 35, 0xd8, 32, 0x61, 'u'}, true}, // x5u of RFC 9360
+		"tag":                {[]byte{0xc4, 0xa0}, false},
+		"two tags":           {[]byte{0xc4, 0xc4, 0xa0}, false},
+		"tag of CBOR itself": {[]byte{0xd9, 0xd9, 0xf7, 0xa0}, false},
+		"longer head":        {[]byte{0xb8, 0}, false},
+		"longest head":       {[]byte{0xbb, 0, 0, 0, 0, 0, 0, 0, 0}, false},
+		"null":               {[]byte{0xf6}, false},
+		"array":              {[]byte{0x80}, false},
+		"name that is null":  {[]byte{0xa1, 4, 0xf6}, false},
+		"name of a tag":      {[]byte{0xa1, 4, 0xc4, 0x41, 'k'}, false},
+		"label of a tag":     {[]byte{0xa1, 0xd9, 0xd9, 0xf7, 4, 0x41, 'k'}, false},
+		"name twice":         {[]byte{0xa2, 4, 0x41, 'k', 4, 0x41, 'l'}, false},
+	} {
+		b, err := encMode.Marshal(&wireSign1{Protected: m.raw, Unprotected: c.header, Payload: &m.payload, Signature: m.signers[0].value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parse(append(bytes.Clone(tagSign1), b...)); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -134,16 +134,13 @@ func parseHeader(b []byte, protected bool) (*header, error) {
 	if protected && len(b) == 0 {
 		return h, nil
 	}
-	var m map[any]cbor.RawMessage
-	if err := decMode.Unmarshal(b, &m); err != nil || m == nil {
-		return nil, malformed("header: %v", err)
+	m, err := envelope.Header(b)
+	if err != nil {
+		return nil, malformed("%v", err)
 	}
 	var critical []any
-	for k, v := range m {
-		label, ok := number(k)
-		if _, text := k.(string); !ok && !text {
-			return nil, malformed("header label of type %T", k)
-		}
+	for k, raw := range m {
+		label, ok := k.(int64)
 		if !ok {
 			h.others = append(h.others, fmt.Sprintf("%.40q", k))
 			continue
@@ -155,42 +152,46 @@ func parseHeader(b []byte, protected bool) (*header, error) {
 			h.others = append(h.others, fmt.Sprint(label))
 			continue
 		}
-		var err error
-		switch label {
-		case labelAlg:
-			err = decMode.Unmarshal(v, &h.alg)
-		case labelCritical:
-			if err = decMode.Unmarshal(v, &critical); err == nil && len(critical) == 0 {
-				err = errors.New("an empty list")
-			}
-		case labelContentType:
-			h.contentType, err = contentType(v)
-		case labelPreimage:
-			h.preimage, err = contentType(v)
-		case labelLocation:
-			err = decMode.Unmarshal(v, &h.location)
-		case labelKeyID:
-			err = decMode.Unmarshal(v, &h.keyID)
-		case labelHashAlg:
-			err = decMode.Unmarshal(v, &h.hashAlg)
-		case labelChain:
-			h.chain, err = chain(v)
-		case labelThumb:
-			h.thumb, err = thumb(v)
-		default:
+		if !slices.Contains(known, label) && label != labelCritical {
 			h.others = append(h.others, fmt.Sprint(label))
+			continue
 		}
+		v, err := envelope.HeaderValue(raw)
 		if err != nil {
 			return nil, malformed("header parameter %d: %v", label, err)
 		}
+		switch label {
+		case labelAlg:
+			h.alg, ok = v.(int64)
+		case labelCritical:
+			critical, ok = v.([]any)
+			ok = ok && len(critical) > 0
+		case labelContentType:
+			h.contentType, ok = contentType(v)
+		case labelPreimage:
+			h.preimage, ok = contentType(v)
+		case labelLocation:
+			h.location, ok = v.(string)
+			ok = ok && h.location != ""
+		case labelKeyID:
+			h.keyID, ok = v.([]byte)
+		case labelHashAlg:
+			h.hashAlg, ok = v.(int64)
+		case labelChain:
+			h.chain, ok = chain(v)
+		case labelThumb:
+			h.thumb, ok = thumb(v)
+		}
+		if !ok {
+			return nil, malformed("header parameter %d: want %s", label, wants[label])
+		}
 	}
 	for _, c := range critical {
-		// The number first: of what else CBOR has, some cannot be looked up in a map.
-		n, ok := number(c)
-		if !ok || !slices.Contains([]int64{labelAlg, labelContentType, labelKeyID, labelChain, labelThumb, labelHashAlg, labelPreimage, labelLocation}, n) {
+		n, ok := c.(int64)
+		if !ok || !slices.Contains(known, n) {
 			return nil, malformed("critical header parameter %.40v is not known", c)
 		}
-		if _, there := m[c]; !there {
+		if _, there := m[n]; !there {
 			return nil, malformed("critical header parameter %d is not there", n)
 		}
 	}
@@ -198,61 +199,56 @@ func parseHeader(b []byte, protected bool) (*header, error) {
 	return h, nil
 }
 
-func number(v any) (int64, bool) {
-	switch n := v.(type) {
-	case int64:
-		return n, true
-	case uint64:
-		return int64(n), n < 1<<62
-	}
-	return 0, false
+// known are the parameters that may be critical.
+var known = []int64{labelAlg, labelContentType, labelKeyID, labelChain, labelThumb, labelHashAlg, labelPreimage, labelLocation}
+
+// wants says what a parameter is to be.
+var wants = map[int64]string{
+	labelAlg:         "the number of an algorithm",
+	labelCritical:    "a list of labels that is not empty",
+	labelContentType: "a media type",
+	labelPreimage:    "a media type",
+	labelLocation:    "a text that is not empty",
+	labelKeyID:       "bytes",
+	labelHashAlg:     "the number of a hash algorithm",
+	labelChain:       "one certificate, or a list of two and more",
+	labelThumb:       "a thumbprint under SHA-256",
 }
 
 // contentType is a media type or a number of CoAP's.
-func contentType(v []byte) (string, error) {
-	var x any
-	if err := decMode.Unmarshal(v, &x); err != nil {
-		return "", err
-	}
-	switch x := x.(type) {
+func contentType(v any) (string, bool) {
+	switch x := v.(type) {
 	case string:
-		if x != "" && len(x) <= maxText {
-			return x, nil
+		return x, x != "" && len(x) <= maxText
+	case int64:
+		return fmt.Sprint(x), x >= 0
+	}
+	return "", false
+}
+
+func chain(v any) (out [][]byte, ok bool) {
+	switch x := v.(type) {
+	case []byte:
+		return [][]byte{x}, true
+	case []any:
+		for _, c := range x {
+			b, ok := c.([]byte)
+			if !ok {
+				return nil, false
+			}
+			out = append(out, b)
 		}
-	case uint64:
-		return fmt.Sprint(x), nil
 	}
-	return "", errors.New("want a media type")
+	return out, len(out) > 1
 }
 
-func chain(v []byte) ([][]byte, error) {
-	var one []byte
-	if err := decMode.Unmarshal(v, &one); err == nil && one != nil {
-		return [][]byte{one}, nil
+func thumb(v any) ([]byte, bool) {
+	x, ok := v.([]any)
+	if !ok || len(x) != 2 || x[0] != hashes["sha256"] {
+		return nil, false
 	}
-	var many [][]byte
-	if err := decMode.Unmarshal(v, &many); err != nil {
-		return nil, err
-	}
-	if len(many) < 2 {
-		return nil, errors.New("a list of certificates has two and more")
-	}
-	return many, nil
-}
-
-func thumb(v []byte) ([]byte, error) {
-	var t struct {
-		_    struct{} `cbor:",toarray"`
-		Hash int64
-		Sum  []byte
-	}
-	if err := decMode.Unmarshal(v, &t); err != nil {
-		return nil, err
-	}
-	if t.Hash != hashes["sha256"] || len(t.Sum) != 32 {
-		return nil, errors.New("want a thumbprint under SHA-256")
-	}
-	return t.Sum, nil
+	sum, ok := x[1].([]byte)
+	return sum, ok && len(sum) == 32
 }
 
 // signer is one signature of a message with its headers.

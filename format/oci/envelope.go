@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -185,6 +186,8 @@ func parseBundle(b []byte) (*signed, error) {
 const (
 	notaryPayload = "application/vnd.cncf.notary.payload.v1+json"
 	notaryScheme  = "io.cncf.notary.signingScheme"
+	tagTime       = 0xc1
+	maxTime       = 253402300799 // end of the year 9999
 	notaryTime    = "io.cncf.notary.signingTime"
 	notaryExpiry  = "io.cncf.notary.expiry"
 	notaryAgent   = "io.cncf.notary.signingAgent"
@@ -394,7 +397,7 @@ func encodeCOSE(protected, payload, sig []byte, chain []*x509.Certificate) ([]by
 
 var decMode = func() cbor.DecMode {
 	m, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, UTF8: cbor.UTF8RejectInvalid, TimeTag: cbor.DecTagRequired,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, UTF8: cbor.UTF8RejectInvalid,
 		MaxNestedLevels: 8, MaxArrayElements: 64, MaxMapPairs: 64,
 	}.DecMode()
 	if err != nil {
@@ -412,8 +415,8 @@ func parseCOSE(b []byte) (*signed, error) {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, format.ErrEncoding)
 	}
 	s := &signed{form: FormNotationCOSE}
-	var m map[any]cbor.RawMessage
-	if err := decMode.Unmarshal(w.Protected, &m); err != nil {
+	m, err := envelope.Header(w.Protected)
+	if err != nil {
 		return nil, malformed("protected header: %v", err)
 	}
 	var alg int64
@@ -422,20 +425,20 @@ func parseCOSE(b []byte) (*signed, error) {
 	for k, v := range m {
 		var err error
 		switch k {
-		case uint64(1):
-			err = decMode.Unmarshal(v, &alg)
-		case uint64(2):
-			err = decMode.Unmarshal(v, &critical)
-		case uint64(3):
-			err = decMode.Unmarshal(v, &contentType)
+		case int64(1):
+			alg, err = headerValue[int64](v)
+		case int64(2):
+			critical, err = headerValues[string](v)
+		case int64(3):
+			contentType, err = headerValue[string](v)
 		case notaryScheme:
-			err = decMode.Unmarshal(v, &scheme)
+			scheme, err = headerValue[string](v)
 		case notaryTime:
-			err = decMode.Unmarshal(v, &s.time)
+			s.time, err = headerTime(v)
 		case notaryExpiry:
-			err = decMode.Unmarshal(v, &s.expires)
+			s.expires, err = headerTime(v)
 		default:
-			err = fmt.Errorf("it is not known")
+			err = errors.New("it is not known")
 		}
 		if err != nil {
 			return nil, malformed("signed attribute %.80v: %v", k, err)
@@ -450,7 +453,6 @@ func parseCOSE(b []byte) (*signed, error) {
 	if err := s.checkHeader(contentType, scheme, critical, expires); err != nil {
 		return nil, err
 	}
-	var err error
 	if s.target, err = parseTarget(w.Payload); err != nil {
 		return nil, err
 	}
@@ -463,15 +465,15 @@ func parseCOSE(b []byte) (*signed, error) {
 
 // unprotected reads who signed, and what else nobody signed.
 func (s *signed) unprotected(b []byte) error {
-	var m map[any]cbor.RawMessage
-	if err := decMode.Unmarshal(b, &m); err != nil {
+	m, err := envelope.Header(b)
+	if err != nil {
 		return malformed("unprotected header: %v", err)
 	}
 	var ders [][]byte
 	for k, v := range m {
 		switch k {
-		case uint64(33):
-			if err := decMode.Unmarshal(v, &ders); err != nil {
+		case int64(33):
+			if ders, err = headerValues[[]byte](v); err != nil {
 				return malformed("certificates: %v", err)
 			}
 		case notaryAgent, notaryStamp:
@@ -483,4 +485,41 @@ func (s *signed) unprotected(b []byte) error {
 	_, stamp := m[notaryStamp]
 	s.unsigned(agent, stamp)
 	return s.setChain(ders)
+}
+
+// headerValue is a value of the one type that it may have.
+func headerValue[T any](b []byte) (v T, err error) {
+	x, err := envelope.HeaderValue(b)
+	if err != nil {
+		return v, err
+	}
+	v, ok := x.(T)
+	if !ok {
+		return v, fmt.Errorf("a %T", x)
+	}
+	return v, nil
+}
+
+func headerValues[T any](b []byte) (out []T, err error) {
+	list, err := headerValue[[]any](b)
+	for _, x := range list {
+		v, ok := x.(T)
+		if !ok {
+			return nil, fmt.Errorf("a %T in the list", x)
+		}
+		out = append(out, v)
+	}
+	return out, err
+}
+
+// headerTime is a time in whole seconds, with the tag of such.
+func headerTime(b []byte) (time.Time, error) {
+	if b[0] != tagTime {
+		return time.Time{}, errors.New("a time has tag 1")
+	}
+	n, err := headerValue[int64](b[1:])
+	if err == nil && (n <= 0 || n > maxTime) {
+		err = errors.New("a time of another age")
+	}
+	return time.Unix(n, 0), err
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/envelope"
 	"github.com/greatseal-io/greatseal/format/formattest"
@@ -339,11 +341,29 @@ func TestEnvelopeAttacks(t *testing.T) {
 		"unknown number":     {func(m map[any]any) { m[33] = 1 }, good.payload(), false},
 		"nothing critical":   {func(m map[any]any) { delete(m, 2) }, good.payload(), false},
 		"time without a tag": {func(m map[any]any) { m[notaryTime] = 1767225600 }, good.payload(), false},
+		"time":               {func(m map[any]any) { m[notaryTime] = cbor.Tag{Number: 1, Content: 1767225600} }, good.payload(), true},
+		"time that is null":  {func(m map[any]any) { m[notaryTime] = cbor.Tag{Number: 1} }, good.payload(), false},
+		"time before Unix":   {func(m map[any]any) { m[notaryTime] = cbor.Tag{Number: 1, Content: -1} }, good.payload(), false},
+		"time of no year":    {func(m map[any]any) { m[notaryTime] = cbor.Tag{Number: 1, Content: int64(1) << 60} }, good.payload(), false},
+		"time as text":       {func(m map[any]any) { m[notaryTime] = cbor.Tag{Number: 1, Content: "2026-01-01"} }, good.payload(), false},
+		"null for no expiry": {func(m map[any]any) { m[2] = []string{notaryScheme, notaryExpiry}; m[notaryExpiry] = nil }, good.payload(), false},
+		"tagged algorithm":   {func(m map[any]any) { m[1] = cbor.Tag{Number: 4, Content: -7} }, good.payload(), false},
+		"bignum algorithm":   {func(m map[any]any) { m[1] = cbor.Tag{Number: 3, Content: []byte{6}} }, good.payload(), false},
 		"another scheme":     {func(m map[any]any) { m[notaryScheme] = "x" }, good.payload(), false},
 		"another size":       {func(map[any]any) {}, target{MediaManifest, sum[:], 5}.payload(), false},
 	} {
 		if r, err := verify(t, image, cose(c.change, c.payload), s.Trust()); (err == nil) != c.ok {
 			t.Errorf("cose, %s: %+v, %v", name, r, err)
+		}
+	}
+	b := cose(func(map[any]any) {}, good.payload())
+	i := bytes.Index(b, []byte{0xa1, 0x18, 33}) // certificates, in the header that nobody signed
+	if i < 0 {
+		t.Fatal("no certificates")
+	}
+	for _, tag := range [][]byte{{0xc4}, {0xd9, 0xd9, 0xf7}} {
+		if _, err := verify(t, image, slices.Insert(bytes.Clone(b), i, tag...), s.Trust()); err == nil {
+			t.Errorf("cose, header behind the tag %x is accepted", tag)
 		}
 	}
 }
