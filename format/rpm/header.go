@@ -2,6 +2,7 @@ package rpm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -207,10 +208,15 @@ func (h *header) number(tag uint32) (uint32, bool) {
 	return binary.BigEndian.Uint32(e.data), true
 }
 
-// encode writes entries as a header of one region, in the order of their tags.
+// sorted are entries in the order of their tags, as rpm makes new headers.
+func sorted(entries []entry) []entry {
+	return slices.SortedStableFunc(slices.Values(entries), func(a, b entry) int { return cmp.Compare(a.tag, b.tag) })
+}
+
+// encode writes entries as a header of one region, in the order in which they are
+// given: that of [parseHeader] gives back what was parsed. rpm writes them in that
+// of their places, which need not be that of their tags.
 func encode(region uint32, entries []entry) []byte {
-	entries = slices.Clone(entries)
-	slices.SortStableFunc(entries, func(a, b entry) int { return int(a.tag) - int(b.tag) })
 	be := binary.BigEndian
 	var index, data []byte
 	add := func(tag, typ uint32, offset int, count uint32) {

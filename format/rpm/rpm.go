@@ -438,16 +438,17 @@ func patch(a format.Artifact, h *head, entries []entry) *format.Patch {
 	return &format.Patch{Size: a.Size(), Edits: []format.Edit{{Offset: leadSize, Delete: int64(len(h.raw) - leadSize), Insert: raw}}}
 }
 
-// fill encodes entries and as much reserved space as gives size bytes; without any
-// where they are too long. The result is padded to eight bytes.
+// fill encodes entries, in the order of their tags, and as much reserved space as
+// gives size bytes; without any where they are too long. The result is padded to
+// eight bytes.
 func fill(entries []entry, size int) []byte {
 	pad := func(b []byte) []byte { return append(b, make([]byte, (8-len(b)%8)%8)...) }
 	with := func(n int) []byte {
-		return pad(encode(tagRegionSig, append(slices.Clone(entries), entry{tag: tagReserved, typ: typeBin, count: uint32(n), data: make([]byte, n)})))
+		return pad(encode(tagRegionSig, sorted(append(slices.Clone(entries), entry{tag: tagReserved, typ: typeBin, count: uint32(n), data: make([]byte, n)}))))
 	}
 	least := with(1)
 	if len(least) > size {
-		return pad(encode(tagRegionSig, entries))
+		return pad(encode(tagRegionSig, sorted(entries)))
 	}
 	for n := size - len(least) + 1; n <= size-len(least)+8; n++ {
 		if b := with(n); len(b) == size {

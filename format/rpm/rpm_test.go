@@ -42,7 +42,7 @@ func build(name, payload string, reserved int, change ...func(main, sig []entry)
 	for _, c := range change {
 		main, _ = c(main, nil)
 	}
-	h := encode(tagRegion, main)
+	h := encode(tagRegion, sorted(main))
 	s1, s256, m := sha1.Sum(h), sha256.Sum256(h), md5.Sum(append(bytes.Clone(h), payload...))
 	sig = []entry{str(tagSHA1, hex.EncodeToString(s1[:])), str(tagSHA256, hex.EncodeToString(s256[:])), num(tagSize, uint32(len(h)+len(payload))), {tag: tagMD5, typ: typeBin, count: 16, data: m[:]}}
 	if reserved > 0 {
@@ -54,7 +54,7 @@ func build(name, payload string, reserved int, change ...func(main, sig []entry)
 	lead := make([]byte, leadSize)
 	copy(lead, leadMagic+"\x03\x00\x00\x00\x00\x01"+name)
 	lead[77], lead[79] = 1, leadSignatures
-	s := encode(tagRegionSig, sig)
+	s := encode(tagRegionSig, sorted(sig))
 	s = append(s, make([]byte, (8-len(s)%8)%8)...)
 	return append(append(append(lead, s...), h...), payload...)
 }
@@ -389,6 +389,28 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// Entries keep the order in which they stand, which with numbers among them decides
+// where the others lie.
+func TestHeaderIsWrittenAsRead(t *testing.T) {
+	for name, tags := range map[string][]entry{
+		"by tag":             {str(tagName, "hello"), str(tagVersion, "1"), num(tagDigestAlgo, 8)},
+		"by place":           {num(tagDigestAlgo, 8), str(tagVersion, "1"), str(tagName, "hello")},
+		"text before number": {str(0xdd02e9, "hello"), num(tagDigestAlgo, 8), str(tagName, "a")},
+		"tag above 31 bits":  {str(0xffffffff, "hello"), num(tagDigestAlgo, 8)},
+	} {
+		for _, region := range []uint32{tagRegion, tagRegionSig} {
+			b := encode(region, tags)
+			h, err := parseHeader(b, region)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if got := encode(region, h.entries); !bytes.Equal(got, b) {
+				t.Errorf("%s: %x is written as %x", name, b, got)
+			}
+		}
+	}
+}
+
 func FuzzPackage(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("testdata", "signed.rpm"))
 	if err != nil {
@@ -406,8 +428,12 @@ func FuzzPackage(f *testing.F) {
 		New().Inspect(t.Context(), a)
 		Format{}.List(t.Context(), a, func(format.Entry) error { return nil })
 		if h, err := readHead(t.Context(), a); err == nil {
-			if got := encode(tagRegion, h.main.entries); len(got) != len(h.mainRaw) {
-				t.Fatalf("header of %d bytes is written with %d", len(h.mainRaw), len(got))
+			if got := encode(tagRegion, h.main.entries); !bytes.Equal(got, h.mainRaw) {
+				t.Fatalf("header %x is written as %x", h.mainRaw, got)
+			}
+			sig := encode(tagRegionSig, h.sig.entries)
+			if got := h.raw[leadSize:]; !bytes.HasPrefix(got, sig) || len(got)-len(sig) > 7 {
+				t.Fatalf("signatures %x are written as %x", got, sig)
 			}
 		}
 		if p, err := New().Plan(t.Context(), a, format.Params{"replace": "true"}); err == nil {
