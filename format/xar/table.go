@@ -58,6 +58,9 @@ func parseTable(xml string) (*table, error) {
 		return nil, malformed("table is not one <toc> in <xar>")
 	}
 	t := &table{xml: xml, toc: root.kids[0]}
+	if t.toc.text != "" || t.toc.shut == t.toc.end {
+		return nil, malformed("table: <toc> has no place for a digest") // it is a text, or <toc/>
+	}
 	var spans []extent
 	for _, n := range signatureElements {
 		k := t.toc.child(n)

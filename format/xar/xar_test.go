@@ -188,7 +188,10 @@ func TestRefused(t *testing.T) {
 		"long paths": packXML(crypto.SHA256, func(int64) string {
 			return `<xar><toc><checksum style="sha256"><offset>0</offset><size>32</size></checksum><file><name>` + strings.Repeat("a", 5000) + `</name></file></toc></xar>`
 		}),
-		"bomb": append(header(bytes.Repeat([]byte{0}, 64), 1<<40, hashSHA256), make([]byte, 100)...),
+		"text for a table": packXML(crypto.SHA256, func(int64) string { return `<xar><toc>0</toc></xar>` }),
+		"closed table":     packXML(crypto.SHA256, func(int64) string { return `<xar><toc/></xar>` }),
+		"table after text": packXML(crypto.SHA256, func(int64) string { return `<xar>0<toc><a/></toc></xar>` }),
+		"bomb":             append(header(bytes.Repeat([]byte{0}, 64), 1<<40, hashSHA256), make([]byte, 100)...),
 	} {
 		if _, err := (Format{}).Plan(t.Context(), artifact(b), nil); err == nil {
 			t.Errorf("%s is planned", name)
@@ -252,6 +255,34 @@ func TestGoldenPlan(t *testing.T) {
 	}
 }
 
+// A table has a place for a digest before it has one: nothing is put beside it.
+func TestTable(t *testing.T) {
+	for xml, ok := range map[string]bool{
+		`<xar><toc></toc></xar>`:                      true,
+		`<xar><toc> </toc></xar>`:                     true,
+		`<xar><toc id="1"><a/></toc></xar>`:           true,
+		`<xar><toc>0</toc></xar>`:                     false,
+		`<xar><toc/></xar>`:                           false,
+		`<xar><toc id="1"/></xar>`:                    false,
+		`<xar>0<toc></toc></xar>`:                     false,
+		`<xar><toc></toc><toc></toc></xar>`:           false,
+		`<xar><a/><toc></toc></xar>`:                  false,
+		`<xar><toc><file>0<name/></file></toc></xar>`: false,
+	} {
+		table, err := parseTable(xml)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", xml, err)
+		}
+		if err != nil {
+			continue
+		}
+		signed, err := parseTable(table.sign(crypto.SHA256, 384, 1000, [][]byte{[]byte("certificate")}))
+		if err != nil || signed.bare(nil) != xml || signed.checksum == nil || signed.rsa == nil || signed.cms == nil {
+			t.Errorf("%s: signed and bare again: %v", xml, err)
+		}
+	}
+}
+
 // Whatever table is accepted is the same without signatures that are put in.
 func FuzzTable(f *testing.F) {
 	x, err := parse(artifact(small("1")))
@@ -260,6 +291,7 @@ func FuzzTable(f *testing.F) {
 	}
 	f.Add(x.xml)
 	f.Add(x.bare(nil))
+	f.Add(`<xar><toc/></xar>`)
 	f.Add(`<xar><toc><file><name>a</name><ea><name>x</name></ea><file><name>b</name></file></file></toc></xar>`)
 	f.Fuzz(func(t *testing.T, xml string) {
 		a, err := parseTable(xml)
