@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/authenticode"
@@ -45,6 +47,20 @@ func create(t testing.TB, files map[string][]byte) []byte {
 	b, err := Create(members(t, files), []Attribute{{"OSAttr", "2:6.1,2:10.0"}, {"HWID1", "pci\\ven_1234&dev_5678"}}, made)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return b
+}
+
+// version1 makes a catalogue without a signature one of version 1, as a seed: those
+// that Microsoft made are not ours to keep here.
+func version1(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var from, to cryptobyte.Builder
+	from.AddASN1ObjectIdentifier(oidMembersV2)
+	to.AddASN1ObjectIdentifier(oidMembersV1)
+	b = bytes.Replace(b, from.BytesOrPanic(), to.BytesOrPanic(), 1)
+	if l, err := Read(art(b)); err != nil || l.Version != 1 || len(l.Members) == 0 {
+		t.Fatalf("%+v, %v", l, err)
 	}
 	return b
 }
@@ -390,8 +406,8 @@ func TestOracleCAT(t *testing.T) {
 func FuzzPlan(f *testing.F) {
 	s := formattest.Identity(f, sigalg.P256)
 	bare := create(f, map[string][]byte{"a.inf": []byte("one"), "b.txt": []byte("two")})
-	seeds := [][]byte{bare, seal(f, bare, s, nil), microsoft(f)}
-	for _, b := range seeds {
+	first := version1(f, bare)
+	for _, b := range [][]byte{bare, seal(f, bare, s, nil), first, seal(f, first, s, nil)} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -415,7 +431,8 @@ func FuzzPlan(f *testing.F) {
 
 // A list that is accepted can be shown.
 func FuzzList(f *testing.F) {
-	for _, b := range [][]byte{create(f, map[string][]byte{"a.inf": []byte("one")}), microsoft(f)} {
+	bare := create(f, map[string][]byte{"a.inf": []byte("one")})
+	for _, b := range [][]byte{bare, version1(f, bare)} {
 		c, err := open(art(b))
 		if err != nil {
 			f.Fatal(err)
