@@ -193,6 +193,13 @@ func TestHeaderAttacks(t *testing.T) {
 	json := func(extra string) string {
 		return `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"` + extra + `}`
 	}
+	twoLines := b64.EncodeToString([]byte(`{"alg":"ES256"}`))
+	twoLines = twoLines[:4] + "\n" + twoLines[4:]
+	value, err := envelope.Raw(s.Public, s.Sign(t, []byte(twoLines+"."+parts[1])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := twoLines + "." + parts[1] + "." + b64.EncodeToString(value)
 	sig, err := b64.DecodeString(parts[2])
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +225,18 @@ func TestHeaderAttacks(t *testing.T) {
 		"critical unknown":                {craft(t, s, `{"alg":"ES256","crit":["x"],"x":1}`, text), false},
 		"critical empty":                  {craft(t, s, `{"alg":"ES256","crit":[]}`, text), false},
 		"critical null":                   {craft(t, s, `{"alg":"ES256","crit":null,"b64":false}`, text), false},
+		"no content type, as null":        {craft(t, s, `{"alg":"ES256","cty":null}`, text), false},
+		"no key name, as null":            {craft(t, s, `{"alg":"ES256","kid":null}`, text), false},
+		"b64 null":                        {craft(t, s, `{"alg":"ES256","b64":null}`, text), false},
+		"critical null alone":             {craft(t, s, `{"alg":"ES256","crit":null}`, text), false},
+		"no certificates, as null":        {craft(t, s, `{"alg":"ES256","x5c":null}`, text), false},
+		"no thumbprint, as null":          {craft(t, s, `{"alg":"ES256","x5t#S256":null}`, text), false},
+		"unknown parameter that is null":  {craft(t, s, `{"alg":"ES256","x":null}`, text), true},
+		"thumbprint in two lines":         {craft(t, s, `{"alg":"ES256","x5t#S256":"`+strings.Repeat("A", 20)+`\n`+strings.Repeat("A", 23)+`"}`, text), false},
+		"header in two lines":             {lines, false},
+		"flattened, no header, as null":   {json(`,"header":null`), false},
+		"flattened, no more, as null":     {json(`,"signatures":null`), false},
+		"flattened, detached, as null":    {`{"payload":null,"protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, false},
 		"critical alg":                    {craft(t, s, `{"alg":"ES256","crit":["alg"]}`, text), false},
 		"critical b64 that is not there":  {craft(t, s, `{"alg":"ES256","crit":["b64"]}`, text), false},
 		"critical b64 twice":              {raw(`{"alg":"ES256","b64":false,"crit":["b64","b64"]}`, text), false},

@@ -80,12 +80,15 @@ type header struct {
 // are critical.
 func parseHeader(text string) (*header, error) {
 	raw, err := b64.DecodeString(text)
-	if err != nil || len(raw) > MaxHeader {
+	if err != nil || len(raw) > MaxHeader || strings.ContainsAny(text, "\r\n") {
 		return nil, malformed("protected header: want at most %d bytes in base64url", MaxHeader)
 	}
 	var h header
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return nil, malformed("protected header: %v", err)
+	}
+	if err := noNull(raw); err != nil {
+		return nil, err
 	}
 	if _, err := schemeOf(h.Algorithm); err != nil {
 		return nil, err
@@ -102,6 +105,21 @@ func parseHeader(text string) (*header, error) {
 		return nil, malformed("header parameter b64 is not critical")
 	}
 	return &h, nil
+}
+
+// noNull refuses a known member that is null: here that were a missing one, to other
+// readers it is not.
+func noNull(raw []byte) error {
+	var m map[string]jsontext.Value
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return malformed("protected header: %v", err)
+	}
+	for _, n := range []string{"alg", "b64", "crit", "cty", "kid", "x5c", "x5t#S256"} {
+		if v, there := m[n]; there && v.Kind() == 'n' {
+			return malformed("header parameter %s is null", n)
+		}
+	}
+	return nil
 }
 
 // plain says that the payload is signed as it is (RFC 7797).
@@ -127,7 +145,7 @@ func (h *header) thumb() ([]byte, error) {
 		return nil, nil
 	}
 	sum, err := b64.DecodeString(h.Thumb)
-	if err != nil || len(sum) != 32 {
+	if err != nil || len(sum) != 32 || strings.ContainsAny(h.Thumb, "\r\n") {
 		return nil, malformed("thumbprint is no SHA-256 in base64url")
 	}
 	return sum, nil
@@ -262,6 +280,15 @@ func parseJSON(b []byte) (*message, error) {
 	}
 	if _, err := d.ReadToken(); err != io.EOF {
 		return nil, malformed("something follows it")
+	}
+	for d := jsontext.NewDecoder(bytes.NewReader(b)); ; {
+		t, err := d.ReadToken()
+		if err == io.EOF {
+			break
+		}
+		if err != nil || t.Kind() == 'n' { // which is no missing member
+			return nil, malformed("a member is null")
+		}
 	}
 	m := &message{payload: w.Payload}
 	if w.Signatures == nil {
