@@ -118,7 +118,7 @@ func fixed(kind byte, b []byte) (Value, error) {
 	case 0x10:
 		return int64(number(raw)), nil // eight bytes are signed, fewer are not
 	case 0x20:
-		return Real(hex.EncodeToString(raw)), nil
+		return Real("0x" + hex.EncodeToString(raw)), nil
 	}
 	return Date("0x" + strconv.FormatUint(number(raw), 16)), nil
 }

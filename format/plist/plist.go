@@ -11,7 +11,9 @@
 //
 //  1. No input takes memory or time beyond the limits below: objects are counted
 //     as often as they are referred to, so that a binary list cannot unfold.
-//  2. What is accepted and written as XML is read as the same value.
+//  2. What is accepted in XML and written is read as the same value. Numbers that are
+//     no integers, and dates, of a binary list are written as bits that are never read,
+//     so that they equal none of an XML list.
 //
 // A caller may not conclude that a value has the type that its key usually has.
 package plist
@@ -41,8 +43,8 @@ type Data []byte
 // 2001 in decimal.
 type Date string
 
-// Real is <real>, in the text of the document; binary lists give eight bytes in
-// hexadecimal.
+// Real is <real>, in the text of the document; binary lists give its bytes in
+// hexadecimal, after "0x".
 type Real string
 
 // Array is <array>.

@@ -126,6 +126,30 @@ func TestBinary(t *testing.T) {
 }
 
 // Whatever is accepted is read again from what is written of it.
+// Invariant 2: what a binary list says in bits is no number of an XML list.
+func TestBitsAreNotNumbers(t *testing.T) {
+	for name, object := range map[string]string{
+		"zero":   "\x23\x00\x00\x00\x00\x00\x00\x00\x00",
+		"two":    "\x23\x40\x00\x00\x00\x00\x00\x00\x00", // in digits 4000000000000000
+		"single": "\x22\x40\x00\x00\x00",
+		"date":   "\x33\x00\x00\x00\x00\x00\x00\x00\x00",
+	} {
+		v, err := Parse(bplist(0, object))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if again, err := Parse(EncodeXML(v)); err == nil {
+			t.Errorf("%s is read from XML as %v", name, again)
+		}
+	}
+	for text, ok := range map[string]bool{"1.5": true, "-2e3": true, "nan": true, "0x1p-2": false, "0x4000000000000000": false, "1_0": false, "": false} {
+		if _, err := Parse(document("<real>" + text + "</real>")); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(bplist(0, "\xd1\x01\x02", "\x51a", "\x23\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Add(document(`<dict><key>a</key><array><string>b&amp;</string><data>aGVsbG8=</data><real>1.5</real></array></dict>`))

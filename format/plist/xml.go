@@ -155,8 +155,8 @@ func (r *reader) text(name string) (string, error) {
 	}
 }
 
-// clean refuses what XML 1.0 does not know as characters; a carriage return would
-// be read as a line end by some.
+// clean refuses what XML 1.0 does not know as characters. A carriage return stays
+// one, and is written as an entity: as it is, some would read a line end.
 func clean(s string) (string, error) {
 	if i := strings.IndexFunc(s, func(c rune) bool {
 		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0xfffe || c == 0xffff
@@ -274,7 +274,7 @@ func scalar(name, text string) (Value, error) {
 		}
 		return Date(text), nil
 	}
-	if _, err := strconv.ParseFloat(text, 64); err != nil {
+	if _, err := strconv.ParseFloat(text, 64); err != nil || strings.ContainsAny(text, "xX_") {
 		return nil, bad("<real> %.30q", text)
 	}
 	return Real(text), nil
