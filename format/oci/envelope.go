@@ -292,11 +292,20 @@ func parseJWS(b []byte) (*signed, error) {
 			s.claim.Scheme = a.scheme
 		}
 	}
-	if p.Time != nil {
-		s.time = *p.Time
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return nil, malformed("%v", err)
 	}
-	if p.Expiry != nil {
-		s.expires = *p.Expiry
+	for n, v := range members {
+		if v.Kind() == 'n' { // which is no missing member
+			return nil, malformed("signed attribute %s is null", n)
+		}
+	}
+	if s.time, err = stated(p.Time); err != nil {
+		return nil, err
+	}
+	if s.expires, err = stated(p.Expiry); err != nil {
+		return nil, err
 	}
 	if err := s.checkHeader(p.ContentType, p.Scheme, p.Critical, p.Expiry != nil); err != nil {
 		return nil, err
@@ -322,6 +331,17 @@ func parseJWS(b []byte) (*signed, error) {
 	}
 	s.unsigned(w.Header.Agent != "", w.Header.Stamp != "")
 	return s, s.setChain(ders)
+}
+
+// stated is a time that may be missing; the year 1 is another thing than that.
+func stated(at *time.Time) (time.Time, error) {
+	switch {
+	case at == nil:
+		return time.Time{}, nil
+	case at.Unix() <= 0:
+		return time.Time{}, malformed("signed time %s is of another age", at)
+	}
+	return *at, nil
 }
 
 // checkHeader looks at the signed attributes that both envelopes have.
