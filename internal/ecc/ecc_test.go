@@ -28,6 +28,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/ecc/ecctest"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/internal/store/pgtest"
 	"github.com/greatseal-io/greatseal/key/soft"
 	"github.com/greatseal-io/greatseal/order"
 	"github.com/greatseal-io/greatseal/record"
@@ -535,8 +536,13 @@ func TestUndeliverable(t *testing.T) {
 	s.inst.Source.Err = rejection.New(rejection.RecordMismatch, "script", "")
 	refused := s.submit(t, ecc.Job{Agent: "mid-1"})
 	s.next(t, a)
-	if r, err := s.Job(t.Context(), refused); err != nil || r.ErrorString != "RECORD_MISMATCH" {
+	if r, err := s.Job(t.Context(), refused); err != nil || r.ErrorString != "RECORD_MISMATCH(script)" {
 		t.Fatalf("%+v, %v", r, err)
+	}
+	// Nobody else would hear of it: it stands among the rejections, and in the log.
+	list, err := s.Rejections(t.Context(), "", refused, 0, 10)
+	if err != nil || len(list) != 1 || list[0].Code != "RECORD_MISMATCH" || list[0].Subject != "script" {
+		t.Fatalf("%+v, %v", list, err)
 	}
 }
 
@@ -647,6 +653,57 @@ func TestInvariant7Rejections(t *testing.T) {
 	}
 	if s.Metrics.Rejected.Load() != 1 {
 		t.Fatal("not counted once")
+	}
+}
+
+// A job that was begun, and of which an attachment turns out to be another, ends by
+// its rejection, which is told once.
+func TestInvariant7RejectionAfterStart(t *testing.T) {
+	for name, dsn := range map[string]func(t *testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "g.db") },
+		"postgres": func(t *testing.T) string { return pgtest.Start(t).Database() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			inst := ecctest.New(t)
+			st := openStore(t, dsn(t))
+			defer st.Close()
+			s := inst.Replica(t, st, nil)
+			a := ecctest.Agent(t, s, "mid-1")
+			p := a.Peer(t, s)
+			_, err := s.Submit(ctx, ecc.Job{Agent: "mid-1", Topic: "JDBCProbe", Records: ecctest.Ask()})
+			must(t, err)
+			works, err := s.Next(ctx, p, want())
+			must(t, err)
+			l := works[0].Lease
+			_, err = s.Start(ctx, p, l)
+			must(t, err)
+			must(t, s.Page(ctx, p, l, 0, "text/plain", []byte("half")))
+			r := rejection.New(rejection.AttachmentChanged, "a.jar", "")
+			must(t, s.Reject(ctx, p, l, r))
+			must(t, s.Reject(ctx, p, l, r))
+			// Another story about the same attempt is none.
+			must(t, s.Reject(ctx, p, l, rejection.New(rejection.SigMissing, "", "")))
+			wantErr(t, s.Finish(ctx, p, l, ecc.Outcome{Pages: 1}), ecc.ErrLost)
+			_, _, err = s.Progress(ctx, p, l)
+			wantErr(t, err, ecc.ErrLost)
+			j, err := s.Job(ctx, l.Job)
+			must(t, err)
+			if j.State != store.QueueError || j.ErrorString != "ATTACHMENT_CHANGED(a.jar)" {
+				t.Fatalf("%+v", j)
+			}
+			list, err := s.Rejections(ctx, "mid-1", l.Job, 0, 10)
+			must(t, err)
+			if len(list) != 1 || list[0].Code != "ATTACHMENT_CHANGED" || s.Metrics.Rejected.Load() != 1 {
+				t.Fatalf("%+v", list)
+			}
+			if n, err := st.Sequence(ctx, 10); err != nil || n != 1 {
+				t.Fatalf("%d entries of the log, %v", n, err)
+			}
+			if pages, err := s.Results(ctx, l.Job, 0, 10); err != nil || len(pages) != 0 {
+				t.Fatalf("%d pages, %v", len(pages), err)
+			}
+		})
 	}
 }
 

@@ -192,7 +192,8 @@ type Work struct {
 type Want struct {
 	Topics []string
 	Max    int
-	Wait   time.Duration // for the first job
+	Only   *order.Priority // jobs of that priority alone; nil: of any
+	Wait   time.Duration   // for the first job
 }
 
 // Next hands out jobs to an agent, and waits when there are none.
@@ -204,6 +205,9 @@ func (s *Service) Next(ctx context.Context, p *Peer, w Want) ([]Work, error) {
 		if !order.ValidTopic(t) {
 			return nil, malformed("want topics of letters and digits")
 		}
+	}
+	if w.Only != nil && *w.Only > order.Standard {
+		return nil, malformed("want one of the priorities")
 	}
 	w.Max = min(max(w.Max, 1), s.cfg.Limits.Lease)
 	if now := s.now(); p.agent.Heartbeat.Before(now.Add(-s.cfg.Times.Down / 4)) {
@@ -272,7 +276,7 @@ func (s *Service) take(ctx context.Context, p *Peer, w Want) ([]Work, error) {
 		return nil, err
 	}
 	now := s.now()
-	rows, err := s.leases.do(ctx, store.QueueAsk{Agent: p.agent.Name, Clusters: clusters, Topics: w.Topics, Max: w.Max, Token: token, Now: now, Until: now.Add(s.cfg.Times.Begin)})
+	rows, err := s.leases.do(ctx, store.QueueAsk{Agent: p.agent.Name, Clusters: clusters, Topics: w.Topics, Max: w.Max, Only: w.Only, Token: token, Now: now, Until: now.Add(s.cfg.Times.Begin)})
 	if err != nil {
 		return nil, err
 	}
@@ -300,6 +304,15 @@ func (s *Service) take(ctx context.Context, p *Peer, w Want) ([]Work, error) {
 		}
 		s.log.Warn("a job cannot be handed out", "job", rows[i].ID, "code", cause)
 		s.Metrics.Undeliverable.Add(1)
+		if r != nil {
+			// What the instance does not let out is refused as loudly as what an agent
+			// refuses: it is kept, logged for good, and told.
+			err := s.Reject(ctx, p, Lease{Job: rows[i].ID, Attempt: rows[i].Attempt, Token: rows[i].Token}, r)
+			if err == nil {
+				continue
+			}
+			s.complain(ctx, "reject", err)
+		}
 		l := store.QueueLease{Job: rows[i].ID, Agent: p.agent.Name, Attempt: rows[i].Attempt, Token: rows[i].Token}
 		if err := s.cfg.Store.FailWork(ctx, l, cause, s.now()); err != nil && !errors.Is(err, store.ErrLost) {
 			s.complain(ctx, "fail", err)

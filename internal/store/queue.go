@@ -96,6 +96,7 @@ type QueueAsk struct {
 	Clusters []string // those whose jobs it may have now
 	Topics   []string
 	Max      int
+	Only     *order.Priority // jobs of that priority alone; nil: of any
 	Token    string
 	Now      time.Time
 	Until    time.Time // of the leases

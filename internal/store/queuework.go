@@ -210,17 +210,21 @@ func (s *SQL) LeaseWork(ctx context.Context, in []QueueAsk) ([][]QueueRecord, er
 	}
 	q := `UPDATE ecc_queue SET state = 'processing', agent = $1, attempt = attempt + 1, token = $2, lease_until = $3, started = 0, updated = $4
 		WHERE seq IN (SELECT seq FROM ecc_queue WHERE state = 'ready' AND queue = 'output' AND cancel = 0 AND ` + s.in("target", 5) + ` AND ` + s.in("topic", 6) + `
-			AND (expires = 0 OR expires > $4) AND EXISTS (SELECT 1 FROM agents WHERE name = $1 AND state = 'valid')
+			AND ($8 < 0 OR priority = $8) AND (expires = 0 OR expires > $4) AND EXISTS (SELECT 1 FROM agents WHERE name = $1 AND state = 'valid')
 			ORDER BY priority, seq LIMIT $7` + skip + `)
 		RETURNING ` + queueColumns
 	var asks []*ask
 	for i := range in {
 		a := &in[i]
 		targets := []string{"a:" + a.Agent}
+		only := int64(-1)
+		if a.Only != nil {
+			only = int64(*a.Only)
+		}
 		for _, c := range a.Clusters {
 			targets = append(targets, "c:"+c)
 		}
-		asks = append(asks, &ask{sql: q, args: []any{a.Agent, a.Token, ms(a.Until), ms(a.Now), s.list(targets), s.list(a.Topics), int64(a.Max)},
+		asks = append(asks, &ask{sql: q, args: []any{a.Agent, a.Token, ms(a.Until), ms(a.Now), s.list(targets), s.list(a.Topics), int64(a.Max), only},
 			scan: func(r scanner) error {
 				x, err := scanQueue(r)
 				out[i] = append(out[i], x)
@@ -388,9 +392,12 @@ func (s *SQL) FinishWork(ctx context.Context, ends []QueueFinish) ([]error, erro
 		asks = append(asks,
 			&ask{sql: `UPDATE ecc_queue SET state = $5, error_string = $6, outcome = $7, updated = $8, processed = $8, lost = 0 WHERE ` + mine + running + ` AND pages = $9`,
 				args: e.args(string(state), text(e.Error), blob(e.Outcome), ms(e.Now), e.Pages)},
-			&ask{sql: `UPDATE ecc_queue SET state = 'ready', updated = $3 WHERE queue = 'input' AND response_to = $1 AND attempt = $2 AND state = 'processing'
-				AND EXISTS (SELECT 1 FROM ecc_queue j WHERE j.id = $1 AND j.attempt = $2 AND j.state IN ('processed', 'error') AND j.lost = 0)`,
-				args: []any{e.Job, int64(e.Attempt), ms(e.Now)}})
+			// What was brought is a result when the statement above ended the job: not
+			// when it was refused, cancelled or given up before.
+			&ask{sql: `UPDATE ecc_queue SET state = 'ready', updated = $5 WHERE queue = 'input' AND response_to = $1 AND attempt = $3 AND state = 'processing'
+				AND EXISTS (SELECT 1 FROM ecc_queue j WHERE j.id = $1 AND j.queue = 'output' AND j.agent = $2 AND j.attempt = $3 AND j.token = $4 AND j.token <> ''
+					AND j.state = $6 AND j.error_string = $7 AND j.processed = $5 AND j.pages = $8 AND j.lost = 0)`,
+				args: e.args(ms(e.Now), string(state), text(e.Error), e.Pages)})
 	}
 	if err := s.together(ctx, asks); err != nil {
 		return nil, err

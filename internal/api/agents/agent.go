@@ -13,6 +13,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/internal/api/agents/wire"
 	"github.com/greatseal-io/greatseal/internal/ecc"
+	"github.com/greatseal-io/greatseal/order"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/rejection"
 )
@@ -97,13 +98,22 @@ func (m *mount) agentRoutes() {
 	route(m, op{method: http.MethodPost, path: "/agent/lease", id: "agent-lease", tag: tag, answer: wire.CBOR, sum: "Ask for work, and wait for it",
 		doc: "docs/spec/orders.md describes the answer. It may be empty. What it holds is this agent's for two minutes, and begins with \"start\"."},
 		func(ctx context.Context, in *wantIn) (*octets, error) {
+			want := ecc.Want{Topics: in.Body.Topics, Max: in.Body.Max}
+			if in.Body.Only != "" {
+				only, err := order.ParsePriority(in.Body.Only)
+				if err != nil {
+					return nil, newProblem(422, wire.CodeMalformed, "", "only: want interactive, expedited or standard")
+				}
+				want.Only = &only
+			}
 			wait := min(max(time.Duration(in.Body.Wait)*time.Millisecond, 0), maxWait)
+			want.Wait = wait
 			wctx, done, err := m.waiting(ctx, wait+10*time.Second)
 			if err != nil {
 				return nil, err
 			}
 			defer done()
-			works, err := svc.Next(wctx, callOf(ctx).peer, ecc.Want{Topics: in.Body.Topics, Max: in.Body.Max, Wait: wait})
+			works, err := svc.Next(wctx, callOf(ctx).peer, want)
 			if err != nil {
 				return nil, err
 			}

@@ -46,7 +46,9 @@ func RunQueue(t *testing.T, open func(t *testing.T) Queue) {
 		{"Enrolments", queueEnrolments},
 		{"Keys", queueKeys},
 		{"Clusters", queueClusters},
+		{"PriorityAlone", queueOnly},
 		{"RejectionOnce", queueRejection},
+		{"RejectionAfterStart", queueRejectionAfterStart},
 		{"Forget", queueForget},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -250,7 +252,7 @@ func queueStartedOnce(t *testing.T, q *queue) {
 	if s := q.sweep(); !slices.Equal(s.Lost, []string{id}) || len(s.Moved) != 0 {
 		t.Fatalf("%+v", s)
 	}
-	q.want(id, store.QueueError, store.ErrorAgentLost)
+	q.want(id, store.QueueError, "AGENT_LOST")
 	if got := append(q.lease("a1", "c"), q.lease("a2", "c")...); len(got) != 0 {
 		t.Fatalf("a begun job was handed out again: %+v", got)
 	}
@@ -387,7 +389,7 @@ func queueLateResult(t *testing.T, q *queue) {
 	must(t, q.page(l, 0, "one"))
 	q.now = q.now.Add(time.Hour)
 	q.sweep()
-	q.want(id, store.QueueError, store.ErrorAgentLost)
+	q.want(id, store.QueueError, "AGENT_LOST")
 	must(t, q.page(l, 1, "two")) // it was cut off, not dead
 	cancel, errs, err := q.ProlongWork(t.Context(), []store.QueueLease{l}, q.now, q.now.Add(time.Minute))
 	must(t, err)
@@ -452,6 +454,92 @@ func queuePriorities(t *testing.T, q *queue) {
 	slices.Sort(targets)
 	if !slices.Equal(targets, []string{"a:a1", "a:a2"}) {
 		t.Fatalf("%v", targets)
+	}
+}
+
+// Slots that are kept for interactive jobs take no others.
+func queueOnly(t *testing.T, q *queue) {
+	q.submit(nil)
+	q.submit(func(r *store.QueueRecord) { r.Priority = order.Expedited })
+	want := q.submit(func(r *store.QueueRecord) { r.Priority = order.Interactive })
+	take := func(only order.Priority) []string {
+		t.Helper()
+		out, err := q.LeaseWork(t.Context(), []store.QueueAsk{{Agent: "a1", Topics: []string{"JDBCProbe"}, Max: 10, Only: &only, Token: id32(1<<21 + q.n), Now: q.now, Until: q.now.Add(time.Minute)}})
+		must(t, err)
+		q.n++
+		var ids []string
+		for _, r := range out[0] {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	if got := take(order.Interactive); !slices.Equal(got, []string{want}) {
+		t.Fatalf("got %v, want %v alone", got, want)
+	}
+	if got := take(order.Interactive); len(got) != 0 {
+		t.Fatalf("got %v", got)
+	}
+	if got := take(order.Standard); len(got) != 1 {
+		t.Fatalf("got %v", got)
+	}
+	if got := q.lease("a1"); len(got) != 1 || got[0].Priority != order.Expedited {
+		t.Fatalf("%+v", got)
+	}
+}
+
+// An attachment that turns out to be another when a job has begun: what it brought
+// until then is no result, and nothing but the rejection ends it.
+func queueRejectionAfterStart(t *testing.T, q *queue) {
+	ctx := t.Context()
+	reject := func(l store.QueueLease, n int) bool {
+		t.Helper()
+		x := &store.AgentRejection{ID: id32(n), Time: q.now, Agent: l.Agent, Job: l.Job, Attempt: l.Attempt, Topic: "JDBCProbe", Code: "ATTACHMENT_CHANGED", Subject: "a.jar", Records: []byte("[]")}
+		fresh, err := q.RejectWork(ctx, l, x, []store.LogEntry{entry("rejection", [32]byte{}, "body")}, nil)
+		must(t, err)
+		return fresh
+	}
+	begin := func(repeatable bool) store.QueueLease {
+		t.Helper()
+		q.submit(func(r *store.QueueRecord) { r.Repeatable = repeatable })
+		r := q.lease("a1")[0]
+		must(t, q.start(leaseOf(&r)))
+		must(t, q.page(leaseOf(&r), 0, "half a result"))
+		return leaseOf(&r)
+	}
+	l := begin(false)
+	if !reject(l, 1) || reject(l, 1) {
+		t.Fatal("not once")
+	}
+	r := q.want(l.Job, store.QueueError, "ATTACHMENT_CHANGED(a.jar)")
+	if r.Lost || !r.Processed.Equal(q.now) {
+		t.Fatalf("%+v", r)
+	}
+	for what, err := range map[string]error{"start": q.start(l), "page": q.page(l, 1, "x"), "finish": q.finish(l, "", 1), "finish with an error": q.finish(l, "x", 1)} {
+		if !errors.Is(err, store.ErrLost) {
+			t.Errorf("%s after the rejection: %v", what, err)
+		}
+	}
+	if pages, err := q.ResultPages(ctx, l.Job, 0, 10); err != nil || len(pages) != 0 {
+		t.Fatalf("%d pages of a job that was refused, %v", len(pages), err)
+	}
+	if n, err := q.Sequence(ctx, 10); err != nil || n != 1 {
+		t.Fatalf("%d entries, %v", n, err)
+	}
+	// It stays ended, whether it may be repeated or not, and when its lease is over.
+	again := begin(true)
+	reject(again, 2)
+	lost := begin(false)
+	q.now = q.now.Add(time.Hour)
+	must(t, q.TouchAgent(ctx, "a1", q.now))
+	q.sweep()
+	q.want(lost.Job, store.QueueError, "AGENT_LOST")
+	reject(lost, 3)
+	q.sweep()
+	for _, l := range []store.QueueLease{l, again, lost} {
+		q.want(l.Job, store.QueueError, "ATTACHMENT_CHANGED(a.jar)")
+	}
+	if got := q.lease("a1"); len(got) != 0 {
+		t.Fatalf("%+v", got)
 	}
 }
 

@@ -289,7 +289,7 @@ func (c *Client) Lease(ctx context.Context, w *agent.Want) ([]agent.Job, error) 
 	wait := min(max(w.Wait, 0), time.Minute)
 	ctx, cancel := context.WithTimeout(ctx, callTime+wait)
 	defer cancel()
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: "/lease", in: wire.AgentWant{Topics: w.Topics, Max: w.Max, Wait: wait.Milliseconds()}})
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "/lease", in: wire.AgentWant{Topics: w.Topics, Max: w.Max, Only: string(w.Only), Wait: wait.Milliseconds()}})
 	if err != nil {
 		return nil, away(err)
 	}

@@ -30,6 +30,32 @@ import (
 	"github.com/greatseal-io/greatseal/rejection"
 )
 
+// Slots that are kept for interactive jobs take no others, over the wire.
+func TestLeaseOfOnePriority(t *testing.T) {
+	s := newSite(t, "", nil)
+	ctx := t.Context()
+	c, _ := s.agent(t, "mid-1")
+	s.submit(t, ecc.Job{Agent: "mid-1", Priority: order.Standard})
+	urgent := s.submit(t, ecc.Job{Agent: "mid-1", Priority: order.Interactive})
+	w := want(0)
+	w.Only = agent.Interactive
+	jobs, err := c.Lease(ctx, w)
+	must(t, err)
+	if len(jobs) != 1 || jobs[0].Lease.Job != urgent || jobs[0].Priority != agent.Interactive {
+		t.Fatalf("%+v", jobs)
+	}
+	if jobs, err = c.Lease(ctx, w); err != nil || len(jobs) != 0 {
+		t.Fatalf("%+v, %v", jobs, err)
+	}
+	w.Only = "urgent"
+	if _, err = c.Lease(ctx, w); err == nil || !strings.Contains(err.Error(), "only") {
+		t.Fatalf("a priority that there is not: %v", err)
+	}
+	if jobs, err = c.Lease(ctx, want(0)); err != nil || len(jobs) != 1 || jobs[0].Priority != agent.Standard {
+		t.Fatalf("%+v, %v", jobs, err)
+	}
+}
+
 // The whole life of an agent, over TLS.
 func TestLifeOfAnAgent(t *testing.T) {
 	circles := &ecctest.Circles{List: [][]byte{[]byte("one"), []byte("two")}, Digest: "d1"}

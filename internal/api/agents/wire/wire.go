@@ -121,6 +121,7 @@ type AgentSelf struct {
 type AgentWant struct {
 	Topics []string `json:"topics"`
 	Max    int      `json:"max"`
+	Only   string   `json:"only,omitzero"` // jobs of that priority alone
 	Wait   int64    `json:"wait,omitzero"` // milliseconds; at most a minute
 }
 
