@@ -14,7 +14,6 @@ require (
 	github.com/go-webauthn/webauthn v0.18.2 // tests: a second verifier of passkey assertions
 	github.com/google/go-containerregistry v0.20.6 // tests: a registry
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with pipelined statements
-	github.com/landlock-lsm/go-landlock v0.11.0 // file access of sandboxed scripts
 	github.com/miekg/pkcs11 v1.1.2 // PKCS #11 bindings; the only cgo, in the keeper's module process
 	github.com/opencontainers/go-digest v1.0.0 // the type of digests in oras-go's interface
 	github.com/opencontainers/image-spec v1.1.1 // OCI manifests as Go types
