@@ -27,7 +27,7 @@
 //  4. At every moment of a write, also when it is cut short, the file is either
 //     the old one or the new one, whole.
 //  5. The file and its lock are for their owner only; anything else is refused.
-//  6. One process at a time holds the file open.
+//  6. One process at a time holds the file open, and only it writes it.
 //  7. Signing takes no lock that two signatures share. Of those that take
 //     milliseconds as many are computed at a time as there are processors.
 //
@@ -77,6 +77,8 @@ var (
 	ErrPermissions = errors.New("soft: key file must be a plain file of the user who runs this, mode 0600 (chmod 600)")
 	// ErrReplaced: somebody replaced the file while it was open.
 	ErrReplaced = errors.New("soft: key file was replaced while it was open")
+	// ErrDetached: this process has let go of the file, and writes it no more.
+	ErrDetached = fmt.Errorf("soft: key file was let go of: %w", key.ErrUnavailable)
 )
 
 // MinPassphrase is the length in bytes below which Create and ChangePassphrase
@@ -98,6 +100,7 @@ type Provider struct {
 	mu         sync.RWMutex // guards what follows; held while the file is written, never while a key signs
 	keys       map[string]*entry
 	generation uint64
+	detached   bool // the file is closed, and the keys are there
 }
 
 var (
@@ -225,7 +228,30 @@ func (p *Provider) Health(ctx context.Context) error {
 	if p.closed.Load() {
 		return errClosed
 	}
+	if p.detached {
+		return nil // the file is others'
+	}
 	return p.file.unchanged()
+}
+
+// Detach lets go of the file, so that another process can open it. The keys that are
+// there sign as before, until Close; what would write the file is [ErrDetached]. What
+// others write to the file later is not noticed: a key that they destroy signs here on.
+func (p *Provider) Detach() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed.Load() {
+		return errClosed
+	}
+	if p.detached {
+		return nil
+	}
+	p.detached = true
+	for _, e := range p.keys {
+		clear(e.pkcs8) // it was there to be written
+		e.pkcs8 = nil
+	}
+	return p.file.close()
 }
 
 // Close releases the file. The keys' memory is released too, as soon as no
@@ -240,6 +266,9 @@ func (p *Provider) Close() error {
 		clear(e.pkcs8)
 	}
 	p.keys = nil
+	if p.detached {
+		return nil
+	}
 	return p.file.close()
 }
 
@@ -346,6 +375,9 @@ func (p *Provider) ChangePassphrase(ctx context.Context, passphrase []byte) erro
 	if p.closed.Load() {
 		return errClosed
 	}
+	if p.detached {
+		return ErrDetached
+	}
 	old := p.file.envelope
 	if err := p.file.wrap(passphrase, defaultCost); err != nil {
 		return err
@@ -427,6 +459,9 @@ func (p *Provider) add(ctx context.Context, name string, signer crypto.Signer) (
 
 // write writes the file with these keys. The caller holds mu, or is alone.
 func (p *Provider) write(keys map[string]*entry) error {
+	if p.detached {
+		return ErrDetached
+	}
 	b := body{Generation: p.generation + 1, Keys: make([]stored, 0, len(keys))}
 	for name, e := range keys {
 		b.Keys = append(b.Keys, stored{Name: name, PKCS8: e.pkcs8})
