@@ -18,7 +18,7 @@ import (
 )
 
 // Rejected is the event of webhooks about rejections.
-const Rejected notify.Event = "agent.rejected"
+const Rejected notify.Event = notify.Rejected
 
 // kindRejection is the kind of the jobs that deliver rejections.
 const kindRejection = "agent-rejection"
@@ -64,7 +64,8 @@ func (s *Service) Reject(ctx context.Context, p *Peer, l Lease, r *rejection.Err
 		return fmt.Errorf("ecc: rejection: %w", err)
 	}
 	now := s.now()
-	sum := sha256.Sum256(fmt.Appendf(nil, "greatseal rejection v1\x00%s\x00%s\x00%d\x00%s\x00%s", q.Agent, q.Job, q.Attempt, r.Code, r.Subject))
+	// One for each attempt: whatever else an agent says of it later fills no log.
+	sum := sha256.Sum256(fmt.Appendf(nil, "greatseal rejection v2\x00%s\x00%s\x00%d", q.Agent, q.Job, q.Attempt))
 	x := &store.AgentRejection{ID: hex.EncodeToString(sum[:16]), Time: now, Agent: q.Agent, Job: q.Job, Attempt: q.Attempt, Topic: job.Topic,
 		Code: string(r.Code), Subject: r.Subject, Detail: r.Detail, Records: list}
 	body, err := s.message(x)

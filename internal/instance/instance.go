@@ -12,6 +12,7 @@
 package instance
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -50,7 +51,7 @@ type Config struct {
 	Server   *server.Server                         // nil on a protected instance
 	Root     statement.ID                           // of Server's first charter
 	TLS      func(*config.TLS) (*tls.Config, error) // of a client of another server
-	Webhooks []notify.Webhook                       // of rejections
+	Webhooks []notify.Webhook                       // of rejections and findings
 	Sender   *notify.Sender
 	Clock    func() time.Time
 	Logger   *slog.Logger
@@ -101,7 +102,7 @@ func Open(ctx context.Context, c Config) (i *Instance, err error) {
 			return i, fmt.Errorf("instance: platform %s: %w", name, err)
 		}
 	}
-	if i.Guard, err = records.NewGuard(records.GuardConfig{Instance: i.Part, Store: c.Store, Platforms: i.Platforms, Now: c.Clock, Log: c.Logger}); err != nil {
+	if i.Guard, err = records.NewGuard(records.GuardConfig{Instance: i.Part, Store: c.Store, Platforms: i.Platforms, Now: c.Clock, Log: c.Logger, Notify: i.found}); err != nil {
 		return i, err
 	}
 	if c.Config.Protected() {
@@ -183,10 +184,7 @@ func (i *Instance) protect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := soft.Open(a.Keystore, pass)
-	if errors.Is(err, os.ErrNotExist) {
-		p, err = soft.Create(a.Keystore, pass)
-	}
+	p, err := openKeys(ctx, a.Keystore, pass)
 	if err != nil {
 		return fmt.Errorf("instance: the instance's own keys: %w", err)
 	}
@@ -194,6 +192,10 @@ func (i *Instance) protect(ctx context.Context) error {
 	keys, err := ecc.OpenKeys(ctx, p)
 	if err != nil {
 		return err
+	}
+	// The file is wanted no more: other replicas on this host can start.
+	if err := p.Detach(); err != nil {
+		return fmt.Errorf("instance: the instance's own keys: %w", err)
 	}
 	if i.Runtime, err = x509.MarshalPKIXPublicKey(keys.Runtime.Public()); err != nil {
 		return err
@@ -205,6 +207,28 @@ func (i *Instance) protect(ctx context.Context) error {
 	i.Queue, err = ecc.New(ecc.Config{Store: i.c.Store, Source: &source{i.Part, i.Guard, i.Platforms, i.c.Clock}, Circles: i.Circles, Instance: i.c.Config.Name, Runtime: keys.Runtime,
 		Authority: authority, Clock: i.c.Clock, Logger: i.log, Webhooks: i.c.Webhooks, Sender: i.c.Sender, Times: ecc.Times{Heartbeat: a.Heartbeat.Or(0)}})
 	return err
+}
+
+// keysPatience is how long a start waits for another one that has the keystore open.
+const keysPatience = 30 * time.Second
+
+// openKeys opens the keystore of the instance's own keys, or makes it.
+func openKeys(ctx context.Context, path string, pass []byte) (p *soft.Provider, err error) {
+	defer clear(pass)
+	for end := time.Now().Add(keysPatience); ; {
+		p, err = soft.Open(path, bytes.Clone(pass))
+		if errors.Is(err, os.ErrNotExist) {
+			p, err = soft.Create(path, bytes.Clone(pass))
+		}
+		if err == nil || !errors.Is(err, soft.ErrLocked) && !errors.Is(err, os.ErrExist) || time.Now().After(end) {
+			return p, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // Run does the background work until ctx ends.
@@ -232,6 +256,15 @@ func (i *Instance) Run(ctx context.Context) {
 	}
 	if i.c.Config.Freshness != nil && i.office != nil {
 		wg.Go(func() { i.refresh(ctx) })
+	}
+	if len(i.c.Webhooks) > 0 {
+		wg.Go(func() {
+			every(ctx, tellEvery, func() {
+				if err := i.tell(ctx); err != nil && ctx.Err() == nil {
+					i.log.Error("messages about records wait", "error", err)
+				}
+			})
+		})
 	}
 	if i.Queue != nil {
 		wg.Go(func() { i.told("the queue", ctx, i.Queue.Run) })

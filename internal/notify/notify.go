@@ -1,5 +1,6 @@
-// Package notify tells programs what happens to requests: webhooks, signed as
-// the Standard Webhooks specification says (HMAC-SHA256, "v1,").
+// Package notify tells programs what happens to requests, to agents' jobs and to
+// protected records: webhooks, signed as the Standard Webhooks specification says
+// (HMAC-SHA256, "v1,").
 //
 // Invariants:
 //
@@ -44,11 +45,13 @@ const (
 	Expired     Event = "request.expired"
 	Cancelled   Event = "request.cancelled"
 	Reminder    Event = "request.reminder" // still waits, half of its time gone
+	Rejected    Event = "agent.rejected"   // an agent refused a job; its body is of package ecc
+	Untrusted   Event = "record.untrusted" // a record does not verify where it is protected; its body is of package instance
 )
 
 // Events lists every event.
 func Events() []Event {
-	return []Event{Pending, Executed, Disapproved, Failed, Expired, Cancelled, Reminder}
+	return []Event{Pending, Executed, Disapproved, Failed, Expired, Cancelled, Reminder, Rejected, Untrusted}
 }
 
 // Webhook is one receiver.

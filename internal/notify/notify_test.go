@@ -175,3 +175,16 @@ func ExampleSign() {
 	fmt.Println(Sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`)))
 	// Output: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=
 }
+
+// A webhook with a list of events can name every event that is sent.
+func TestEventsOfAgentsAndRecords(t *testing.T) {
+	for _, e := range []Event{Rejected, Untrusted} {
+		w := Webhook{Name: "soc", URL: "https://soc.example/", Secret: make([]byte, 32), Events: []Event{e}}
+		if err := w.Check(); err != nil || !w.Wants(e) || w.Wants(Pending) {
+			t.Errorf("%s: %v", e, err)
+		}
+	}
+	if Rejected != "agent.rejected" || Untrusted != "record.untrusted" {
+		t.Error("receivers know the events by other names")
+	}
+}

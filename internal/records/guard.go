@@ -22,8 +22,8 @@ type GuardConfig struct {
 	Store     store.Protection
 	Platforms map[string]platform.Platform
 	Now       func() time.Time
-	Log       *slog.Logger                         // nil: nowhere
-	Notify    func(context.Context, store.Finding) // of each finding, after it is stored; may be nil
+	Log       *slog.Logger                               // nil: nowhere
+	Notify    func(context.Context, store.Finding) error // of each finding, after it is stored; may be nil
 }
 
 // Guard judges the records of an instance by the circle of trust. It signs nothing.
@@ -198,7 +198,9 @@ func (g *Guard) find(ctx context.Context, fs ...store.Finding) error {
 	for _, f := range fs {
 		g.c.Log.Warn("a record does not verify", "source", f.Source, "table", f.Table, "code", f.Code, "subject", f.Subject)
 		if g.c.Notify != nil {
-			g.c.Notify(ctx, f)
+			if err := g.c.Notify(ctx, f); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -196,7 +196,7 @@ func newWorld(t testing.TB, a *app) *world {
 			return belief{&tr, w.mode}, nil
 		}},
 		Store: w.store, Platforms: map[string]platform.Platform{"erp": a}, Now: func() time.Time { w.clock.pass(2 * time.Second); return w.clock.now() },
-		Notify: func(_ context.Context, f store.Finding) { w.found = append(w.found, f) },
+		Notify: func(_ context.Context, f store.Finding) error { w.found = append(w.found, f); return nil },
 	})
 	w.must(err)
 	return w
