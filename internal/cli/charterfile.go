@@ -76,6 +76,7 @@ does not mean.`,
 				Problems []charter.Problem `json:"problems,omitzero"`
 				Error    string            `json:"error,omitzero"`
 				Warnings []charter.Warning `json:"warnings,omitzero"`
+				Records  []lintedBy        `json:"records,omitzero"` // of the configurations of records
 			}
 			r := report{OK: err == nil}
 			var bad *charter.CheckError
@@ -90,6 +91,7 @@ does not mean.`,
 					return err
 				}
 				r.Version, r.ID, r.Warnings = c.Version, charter.ID(payload).String(), charter.Lint(c)
+				r.Records = lintRecords(c, nil)
 			}
 			perr := a.print(r, func(w io.Writer) {
 				for _, p := range r.Problems {
@@ -100,6 +102,9 @@ does not mean.`,
 				}
 				for _, x := range r.Warnings {
 					fmt.Fprintf(w, "warning   %s\n", x)
+				}
+				for _, x := range r.Records {
+					fmt.Fprintf(w, "warning   %s\n", printable(x.String()))
 				}
 				if r.OK {
 					fmt.Fprintf(w, "version %d can work; its ID is\n%s\n", r.Version, r.ID)

@@ -109,7 +109,7 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 }
 
 func (a *App) devCommand() *cobra.Command {
-	var dir, listen string
+	var dir, listen, records string
 	c := &cobra.Command{
 		Use:     "dev",
 		GroupID: "start",
@@ -118,16 +118,20 @@ func (a *App) devCommand() *cobra.Command {
 people with SSH keys, two groups, a scanner, keys with certificates, timestamps
 and an inspector. A folder that holds one already is started again.
 
-For each person there is a client configuration, DIR/people/NAME.yaml.`,
+For each person there is a client configuration, DIR/people/NAME.yaml.
+
+With --records it is the trusted side of a circle of trust, too: the data sources and
+scripts in that database are signed under policy "records".`,
 		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), dir, listen) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), dir, listen, records) },
 	}
 	c.Flags().StringVar(&dir, "dir", "greatseal-dev", "folder of the deployment")
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:7788", "address on this machine")
+	c.Flags().StringVar(&records, "records", "", "SQLite database with records to sign (tables sys_data_source, ecc_agent_script_file, ecc_agent_script_include); for a new folder")
 	return c
 }
 
-func (a *App) dev(ctx context.Context, dir, listen string) error {
+func (a *App) dev(ctx context.Context, dir, listen, records string) error {
 	if !config.Loopback(listen) {
 		return fail(exitUsage, "greatseal init makes a deployment for others", "%s is not on this machine: dev is to play with", listen)
 	}
@@ -137,7 +141,7 @@ func (a *App) dev(ctx context.Context, dir, listen string) error {
 	}
 	p := place{dir}
 	if _, err := os.Stat(p.path("server.yaml")); errors.Is(err, os.ErrNotExist) {
-		if err := a.foundDev(ctx, p, listen); err != nil {
+		if err := a.foundDev(ctx, p, listen, records); err != nil {
 			return err
 		}
 	}
@@ -165,7 +169,7 @@ Policy "inspected" uploads the file; "nightly" signs nightly-* unattended. Ctrl-
 }
 
 // foundDev makes the deployment of dev: everything is there when server.yaml is.
-func (a *App) foundDev(ctx context.Context, p place, listen string) error {
+func (a *App) foundDev(ctx context.Context, p place, listen, records string) error {
 	if entries, err := os.ReadDir(p.dir); err == nil && len(entries) > 0 {
 		return fail(exitUsage, "remove it, or name another --dir", "%s is not empty and holds no finished deployment", p.dir)
 	}
@@ -174,7 +178,14 @@ func (a *App) foundDev(ctx context.Context, p place, listen string) error {
 	if err != nil {
 		return err
 	}
-	t, err := trial.New(ctx, p.dir, st, trial.Options{Deployment: "dev", Timestamps: true})
+	o := trial.Options{Deployment: "dev", Timestamps: true}
+	if records != "" {
+		if records, err = filepath.Abs(records); err != nil {
+			return err
+		}
+		o.Records = &trial.Records{Instance: "dev"}
+	}
+	t, err := trial.New(ctx, p.dir, st, o)
 	if err != nil {
 		return err
 	}
@@ -195,6 +206,10 @@ func (a *App) foundDev(ctx context.Context, p place, listen string) error {
 	sc := p.server(t.Root, listen)
 	sc.Admins = []string{"alice"}
 	sc.Inspector = &config.Inspector{Name: "inspector", Key: filepath.Join("people", "inspector")}
+	if records != "" {
+		sc.Instance = &config.Instance{Name: "dev", Role: "trusted", Platforms: map[string]config.Platform{"app": {Database: "sqlite:" + records}},
+			Machine: &config.Machine{Name: trial.Clerk, Key: filepath.Join("people", trial.Clerk)}, Freshness: &config.Freshness{Policy: "fresh", Every: config.Duration(time.Minute), Lasts: config.Duration(30 * time.Minute)}}
+	}
 	if err := config.Write(draft, sc); err != nil {
 		return err
 	}
@@ -202,18 +217,18 @@ func (a *App) foundDev(ctx context.Context, p place, listen string) error {
 	if err != nil {
 		return err
 	}
-	o, err := openOffice(ctx, c, log)
+	off, err := openOffice(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	defer o.close()
+	defer off.close()
 	work, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
-		o.server.Run(work)
+		off.server.Run(work)
 		close(done)
 	}()
-	err = t.MakeKeys(ctx, o.server)
+	err = t.MakeKeys(ctx, off.server)
 	stop()
 	<-done
 	if err != nil {
