@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +52,9 @@ look at.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &demo{app: a, dir: dir}
 			err := d.run(cmd.Context())
-			d.close()
+			if cerr := d.close(); err == nil {
+				err = cerr
+			}
 			return err
 		},
 	}
@@ -71,21 +75,23 @@ type demo struct {
 	stop   context.CancelFunc
 	done   chan struct{}
 
-	program string // path of the signed file
+	program string  // path of the signed file
+	estate  *estate // of the second half; nil before it
 	result  demoResult
 }
 
 // demoResult is what --json prints.
 type demoResult struct {
-	Dir       string   `json:"dir"`
-	Root      string   `json:"root"`
-	Program   string   `json:"program"`
-	Evidence  string   `json:"evidence"`
-	Request   string   `json:"request"`
-	Endorsers []string `json:"endorsers"`
-	Judges    []string `json:"judges"`  // verifiers that accepted the file
-	Refused   []string `json:"refused"` // attacks that failed, with the reason
-	Seconds   float64  `json:"seconds"`
+	Dir       string      `json:"dir"`
+	Root      string      `json:"root"`
+	Program   string      `json:"program"`
+	Evidence  string      `json:"evidence"`
+	Request   string      `json:"request"`
+	Endorsers []string    `json:"endorsers"`
+	Judges    []string    `json:"judges"`  // verifiers that accepted the file
+	Refused   []string    `json:"refused"` // attacks that failed, with the reason
+	Records   demoRecords `json:"records"`
+	Seconds   float64     `json:"seconds"`
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -103,12 +109,17 @@ func (d *demo) run(ctx context.Context) error {
 		f     func(context.Context) error
 	}{
 		{"A deployment is founded", d.found},
-		{"Two keys are made: requested by one officer, endorsed by another", d.keys},
+		{"Keys are made: requested by one officer, endorsed by another", d.keys},
 		{"A Windows program is signed: three endorse, then the key signs exactly that", d.sign},
 		{"Anybody verifies, offline", d.verify},
 		{"Attack: one person wants to be the whole quorum", d.attackSamePerson},
 		{"Attack: the signed file is altered", d.attackFile},
 		{"Attack: a request is changed in the database by hand", d.attackDatabase},
+		{"A trusted and a protected instance, an agent and a database", d.circle},
+		{"A data source is signed by quorum, moved in an update set, and runs", d.source},
+		{"Attack: its SQL is edited in the protected database", d.attackEdit},
+		{"Attack: an older signed version is restored", d.attackRestore},
+		{"Attack: an order is replayed", d.attackReplay},
 	} {
 		d.step(i+1, s.title)
 		if err := s.f(ctx); err != nil {
@@ -144,7 +155,10 @@ func program() string {
 	return "greatseal"
 }
 
-func (d *demo) close() {
+func (d *demo) close() (err error) {
+	if d.estate != nil {
+		err = d.estate.close()
+	}
 	if d.stop != nil {
 		d.stop()
 		<-d.done
@@ -155,6 +169,7 @@ func (d *demo) close() {
 	if d.host != nil {
 		d.host.Close()
 	}
+	return err
 }
 
 // found makes keeper, people, charter, database and server.
@@ -168,12 +183,15 @@ func (d *demo) found(ctx context.Context) error {
 	} else if entries, err := os.ReadDir(d.dir); err == nil && len(entries) > 0 {
 		return fail(exitUsage, "name an empty folder, or none", "%s is not empty", d.dir)
 	}
-	p := place{d.dir}
+	p, err := d.settle()
+	if err != nil {
+		return err
+	}
 	st, err := p.initKeeper(ctx, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	d.people, err = trial.New(ctx, d.dir, st, trial.Options{Deployment: "demo", Timestamps: true})
+	d.people, err = trial.New(ctx, d.dir, st, trial.Options{Deployment: "demo", Timestamps: true, Records: &trial.Records{}})
 	if err != nil {
 		return err
 	}
@@ -194,6 +212,19 @@ func (d *demo) found(ctx context.Context) error {
 		return err
 	}
 	return d.start(ctx)
+}
+
+// settle makes the folder, and its name one without links: signed records name files
+// in it, and the agent's firewall compares.
+func (d *demo) settle() (place, error) {
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return place{}, err
+	}
+	dir, err := filepath.EvalSymlinks(d.dir)
+	if err == nil {
+		d.dir, err = filepath.Abs(dir)
+	}
+	return place{d.dir}, err
 }
 
 func (d *demo) start(ctx context.Context) error {
@@ -217,7 +248,7 @@ func (d *demo) keys(ctx context.Context) error {
 	if err := d.people.MakeKeys(ctx, d.server); err != nil {
 		return err
 	}
-	for _, n := range []string{"release", "stamp"} {
+	for _, n := range slices.Sorted(maps.Keys(d.people.Charter.Keys)) {
 		k, err := d.server.Key(ctx, n)
 		if err != nil {
 			return err
