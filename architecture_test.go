@@ -17,7 +17,7 @@ const module = "github.com/greatseal-io/greatseal/"
 // only. "x/..." is x and what is below it; packages that one line names may not
 // import each other unless one is inside the other.
 const layers = `
-cmd/greatseal cmd/greatseal-keeper internal/attacks internal/crashes internal/oracles
+cmd/greatseal cmd/greatseal-keeper internal/attacks internal/crashes internal/oracles internal/threats
 internal/cli
 internal/bench
 internal/trial
@@ -27,7 +27,11 @@ internal/agent/agenttest internal/agent/exec/javascript
 internal/agent/exec/sql internal/agent/exec/script internal/agent/exec/rest
 internal/agent/exec
 internal/agent/firewall internal/agent/credentials internal/agent/sandbox
+internal/gate
+internal/gate/clamav internal/gate/provenance internal/gate/rebuild internal/gate/rules internal/gate/command
+internal/gate/check
 internal/inspector
+internal/endorser
 internal/api internal/api/client
 internal/api/agents
 internal/api/wire internal/api/agents/wire
