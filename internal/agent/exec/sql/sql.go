@@ -194,7 +194,7 @@ func (e *Executor) open(s *source, g *firewall.Grant) (*sql.DB, error) {
 	}
 	// A link would lead elsewhere than to the file that the firewall was asked for.
 	if real, err := filepath.EvalSymlinks(s.target.Path); err != nil || real != s.target.Path {
-		return nil, exec.Failed("%s is not there, or reached by a link", s.target.Path)
+		return nil, exec.Failure("the database's file is not there, or reached by a link")
 	}
 	mode := "ro"
 	if s.writes {
