@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/circle"
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/format"
@@ -54,36 +55,71 @@ func (i *Instance) own() *circle.Status {
 	return nil
 }
 
-// Refresh signs a freshness statement for a version of the own side's circle.
+// Refresh signs a freshness statement for a version of the own side's circle. One that
+// was asked for and not signed yet is waited for as long as it would be good: where
+// nobody signs, requests do not pile up.
 func (i *Instance) Refresh(ctx context.Context, of *circle.Status, now time.Time, lasts time.Duration) error {
-	st := trust.Freshness{Deployment: of.Deployment, Circle: of.ID, Version: of.Version, At: now, Expires: now.Add(lasts)}
-	payload, err := st.Encode()
+	i.asking.Lock()
+	defer i.asking.Unlock()
+	if p := i.asked; p == nil || p.of != of.ID || !now.Before(p.expires) || now.Before(p.at) {
+		if err := unattended(i.c.Server.Charter(), i.c.Config.Freshness.Policy); err != nil {
+			return err
+		}
+		st := trust.Freshness{Deployment: of.Deployment, Circle: of.ID, Version: of.Version, At: now, Expires: now.Add(lasts)}
+		payload, err := st.Encode()
+		if err != nil {
+			return err
+		}
+		i.asked = &asked{of: of.ID, at: now, expires: st.Expires, name: fmt.Sprintf("freshness of circle %d", of.Version), payload: payload}
+	}
+	update, err := i.sign(ctx, i.asked)
+	var refused *records.RefusedError
+	if err == nil || errors.As(err, &refused) {
+		i.asked = nil
+	}
 	if err != nil {
 		return err
 	}
-	update, err := i.sign(ctx, i.c.Config.Freshness.Policy, record.Freshness, fmt.Sprintf("freshness of circle %d", of.Version), payload)
-	if err != nil {
-		return err
+	return i.Circles.Apply(ctx, &circle.Bundle{Root: i.c.Root, Freshness: update})
+}
+
+// asked is a freshness statement that is to be signed.
+type asked struct {
+	of          statement.ID
+	at, expires time.Time
+	name        string
+	payload     []byte
+	request     statement.ID // zero: not submitted yet
+}
+
+// unattended refuses a policy that would have people asked every few minutes.
+func unattended(c *charter.Charter, policy string) error {
+	p, ok := c.Policies[policy]
+	switch {
+	case !ok:
+		return fmt.Errorf("instance: freshness: the charter has no policy %s", policy)
+	case !p.Rule.Unattended:
+		return fmt.Errorf("instance: freshness: policy %s is not unattended: nobody is asked to endorse freshness", policy)
 	}
-	b := &circle.Bundle{Root: i.c.Root, Freshness: update}
-	return i.Circles.Apply(ctx, b)
+	return nil
 }
 
 // sign has a statement of a circle signed under an unattended policy.
-func (i *Instance) sign(ctx context.Context, policy, purpose, name string, payload []byte) (*circle.Update, error) {
+func (i *Instance) sign(ctx context.Context, w *asked) (*circle.Update, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	f := circleformat.New()
-	a := format.BytesArtifact(name, payload)
+	a := format.BytesArtifact(w.name, w.payload)
 	plan, err := f.Plan(ctx, a, nil)
 	if err != nil {
 		return nil, err
 	}
-	id, err := i.office.Submit(ctx, records.Ask{Policy: policy, Purpose: purpose, Plan: plan, Name: name})
-	if err != nil {
-		return nil, err
+	if w.request.IsZero() {
+		if w.request, err = i.office.Submit(ctx, records.Ask{Policy: i.c.Config.Freshness.Policy, Purpose: record.Freshness, Plan: plan, Name: w.name}); err != nil {
+			return nil, err
+		}
 	}
-	x, err := i.executed(ctx, id)
+	x, err := i.executed(ctx, w.request)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +130,7 @@ func (i *Instance) sign(ctx context.Context, policy, purpose, name string, paylo
 	return &circle.Update{Statement: patch.Sidecar.Data, Evidence: x.Evidence}, nil
 }
 
+// executed waits for a request's result.
 func (i *Instance) executed(ctx context.Context, id statement.ID) (*records.Executed, error) {
 	for {
 		x, err := i.office.Executed(ctx, id)

@@ -74,6 +74,9 @@ type Instance struct {
 
 	mu   sync.Mutex
 	http map[statement.ID]*http.Client
+
+	asking sync.Mutex // one freshness statement at a time
+	asked  *asked     // that one; nil: none
 }
 
 // Open makes an instance. Close ends it.
@@ -132,7 +135,7 @@ func (i *Instance) believe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.Circles = &Circles{believed: c, store: i.c.Store, roots: roots, now: i.c.Clock, log: i.log, heard: map[[32]byte][32]byte{}}
+	i.Circles = &Circles{believed: c, store: i.c.Store, roots: roots, now: i.c.Clock, log: i.log, heard: map[[32]byte]heard{}}
 	if err := i.Circles.Hear(ctx); err != nil {
 		i.log.Warn("what other replicas say of the circle is refused", "error", err)
 	}

@@ -68,7 +68,7 @@ func (i *Instance) pullOnce(ctx context.Context, s config.Side) error {
 			return nil
 		}
 	}
-	return i.Circles.Apply(ctx, b)
+	return i.Circles.pulled(ctx, b)
 }
 
 // clients makes the client of a side's server.

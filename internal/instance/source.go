@@ -58,6 +58,9 @@ func (s *source) Records(ctx context.Context, asked []ecc.Ask) ([]order.Item, er
 		out = append(out, order.ItemOf(&j.Record, j.Signatures))
 		for _, n := range strings.FieldsFunc(j.Record.Fields["includes"], func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }) {
 			if x := (need{j.Platform, n}); !slices.Contains(needs, x) {
+				if len(needs) == maxIncludes { // before they are compared with each other
+					return rejection.New(rejection.PayloadTooLarge, "includes", fmt.Sprintf("more than %d", maxIncludes))
+				}
 				needs = append(needs, x)
 			}
 		}
@@ -69,9 +72,6 @@ func (s *source) Records(ctx context.Context, asked []ecc.Ask) ([]order.Item, er
 		}
 	}
 	for n := 0; n < len(needs); n++ { // it grows: includes need others
-		if n >= maxIncludes {
-			return nil, rejection.New(rejection.PayloadTooLarge, "includes", fmt.Sprintf("more than %d", maxIncludes))
-		}
 		ref, err := s.include(ctx, needs[n].platform, needs[n].name)
 		if err != nil {
 			return nil, err

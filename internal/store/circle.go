@@ -18,8 +18,9 @@ type CircleBundle struct {
 // CircleBundles keeps what replicas tell each other of the circle of trust. Whoever
 // writes here by hand can withhold and add nothing: it is judged when it is read.
 type CircleBundles interface {
-	// PutCircleBundle replaces the bundle of a side.
-	PutCircleBundle(ctx context.Context, root [32]byte, bundle []byte, now time.Time) error
+	// PutCircleBundle replaces the bundle of a side whose digest is old; zero: there is
+	// none. ErrConflict: another one is there meanwhile, and stays.
+	PutCircleBundle(ctx context.Context, root, old [32]byte, bundle []byte, now time.Time) error
 	// CircleBundle returns the bundle of a side; ErrNotFound.
 	CircleBundle(ctx context.Context, root [32]byte) (*CircleBundle, error)
 	// CircleBundles lists them without their bytes.
@@ -28,12 +29,15 @@ type CircleBundles interface {
 
 var _ CircleBundles = (*SQL)(nil)
 
-// PutCircleBundle replaces the bundle of a side.
-func (s *SQL) PutCircleBundle(ctx context.Context, root [32]byte, bundle []byte, now time.Time) error {
+// PutCircleBundle replaces the bundle of a side whose digest is old.
+func (s *SQL) PutCircleBundle(ctx context.Context, root, old [32]byte, bundle []byte, now time.Time) error {
 	sum := sha256.Sum256(bundle)
-	_, err := s.exec(ctx, `INSERT INTO circle_bundles (root, digest, bundle, updated) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (root) DO UPDATE SET digest = excluded.digest, bundle = excluded.bundle, updated = excluded.updated`,
-		root[:], sum[:], blob(bundle), ms(now))
+	n, err := s.exec(ctx, `INSERT INTO circle_bundles (root, digest, bundle, updated) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (root) DO UPDATE SET digest = excluded.digest, bundle = excluded.bundle, updated = excluded.updated WHERE circle_bundles.digest = $5`,
+		root[:], sum[:], blob(bundle), ms(now), old[:])
+	if err == nil && n == 0 {
+		err = ErrConflict
+	}
 	return err
 }
 

@@ -30,7 +30,17 @@ func TestCircleBundles(t *testing.T) {
 				root  [32]byte
 				bytes string
 			}{{b, "old"}, {a, "one"}, {b, "new"}} {
-				if err := s.PutCircleBundle(ctx, put.root, []byte(put.bytes), now.Add(time.Duration(i)*time.Second)); err != nil {
+				var old [32]byte
+				if put.bytes == "new" {
+					// Who has not seen what is there does not replace it.
+					for _, of := range [][32]byte{{}, sha256.Sum256([]byte("other"))} {
+						if err := s.PutCircleBundle(ctx, put.root, of, []byte("late"), now); !errors.Is(err, store.ErrConflict) {
+							t.Fatalf("it is replaced: %v", err)
+						}
+					}
+					old = sha256.Sum256([]byte("old"))
+				}
+				if err := s.PutCircleBundle(ctx, put.root, old, []byte(put.bytes), now.Add(time.Duration(i)*time.Second)); err != nil {
 					t.Fatal(err)
 				}
 			}
