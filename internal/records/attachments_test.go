@@ -35,7 +35,7 @@ func withFiles(t *testing.T) (*app, func(string, ...any)) {
 	exec("CREATE TABLE files (id integer PRIMARY KEY, owner varchar(32), name text, type text, content blob)")
 	p, err := sqlite.Open(t.Context(), path, platform.Options{Attachments: []platform.AttachmentTable{
 		{Table: "files", Owner: table, OwnerKey: "owner", Name: "name", Type: "type", Content: "content"}}})
-	return opened(t, p, err), exec
+	return opened(t, p, err, nil), exec
 }
 
 // Attachments are signed with their record: all of them, and none may be added.

@@ -184,7 +184,11 @@ func (g *Guard) open(ctx context.Context, id string) (*importing, error) {
 	if w.v, trust, err = g.judge(); err != nil {
 		return nil, err
 	}
-	rules, err := updateset.NewRules(trust.Configurations, nil)
+	up, err := extends(ctx, w.db, ts)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := updateset.NewRules(trust.Configurations, up)
 	if err != nil {
 		return nil, err
 	}

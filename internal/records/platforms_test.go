@@ -20,7 +20,7 @@ import (
 const schema = `CREATE TABLE sys_data_source (sys_id varchar(32) NOT NULL PRIMARY KEY, name varchar(200), type varchar(40),
 	jdbc_server varchar(200), sql_statement text, last_run_datetime varchar(40))`
 
-func opened(t testing.TB, p platform.Platform, err error) *app {
+func opened(t testing.TB, p platform.Platform, err error, byHand func(string) error) *app {
 	t.Helper()
 	if err == nil {
 		err = p.Prepare(context.Background())
@@ -29,7 +29,7 @@ func opened(t testing.TB, p platform.Platform, err error) *app {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
-	return &app{p}
+	return &app{p, byHand}
 }
 
 func sqliteApp(t testing.TB) *app {
@@ -46,7 +46,15 @@ func sqliteApp(t testing.TB) *app {
 		t.Fatal(err)
 	}
 	p, err := sqlite.Open(t.Context(), path, platform.Options{})
-	return opened(t, p, err)
+	return opened(t, p, err, func(s string) error {
+		db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(10000)")
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		_, err = db.Exec(s)
+		return err
+	})
 }
 
 func postgresApp(t testing.TB) *app {
@@ -64,7 +72,7 @@ func postgresApp(t testing.TB) *app {
 		t.Fatal(err)
 	}
 	p, err := postgres.Open(t.Context(), dsn, platform.Options{})
-	return opened(t, p, err)
+	return opened(t, p, err, func(q string) error { _, err := s.SQL(dsn, q); return err })
 }
 
 func mariaApp(t testing.TB) *app {
@@ -82,5 +90,5 @@ func mariaApp(t testing.TB) *app {
 		t.Fatal(err)
 	}
 	p, err := mariadb.Open(t.Context(), dsn, platform.Options{})
-	return opened(t, p, err)
+	return opened(t, p, err, func(q string) error { _, err := s.SQL(dsn, q); return err })
 }

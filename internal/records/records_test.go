@@ -113,7 +113,10 @@ func (d *desk) requests() int {
 }
 
 // app is a platform with the tables of an application.
-type app struct{ platform.Platform }
+type app struct {
+	platform.Platform
+	sql func(string) error // runs statements in the database, as somebody who has its password; nil in memory
+}
 
 // each runs f on every platform.
 func each(t *testing.T, f func(t *testing.T, a *app)) {
