@@ -40,11 +40,18 @@ func (a *App) demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "demo",
 		GroupID: "start",
-		Short:   "show the whole way of a signature, and three attacks failing",
+		Short:   "show the whole way of a signature and of a signed record, and six attacks failing",
 		Long: `Founds a deployment in a folder, with two groups of people and a machine that
 endorses; signs a real Windows program that three different ones have endorsed;
 verifies it offline; and tries to get a signature without the quorum, to alter
 the file, and to change a request in the database by hand.
+
+Then the second promise, that nothing runs unless it was signed for that: a
+trusted and a protected instance with a database each, a circle of trust that a
+quorum signs, and an agent that takes its work over TLS. A data source is signed,
+moved in an update set, and run. Its SQL is edited in the protected database; an
+older version is restored with its signatures; an order is replayed. Each time
+the instance refuses, and the agent refuses what a stolen instance delivers.
 
 Nothing is asked and nothing outside the folder is touched. The folder stays, to
 look at.`,
@@ -136,14 +143,22 @@ Done in %.1[1]f s. What is left in %[2]s:
   %-24[9]s  who approved it, to verify anywhere
   trial-ca.crt              the authority that the verifier trusts
   people/                   the SSH keys of alice, bob, carol, dave and the machines
+  circle.bundle             what the plant and its agent believe, with its evidence
+  release-2.xml             the update set with the signatures of its records
+  workshop/, plant/, agent/ what each of the three keeps
 
 Try next:
   %[4]s verify %[5]s \
     --evidence %[6]s --root %[7]s \
     --ca %[8]s --tsa-ca %[8]s
+  %[4]s agent explain --config %[10]s
+  GREATSEAL_ROOT=%[11]s \
+    %[4]s records verify-set %[12]s \
+    --bundle %[13]s --instance %[14]s     # for 15 minutes: then the circle is stale
   %[4]s dev      the same, left running, to request and endorse by yourself`,
 		d.result.Seconds, d.dir, filepath.Base(d.program), program(), d.program, d.result.Evidence,
-		filepath.Join(d.dir, "charter-v1.json"), d.people.RootFile(), filepath.Base(d.result.Evidence))
+		filepath.Join(d.dir, "charter-v1.json"), d.people.RootFile(), filepath.Base(d.result.Evidence), d.agentConfig(),
+		d.result.Root, d.result.Records.Sets[1], d.path("circle.bundle"), demoPlant)
 	return nil
 }
 

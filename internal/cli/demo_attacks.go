@@ -139,7 +139,7 @@ func (d *demo) refusedByBoth(ctx context.Context, code rejection.Code, subject s
 	if why, _, _ := strings.Cut(r.ErrorString, "("); r.State != store.QueueError || why != string(code) {
 		return fmt.Errorf("job %s is %s %s: want %s", r.ID[:12], r.State, r.ErrorString, code)
 	}
-	d.say("   the plant hands out nothing: job %s ends with %s", r.ID[:12], r.ErrorString)
+	d.say("   withheld  the plant hands nothing out: job %s ends with %s", r.ID[:12], r.ErrorString)
 	runtime, end, err := d.steal(ctx)
 	if err != nil {
 		return err
