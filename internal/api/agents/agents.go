@@ -63,6 +63,8 @@ type Limits struct {
 	AnonPerSecond float64 // enrolments of one address; 2
 	Waits         int     // open waits of one agent; 4
 	Delivery      int     // bytes of records in one answer; 8 MiB
+	Heavy         int     // calls at a time that read whole tables or hold large bodies; 8
+	HeavyOf       int     // of them, of one caller; 2
 }
 
 func (l *Limits) fill() {
@@ -81,6 +83,12 @@ func (l *Limits) fill() {
 	if l.Delivery <= 0 {
 		l.Delivery = 8 << 20
 	}
+	if l.Heavy <= 0 {
+		l.Heavy = 8
+	}
+	if l.HeavyOf <= 0 {
+		l.HeavyOf = 2
+	}
 }
 
 // mount is one service on one huma.API.
@@ -93,6 +101,7 @@ type mount struct {
 	agents    limiters
 	addresses limiters
 	waits     waits
+	heavy     room
 	stopping  <-chan struct{}
 }
 
@@ -105,6 +114,7 @@ func newMount(api huma.API, svc *ecc.Service, log *slog.Logger, l Limits, stoppi
 	m.agents.init(l.PerSecond, l.Burst)
 	m.addresses.init(l.AnonPerSecond, max(20, int(10*l.AnonPerSecond)))
 	m.waits.init(l.Waits)
+	m.heavy.init(l.Heavy, l.HeavyOf)
 	return m
 }
 
@@ -129,6 +139,7 @@ type op struct {
 	body                            int64 // limit in bytes; default 64 KiB
 	content, answer                 string
 	status                          int
+	heavy                           bool // reads tables, or holds a large body: a few go on at a time
 }
 
 type callKey struct{}
@@ -180,7 +191,17 @@ func route[I, O any](m *mount, o op, h func(context.Context, *I) (*O, error)) {
 			writeProblem(w, m.problemOf(r.Context(), err))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, patient(r.Body, w), o.body)
+		after := answer
+		if o.heavy {
+			after = heavyAnswer
+			leave, err := m.heavy.enter(c.who)
+			if err != nil {
+				writeProblem(w, m.problemOf(r.Context(), err))
+				return
+			}
+			defer leave()
+		}
+		r.Body = http.MaxBytesReader(w, patient(r.Body, w, after), o.body)
 		next(huma.WithValue(hc, callKey{}, c))
 	}}
 	huma.Register(m.api, ho, func(ctx context.Context, in *I) (*O, error) {

@@ -130,7 +130,7 @@ func (m *mount) circleRoutes(i *instance.Instance) {
 	type publishIn struct {
 		RawBody []byte `contentType:"application/octet-stream"`
 	}
-	route(m, op{method: http.MethodPost, path: "/circle", id: "circle-publish", tag: tag, right: PublishCircle, content: wire.Octets, body: circle.MaxBundle, sum: "Bring a circle, with its evidence",
+	route(m, op{method: http.MethodPost, path: "/circle", id: "circle-publish", heavy: true, tag: tag, right: PublishCircle, content: wire.Octets, body: circle.MaxBundle, sum: "Bring a circle, with its evidence",
 		doc: "It is judged as from anybody: older versions, and what a quorum did not agree to, are refused."},
 		func(ctx context.Context, in *publishIn) (*standingOut, error) {
 			b, err := circle.ReadBundle(bytes.NewReader(in.RawBody))
@@ -168,7 +168,7 @@ func (m *mount) securityRoutes(i *instance.Instance) {
 		}
 		return &viewOut{*v}, nil
 	}
-	route(m, op{method: http.MethodPost, path: "/security-jobs", id: "security-job-create", tag: tag, right: SignRecords, body: records.MaxSet * 3 / 2, status: 201, sum: "Make a security job",
+	route(m, op{method: http.MethodPost, path: "/security-jobs", id: "security-job-create", heavy: true, tag: tag, right: SignRecords, body: records.MaxSet * 3 / 2, status: 201, sum: "Make a security job",
 		doc: "It prepares what is to be signed, asks the quorum of its policy, and makes the signatures readable when the quorum has endorsed."},
 		func(ctx context.Context, in *createIn) (*viewOut, error) {
 			j, err := jobs()
@@ -265,7 +265,7 @@ func (m *mount) securityRoutes(i *instance.Instance) {
 				return out, refused(err)
 			})
 	}
-	route(m, op{method: http.MethodGet, path: "/security-jobs/{id}/set", id: "security-job-set", tag: tag, right: ExportRecords, answer: wire.Octets, sum: "The update set of a job that is done, with its signatures in it"},
+	route(m, op{method: http.MethodGet, path: "/security-jobs/{id}/set", id: "security-job-set", heavy: true, tag: tag, right: ExportRecords, answer: wire.Octets, sum: "The update set of a job that is done, with its signatures in it"},
 		func(ctx context.Context, in *SecurityJobParam) (*fileOut, error) {
 			j, err := jobs()
 			if err != nil {
@@ -288,7 +288,7 @@ func spooled(ctx context.Context, contentType string, write func(io.Writer) erro
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if err := write(f); err != nil {
+	if err := write(&atMost{f, maxSpooled}); err != nil {
 		return nil, errors.Join(refused(err), f.Close())
 	}
 	n, err := f.Seek(0, io.SeekCurrent)
@@ -318,6 +318,22 @@ func spooled(ctx context.Context, contentType string, write func(io.Writer) erro
 			}
 		}
 	}}, nil
+}
+
+// maxSpooled is how large a file may become: no instance takes a larger one.
+const maxSpooled = 8 << 30
+
+// atMost writes no more than left bytes.
+type atMost struct {
+	io.Writer
+	left int64
+}
+
+func (w *atMost) Write(p []byte) (int, error) {
+	if w.left -= int64(len(p)); w.left < 0 {
+		return 0, newProblem(413, wire.CodeTooLarge, "ask for it in parts", "the answer is larger than any instance takes")
+	}
+	return w.Writer.Write(p)
 }
 
 // aMegabyte is how long a reader may take for a megabyte.
@@ -404,7 +420,7 @@ func (m *mount) recordRoutes(i *instance.Instance) {
 		Platform      []string `query:"platform,explode" maxItems:"100"`
 	}
 	type scanOut struct{ Body records.ScanReport }
-	route(m, op{method: http.MethodGet, path: "/records/scan", id: "records-scan", tag: tag, right: ReadRecords, sum: "Judge every record that a configuration asks for, and count",
+	route(m, op{method: http.MethodGet, path: "/records/scan", id: "records-scan", heavy: true, tag: tag, right: ReadRecords, sum: "Judge every record that a configuration asks for, and count",
 		doc: "It changes nothing. It takes as long as reading the tables takes."},
 		func(ctx context.Context, in *scanIn) (*scanOut, error) {
 			r, err := i.Guard.Scan(longer(ctx), records.ScanOptions{Configurations: in.Configuration, Platforms: in.Platform}, nil)
@@ -413,7 +429,7 @@ func (m *mount) recordRoutes(i *instance.Instance) {
 			}
 			return &scanOut{*r}, nil
 		})
-	route(m, op{method: http.MethodGet, path: "/records/scan.csv", id: "records-scan-csv", tag: tag, right: ReadRecords, answer: "text/csv", sum: "The same, a line for each record",
+	route(m, op{method: http.MethodGet, path: "/records/scan.csv", id: "records-scan-csv", heavy: true, tag: tag, right: ReadRecords, answer: "text/csv", sum: "The same, a line for each record",
 		doc: "It is the selection that \"sign specific records\" reads."},
 		func(ctx context.Context, in *scanIn) (*fileOut, error) {
 			return spooled(ctx, "text/csv", func(w io.Writer) error {
@@ -428,7 +444,7 @@ func (m *mount) recordRoutes(i *instance.Instance) {
 			})
 		})
 	type none struct{}
-	route(m, op{method: http.MethodPost, path: "/records/may-enforce", id: "records-may-enforce", tag: tag, right: ReadRecords, sum: "Whether enforcement can be switched on: every record would pass"},
+	route(m, op{method: http.MethodPost, path: "/records/may-enforce", id: "records-may-enforce", heavy: true, tag: tag, right: ReadRecords, sum: "Whether enforcement can be switched on: every record would pass"},
 		func(ctx context.Context, _ *none) (*scanOut, error) {
 			r, err := i.Guard.MayEnforce(longer(ctx))
 			if err != nil {
@@ -459,7 +475,7 @@ func (m *mount) recordRoutes(i *instance.Instance) {
 			Records  []records.ExportQuery `json:"records"`
 		}
 	}
-	route(m, op{method: http.MethodPost, path: "/records/export", id: "records-export", tag: tag, right: ExportRecords, body: 64 << 20, answer: wire.Octets, sum: "Records with their signatures and attachments, as one file"},
+	route(m, op{method: http.MethodPost, path: "/records/export", id: "records-export", heavy: true, tag: tag, right: ExportRecords, body: 64 << 20, answer: wire.Octets, sum: "Records with their signatures and attachments, as one file"},
 		func(ctx context.Context, in *exportIn) (*fileOut, error) {
 			p, err := platformOf(i, in.Body.Platform)
 			if err != nil {
@@ -474,7 +490,7 @@ func (m *mount) recordRoutes(i *instance.Instance) {
 		Platform string `query:"platform" required:"true" maxLength:"64"`
 	}
 	type importOut struct{ Body records.Imported }
-	route(m, op{method: http.MethodPost, path: "/records/import", id: "records-import", tag: tag, right: ImportRecords, content: wire.Octets, body: 8 << 30, sum: "Bring an export to a protected instance, all of it or nothing"},
+	route(m, op{method: http.MethodPost, path: "/records/import", id: "records-import", heavy: true, tag: tag, right: ImportRecords, content: wire.Octets, body: maxSpooled, sum: "Bring an export to a protected instance, all of it or nothing"},
 		func(ctx context.Context, in *importIn) (*importOut, error) {
 			f, err := os.CreateTemp("", "greatseal-import-")
 			if err != nil {
@@ -528,7 +544,7 @@ func (m *mount) setRoutes(i *instance.Instance) {
 		Platform string `query:"platform" required:"true" maxLength:"64"`
 		RawBody  []byte `contentType:"application/octet-stream"`
 	}
-	route(m, op{method: http.MethodPost, path: "/update-sets", id: "update-set-load", tag: tag, right: ImportRecords, content: wire.Octets, body: records.MaxSet, status: 201, sum: "Bring an update set to a protected instance",
+	route(m, op{method: http.MethodPost, path: "/update-sets", id: "update-set-load", heavy: true, tag: tag, right: ImportRecords, content: wire.Octets, body: records.MaxSet, status: 201, sum: "Bring an update set to a protected instance",
 		doc: "Nothing of it is in force before it is previewed and committed."},
 		func(ctx context.Context, in *loadIn) (*setOut, error) {
 			return one(i.Guard.Load(ctx, i.Rand(), in.Platform, in.RawBody, callOf(ctx).who))
@@ -550,7 +566,7 @@ func (m *mount) setRoutes(i *instance.Instance) {
 		})
 	route(m, op{method: http.MethodGet, path: "/update-sets/{id}", id: "update-set", tag: tag, right: ReadRecords, sum: "One update set, with its preview"},
 		func(ctx context.Context, in *RetrievedSetParam) (*setOut, error) { return one(i.Guard.Set(ctx, in.ID)) })
-	route(m, op{method: http.MethodPost, path: "/update-sets/{id}/preview", id: "update-set-preview", tag: tag, right: ImportRecords, sum: "What an import would do, and what is wrong with it"},
+	route(m, op{method: http.MethodPost, path: "/update-sets/{id}/preview", id: "update-set-preview", heavy: true, tag: tag, right: ImportRecords, sum: "What an import would do, and what is wrong with it"},
 		func(ctx context.Context, in *RetrievedSetParam) (*setOut, error) {
 			return one(i.Guard.Preview(longer(ctx), in.ID))
 		})
@@ -574,14 +590,14 @@ func (m *mount) setRoutes(i *instance.Instance) {
 			Differences []records.Difference `json:"differences"`
 		}
 	}
-	route(m, op{method: http.MethodGet, path: "/update-sets/{id}/compare", id: "update-set-compare", tag: tag, right: ReadRecords, sum: "An update beside the record that is here"},
+	route(m, op{method: http.MethodGet, path: "/update-sets/{id}/compare", id: "update-set-compare", heavy: true, tag: tag, right: ReadRecords, sum: "An update beside the record that is here"},
 		func(ctx context.Context, in *compareIn) (*compareOut, error) {
 			list, err := i.Guard.Compare(ctx, in.ID, in.Index)
 			out := &compareOut{}
 			out.Body.Differences = notNil(list)
 			return out, refused(err)
 		})
-	route(m, op{method: http.MethodPost, path: "/update-sets/{id}/commit", id: "update-set-commit", tag: tag, right: ImportRecords, sum: "Commit an update set, in one transaction"},
+	route(m, op{method: http.MethodPost, path: "/update-sets/{id}/commit", id: "update-set-commit", heavy: true, tag: tag, right: ImportRecords, sum: "Commit an update set, in one transaction"},
 		func(ctx context.Context, in *RetrievedSetParam) (*setOut, error) {
 			return one(i.Guard.Commit(longer(ctx), in.ID))
 		})

@@ -74,6 +74,40 @@ func (w *waits) enter(name string) (leave func(), err error) {
 	}, nil
 }
 
+// CodeNoRoom means that as many calls of a kind go on as there is room for.
+const CodeNoRoom = "no-room"
+
+// room bounds calls that take much of the machine: of everybody, and of one caller, so
+// that nobody takes all of it.
+type room struct {
+	mu       sync.Mutex
+	max, one int
+	n        int
+	of       map[string]int
+}
+
+func (r *room) init(max, one int) { r.max, r.one, r.of = max, one, map[string]int{} }
+
+func (r *room) enter(who string) (leave func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n >= r.max || r.of[who] >= r.one {
+		p := newProblem(503, CodeNoRoom, "wait until one of them has ended", "as many calls of this kind go on as there is room for")
+		p.retry = 5
+		return nil, p
+	}
+	r.n++
+	r.of[who]++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.n--
+		if r.of[who]--; r.of[who] == 0 {
+			delete(r.of, who)
+		}
+	}, nil
+}
+
 // waiting is a context for a wait: it ends after d, with the caller, and when the
 // API stops.
 func (m *mount) waiting(ctx context.Context, d time.Duration) (context.Context, func(), error) {
@@ -99,6 +133,9 @@ const (
 	slowest = 16 << 10 // bytes a second that a body must bring on average
 	piece   = 256 << 10
 	minute  = time.Minute
+
+	answer      = 2 * time.Minute // how long it may take after the body has come
+	heavyAnswer = 20 * time.Minute
 )
 
 // patientBody reads a body for as long as it comes at a decent rate.
@@ -107,17 +144,25 @@ type patientBody struct {
 	ctl   *http.ResponseController
 	begun time.Time
 	n     int64
+	after time.Duration // from the end of the body to the answer
+	moved time.Time     // when the answer's deadline was, last
 }
 
-func patient(b io.ReadCloser, w http.ResponseWriter) io.ReadCloser {
+func patient(b io.ReadCloser, w http.ResponseWriter, after time.Duration) io.ReadCloser {
 	if b == nil || b == http.NoBody {
 		return http.NoBody
 	}
-	return &patientBody{ReadCloser: b, ctl: http.NewResponseController(w), begun: time.Now()}
+	return &patientBody{ReadCloser: b, ctl: http.NewResponseController(w), begun: time.Now(), after: after}
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
 	_ = b.ctl.SetReadDeadline(b.begun.Add(grace + time.Duration(b.n/slowest)*time.Second))
+	// The answer's time begins when the body has come: HTTP/2 resets a stream whose
+	// write deadline passes, also while it is read.
+	if now := time.Now(); now.Sub(b.moved) > b.after/8 {
+		b.moved = now
+		_ = b.ctl.SetWriteDeadline(now.Add(b.after))
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.n += int64(n)
 	return n, err
