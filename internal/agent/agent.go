@@ -377,12 +377,7 @@ func (a *Agent) heartbeat(ctx context.Context) {
 	}
 	a.setMemberships(p.Clusters)
 	for _, job := range p.CancelJobs {
-		a.mu.Lock()
-		r := a.running[job]
-		a.mu.Unlock()
-		if r != nil {
-			r.cancel(exec.Failure("cancelled by the instance"))
-		}
+		a.cancelJob(job, exec.Failure("cancelled by the instance"))
 	}
 	if p.PullCircle {
 		a.PullCircle()

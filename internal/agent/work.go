@@ -141,7 +141,7 @@ func (a *Agent) enqueue(jobs []Job, only Priority) {
 }
 
 // next is the first job that there is room for, taken out of the queue.
-func (a *Agent) next() (*Job, *run) {
+func (a *Agent) next(jctx context.Context) (*Job, context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.draining() {
@@ -164,10 +164,10 @@ func (a *Agent) next() (*Job, *run) {
 			continue
 		}
 		a.queue = slices.Delete(a.queue, i, i+1)
-		r := &run{topic: j.Topic, priority: j.Priority}
-		a.running[j.Lease.Job] = r
-		a.jobs.Add(1) // under the lock that Drain takes: who waits then counts it
-		return j, r
+		ctx, cancel := context.WithCancelCause(jctx)
+		a.running[j.Lease.Job] = &run{topic: j.Topic, priority: j.Priority, cancel: cancel} // whole: it may be cancelled at once
+		a.jobs.Add(1)                                                                       // under the lock that Drain takes: who waits then counts it
+		return j, ctx
 	}
 	return nil, nil
 }
@@ -177,18 +177,14 @@ func (a *Agent) next() (*Job, *run) {
 func (a *Agent) dispatch(ctx, jctx context.Context) {
 	for {
 		for {
-			j, r := a.next()
+			j, c := a.next(jctx)
 			if j == nil {
 				break
 			}
-			c, cancel := context.WithCancelCause(jctx)
-			a.mu.Lock()
-			r.cancel = cancel
-			a.mu.Unlock()
 			go func() {
 				defer a.jobs.Done()
 				a.do(c, jctx, j)
-				cancel(nil)
+				a.cancelJob(j.Lease.Job, nil)
 				a.mu.Lock()
 				delete(a.running, j.Lease.Job)
 				a.mu.Unlock()
@@ -427,7 +423,7 @@ func (a *Agent) cancelJob(job string, why error) {
 	a.mu.Lock()
 	r := a.running[job]
 	a.mu.Unlock()
-	if r != nil && r.cancel != nil {
+	if r != nil {
 		r.cancel(why)
 	}
 }
