@@ -113,11 +113,14 @@ func (p *Protected) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (p *Protected) Stop() { p.stop.Do(func() { close(p.stopping) }) }
 
 // right judges a call by the caller's certificate and the configuration's roles.
-// Without TLS the listener is a Unix socket or loopback: whoever reaches it has the
-// machine.
+// Whoever reaches a Unix socket is one whom its owner lets in. Loopback says nothing
+// of that: every user of the machine reaches it, and every page in their browsers.
 func (p *Protected) right(r *http.Request, right agents.Right) (string, error) {
-	if r.TLS == nil {
+	switch {
+	case r.TLS == nil && isUnix(r) && near(r):
 		return "local", nil
+	case r.TLS == nil:
+		return "", newProblem(403, "scope", "listen on unix:PATH, or with tls and its ca", "who calls without TLS may do something on a Unix socket alone, and not through a proxy")
 	}
 	if len(r.TLS.VerifiedChains) == 0 {
 		return "", newProblem(401, "unauthorized", "cert and key in the client configuration", "a client certificate is wanted")

@@ -39,8 +39,12 @@ func Serve(ctx context.Context, a *API, l Listen, ready func(net.Addr)) error {
 	return serve(ctx, a.Handler(), a.Stop, a.log, l, ready)
 }
 
-// ServeProtected is Serve for a protected instance.
+// ServeProtected is Serve for a protected instance. There nobody logs in: what tells
+// people apart is a certificate, or who may open the socket.
 func ServeProtected(ctx context.Context, p *Protected, l Listen, ready func(net.Addr)) error {
+	if !strings.HasPrefix(l.Address, "unix:") && (l.TLS == nil || l.TLS.CA == "") {
+		return errors.New("api: a protected instance listens on a Unix socket, or with TLS and a CA for clients, on loopback too")
+	}
 	return serve(ctx, p, p.Stop, p.cfg.Logger, l, ready)
 }
 
@@ -130,7 +134,8 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
-	// Whoever reaches it authenticates like anybody else; still, the group is enough.
+	// On a protected instance whoever reaches it may do everything; elsewhere he
+	// authenticates like anybody else. The group is enough.
 	if err := os.Chmod(path, 0o660); err != nil {
 		ln.Close()
 		return nil, fmt.Errorf("api: %w", err)

@@ -308,6 +308,9 @@ func (c *Server) check() error {
 	if err := c.Instance.check(); err != nil {
 		return err
 	}
+	if c.Instance.Protected() && !strings.HasPrefix(c.Listen, "unix:") && (c.TLS == nil || c.TLS.CA == "") {
+		return errors.New("config: listen: a protected instance listens on unix:PATH, or with tls and its ca, on loopback too: every user of the machine reaches loopback, and every web page that they look at")
+	}
 	n := 0
 	for _, set := range []bool{c.Keeper.Socket != "", c.Keeper.Address != "", c.Keeper.Embedded != nil} {
 		if set {

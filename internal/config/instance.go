@@ -77,8 +77,7 @@ type Agents struct {
 }
 
 // Roles name people by the URI "greatseal:NAME" in their client certificates. On a
-// Unix socket, and on loopback without TLS, everybody who reaches it is an
-// administrator.
+// Unix socket everybody who may open it is an administrator.
 type Roles struct {
 	Administrators []string `yaml:"administrators,omitempty"` // validate agents, import, everything below
 	Operators      []string `yaml:"operators,omitempty"`      // submit and cancel jobs, scan, everything below
