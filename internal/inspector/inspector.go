@@ -29,38 +29,15 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/endorser"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/statement"
 )
-
-// Request is an open request that waits for the inspector.
-type Request struct {
-	ID       statement.ID
-	Envelope []byte
-	Complete bool // every artifact has arrived
-}
-
-// Source is where requests come from and verdicts go.
-type Source interface {
-	// Pending lists the open requests that wait for name.
-	Pending(ctx context.Context, name string) ([]Request, error)
-	// Items returns the encoded items of a request.
-	Items(ctx context.Context, id statement.ID) ([][]byte, error)
-	// Artifact returns the path of an artifact on this machine, and what to call
-	// when it is no longer needed.
-	Artifact(ctx context.Context, id statement.ID, index int, size int64) (path string, release func(), err error)
-	// Endorse hands in a verdict. Final tells an error that will stay: the verdict
-	// is not wanted.
-	Endorse(ctx context.Context, envelope []byte) (final bool, err error)
-	// Await returns when there may be news.
-	Await(ctx context.Context)
-}
 
 // Config is what an inspector is made of.
 type Config struct {
@@ -73,92 +50,18 @@ type Config struct {
 	Parallel   int          // workers at a time; 0: half of the processors
 }
 
-const retryAfter = 15 * time.Second // a request whose inspection could not be made
-
 // Run inspects until ctx ends.
 func Run(ctx context.Context, src Source, c Config) error {
-	if src == nil || c.Name == "" || c.Deployment == "" || c.Signer == nil || c.Clock == nil || len(c.Worker.Command) == 0 {
-		return errors.New("inspector: a source, a name, a deployment, a signer, a clock and a worker's command are wanted")
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+	if len(c.Worker.Command) == 0 {
+		return errors.New("inspector: a worker's command is wanted")
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = max(1, runtime.GOMAXPROCS(0)/2)
 	}
-	later := map[statement.ID]time.Time{} // not before
-	for ctx.Err() == nil {
-		pending, err := src.Pending(ctx, c.Name)
-		if err != nil && ctx.Err() == nil {
-			c.Logger.Error("inspector: the inbox cannot be read", "error", err)
-		}
-		here := map[statement.ID]time.Time{}
-		for _, r := range pending {
-			t := later[r.ID]
-			if r.Complete && ctx.Err() == nil && !c.Clock().Before(t) {
-				switch settled, err := inspect(ctx, src, c, r); {
-				case settled:
-					t = c.Clock().Add(24 * time.Hour) // it is pending for others' sake
-				case ctx.Err() == nil:
-					c.Logger.Error("inspector: no verdict", "request", r.ID, "error", err)
-					t = c.Clock().Add(retryAfter)
-				}
-			}
-			here[r.ID] = t
-		}
-		if err == nil {
-			later = here
-		}
-		src.Await(ctx)
-	}
-	return nil
-}
-
-// inspect inspects one request and hands in the verdict. settled says that there
-// is nothing more to do about it.
-func inspect(ctx context.Context, src Source, c Config, r Request) (settled bool, err error) {
-	req, err := requestOf(r)
-	if err != nil {
-		return true, err
-	}
-	e, err := Inspect(ctx, src, c, r.ID, req)
-	if err != nil {
-		return false, err
-	}
-	payload, err := statement.Encode(*e)
-	if err != nil {
-		return false, fmt.Errorf("inspector: %w", err)
-	}
-	sig, err := c.Signer.Sign(ctx, credential.Statement, statement.PAE(payload))
-	if err != nil {
-		return false, fmt.Errorf("inspector: %w", err)
-	}
-	env := statement.Envelope{Payload: payload, Signatures: []statement.Signature{{KeyID: string(c.Signer.Credential().ID()), Sig: sig}}}
-	b, err := env.Encode()
-	if err != nil {
-		return false, fmt.Errorf("inspector: %w", err)
-	}
-	final, err := src.Endorse(ctx, b)
-	if err != nil {
-		return final, err
-	}
-	c.Logger.Info("inspector: verdict", "request", r.ID, "verdict", e.Verdict, "comment", e.Comment)
-	return true, nil
-}
-
-func requestOf(r Request) (*statement.Request, error) {
-	env, err := statement.DecodeEnvelope(r.Envelope)
-	if err != nil {
-		return nil, fmt.Errorf("inspector: request %s: %w", r.ID, err)
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
-	if err != nil {
-		return nil, fmt.Errorf("inspector: request %s: %w", r.ID, err)
-	}
-	if env.ID() != r.ID || req.Command.Sign == nil {
-		return nil, fmt.Errorf("inspector: request %s is not what it is called, or not about files", r.ID)
-	}
-	return &req, nil
+	e := endorser.Config{Name: c.Name, Signer: c.Signer, Deployment: c.Deployment, Clock: c.Clock, Logger: c.Logger, Uploads: true}
+	return endorser.Run(ctx, src, e, func(ctx context.Context, id statement.ID, req *statement.Request) (*statement.Endorsement, error) {
+		return Inspect(ctx, src, c, id, req)
+	})
 }
 
 // finding is why a request is disapproved.
@@ -169,14 +72,9 @@ func (f *finding) Error() string { return f.text }
 // Inspect plans every artifact of a request anew and returns the verdict. An
 // error means that none could be reached.
 func Inspect(ctx context.Context, src Source, c Config, id statement.ID, req *statement.Request) (*statement.Endorsement, error) {
-	items, err := src.Items(ctx, id)
+	items, err := endorser.Items(ctx, src, id, req)
 	if err != nil {
 		return nil, err
-	}
-	args := req.Command.Sign
-	root, err := format.ItemsRoot(items)
-	if err != nil || root.String() != args.Items || len(items) != args.Count {
-		return nil, fmt.Errorf("inspector: the server's items are not those of request %s", id)
 	}
 	ictx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -198,11 +96,7 @@ func Inspect(ctx context.Context, src Source, c Config, id statement.ID, req *st
 		})
 	}
 	wg.Wait()
-	now := statement.Seconds(c.Clock())
-	e := &statement.Endorsement{Deployment: c.Deployment, Request: id, Endorser: c.Name, Created: now, Expires: req.Expires}
-	if !e.Expires.After(now) {
-		return nil, fmt.Errorf("inspector: request %s has expired meanwhile", id)
-	}
+	e := &statement.Endorsement{}
 	var f *finding
 	switch err := context.Cause(ictx); {
 	case ctx.Err() != nil:
@@ -230,21 +124,27 @@ func compare(ctx context.Context, src Source, c Config, id statement.ID, i int, 
 		return fmt.Errorf("inspector: file %d: %w", i, err)
 	}
 	defer release()
+	return c.Worker.Equal(ctx, path, i, it, p)
+}
+
+// Equal plans the file at path anew and says, by a finding, how the plan differs
+// from that of item i. Any other error is not about the file.
+func (w Worker) Equal(ctx context.Context, path string, i int, it *format.Item, p *format.Plan) error {
 	params := format.Params{}
 	for _, f := range p.Params {
 		params[f.Name] = f.Value
 	}
-	plan, err := c.Worker.Plan(ctx, path, Job{Name: filepath.Base(filepath.ToSlash(it.Name)), Size: p.Size, Format: p.Format, Params: params})
+	plan, err := w.Plan(ctx, path, Job{Name: filepath.Base(filepath.ToSlash(it.Name)), Size: p.Size, Format: p.Format, Params: params})
 	var f *finding
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &f):
-		return &finding{clean(fmt.Sprintf("file %d (%s): %s", i, it.Name, f.text))}
+		return &finding{endorser.OneLine(fmt.Sprintf("file %d (%s): %s", i, it.Name, f.text))}
 	case err != nil:
 		return err
 	case !bytes.Equal(plan, it.Plan):
-		return &finding{clean(fmt.Sprintf("file %d (%s): the uploaded bytes give another plan%s", i, it.Name, difference(plan, p)))}
+		return &finding{endorser.OneLine(fmt.Sprintf("file %d (%s): the uploaded bytes give another plan%s", i, it.Name, difference(plan, p)))}
 	}
 	return nil
 }
@@ -266,20 +166,6 @@ func difference(got []byte, want *format.Plan) string {
 		}
 	}
 	return ""
-}
-
-// clean makes a comment of what may come from a hostile file.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r == '\uFFFD' || format.Turns(r) {
-			return -1
-		}
-		return r
-	}, s)
-	if len(s) > 500 {
-		s = strings.ToValidUTF8(s[:500], "") + "…"
-	}
-	return s
 }
 
 // IsFinding reports whether err says something about an artifact, and not about

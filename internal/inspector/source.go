@@ -1,129 +1,17 @@
 package inspector
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"time"
-
 	"github.com/greatseal-io/greatseal/internal/api/client"
+	"github.com/greatseal-io/greatseal/internal/endorser"
 	"github.com/greatseal-io/greatseal/internal/server"
-	"github.com/greatseal-io/greatseal/statement"
 )
 
+// Source is where requests come from and verdicts go.
+type Source = endorser.Source
+
 // Local inspects for the server of this process.
-func Local(s *server.Server) Source { return local{s} }
-
-type local struct{ s *server.Server }
-
-func (l local) Pending(ctx context.Context, name string) ([]Request, error) {
-	list, err := l.s.Inbox(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	var out []Request
-	for _, r := range list {
-		v, err := l.s.View(ctx, r, false)
-		if err != nil {
-			return nil, err
-		}
-		if v.Upload != nil {
-			out = append(out, Request{ID: r.ID, Envelope: r.Envelope, Complete: v.Upload.Done == v.Upload.Wanted})
-		}
-	}
-	return out, nil
-}
-
-func (l local) Items(ctx context.Context, id statement.ID) ([][]byte, error) {
-	return l.s.Items(ctx, id)
-}
-
-func (l local) Artifact(ctx context.Context, id statement.ID, index int, _ int64) (string, func(), error) {
-	p, err := l.s.Uploaded(ctx, id, index)
-	return p, func() {}, err
-}
-
-func (l local) Endorse(ctx context.Context, envelope []byte) (bool, error) {
-	_, err := l.s.Endorse(ctx, envelope)
-	return err != nil && server.AsProblem(err).Status/100 == 4, err
-}
-
-func (l local) Await(ctx context.Context) { l.s.AwaitNews(ctx) }
+func Local(s *server.Server) Source { return endorser.Local(s) }
 
 // Remote inspects for a server elsewhere: artifacts are fetched into dir, one by
 // one, and removed again.
-func Remote(c *client.Client, dir string) Source { return remote{c, dir} }
-
-type remote struct {
-	c   *client.Client
-	dir string
-}
-
-func (r remote) Pending(ctx context.Context, _ string) ([]Request, error) {
-	list, err := r.c.Inbox(ctx, 0) // of whom the server takes the caller for
-	if err != nil {
-		return nil, err
-	}
-	var out []Request
-	for _, v := range list {
-		if v.Upload == nil {
-			continue
-		}
-		e, err := r.c.Envelopes(ctx, v.ID)
-		if err != nil {
-			return nil, err
-		}
-		id, err := statement.ParseID(v.ID)
-		if err != nil {
-			return nil, fmt.Errorf("inspector: %w", err)
-		}
-		out = append(out, Request{ID: id, Envelope: e.Request, Complete: v.Upload.Done == v.Upload.Wanted})
-	}
-	return out, nil
-}
-
-func (r remote) Items(ctx context.Context, id statement.ID) ([][]byte, error) {
-	return r.c.Items(ctx, id.String())
-}
-
-func (r remote) Artifact(ctx context.Context, id statement.ID, index int, size int64) (string, func(), error) {
-	body, err := r.c.Content(ctx, id.String(), index, 0)
-	if err != nil {
-		return "", nil, err
-	}
-	defer body.Close()
-	f, err := os.CreateTemp(r.dir, "greatseal-inspect-")
-	if err != nil {
-		return "", nil, fmt.Errorf("inspector: %w", err)
-	}
-	release := func() { os.Remove(f.Name()) }
-	n, err := io.Copy(f, io.LimitReader(body, size+1)) // more is found out by the size
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil && n < size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		release()
-		return "", nil, fmt.Errorf("inspector: file %d: %w", index, err)
-	}
-	return f.Name(), release, nil
-}
-
-func (r remote) Endorse(ctx context.Context, envelope []byte) (bool, error) {
-	_, err := r.c.Endorse(ctx, envelope)
-	var p *client.Problem
-	return errors.As(err, &p) && p.Status/100 == 4 && p.Status != 429 && p.Status != 401, err
-}
-
-func (r remote) Await(ctx context.Context) {
-	t := time.NewTimer(2 * time.Second)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
+func Remote(c *client.Client, dir string) Source { return endorser.Remote(c, dir) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/endorser"
 )
 
 // Job is what a worker is asked to do. The artifact is its file descriptor 3.
@@ -109,7 +110,7 @@ func (w Worker) Plan(ctx context.Context, path string, j Job) ([]byte, error) {
 	case out.over:
 		return nil, &finding{"its plan is too large"}
 	case errors.As(err, &exit) && exit.ExitCode() == exitSetup:
-		return nil, fmt.Errorf("inspector: worker: %s", clean(errs.String()))
+		return nil, fmt.Errorf("inspector: worker: %s", endorser.OneLine(errs.String()))
 	case errors.As(err, &exit):
 		return nil, &finding{"reading it ended in a crash or at a limit (" + exit.String() + ")"}
 	case err != nil:
@@ -174,7 +175,7 @@ func Serve(in io.Reader, out, errw io.Writer, formats []format.Format) int {
 		r.Plan, err = plan.Encode()
 	}
 	if err != nil {
-		r = result{Plan: []byte{}, Error: clean(err.Error())}
+		r = result{Plan: []byte{}, Error: endorser.OneLine(err.Error())}
 		if r.Error == "" {
 			r.Error = "it cannot be planned"
 		}
