@@ -165,8 +165,9 @@ func (a *Agent) next(jctx context.Context) (*Job, context.Context) {
 		}
 		a.queue = slices.Delete(a.queue, i, i+1)
 		ctx, cancel := context.WithCancelCause(jctx)
-		a.running[j.Lease.Job] = &run{topic: j.Topic, priority: j.Priority, cancel: cancel} // whole: it may be cancelled at once
-		a.jobs.Add(1)                                                                       // under the lock that Drain takes: who waits then counts it
+		// Whole: it may be cancelled at once.
+		a.running[j.Lease.Job] = &run{topic: j.Topic, priority: j.Priority, cancel: cancel}
+		a.jobs.Add(1) // under the lock that Drain takes: who waits then counts it
 		return j, ctx
 	}
 	return nil, nil
