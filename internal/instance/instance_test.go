@@ -37,6 +37,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/trial"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/rejection"
+	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -144,7 +145,7 @@ func newSide(t testing.TB, app application) *side {
 	st, err := h.Status(ctx)
 	ok(t, errors.Join(err, h.Close()))
 	s := &side{TB: t}
-	s.trial, err = trial.New(ctx, dir, st, trial.Options{Records: &trial.Records{}})
+	s.trial, err = trial.New(ctx, dir, st, trial.Options{Keys: []trial.KeySpec{{Name: "release", URI: "soft:release", Algorithm: sigalg.P256}}, Records: &trial.Records{}})
 	ok(t, err)
 	h, err = host.Open(ctx, in, s.trial.Root, o)
 	ok(t, err)
