@@ -311,6 +311,11 @@ func pause(ctx context.Context, n int) {
 
 // enrol asks until there is a certificate.
 func (a *Agent) enrol(ctx context.Context) error {
+	// It is renewed while it is good. Afterwards nobody takes it, and an administrator
+	// looks at the agent anew.
+	if end := a.id.expires(); !end.IsZero() && !a.now().Before(end) {
+		return fmt.Errorf("agent: the certificate ended at %s: remove %s to enrol with a new key, which an administrator validates", end.UTC().Format(time.RFC3339), a.id.path)
+	}
 	for n := 0; a.id.Certificate() == nil; n++ {
 		r, err := a.id.enrol(ctx, a.up, a.enrolment(false))
 		switch {

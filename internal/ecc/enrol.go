@@ -159,7 +159,7 @@ func (s *Service) Enrol(ctx context.Context, e Enrolment) (*Enrolled, error) {
 
 func (s *Service) enrolled(ctx context.Context, a *store.Agent, id [32]byte, name string) (*Enrolled, error) {
 	out := &Enrolled{State: store.EnrolmentValidated, Fingerprint: hex.EncodeToString(id[:])}
-	if a.State != store.AgentValid || a.Name != name {
+	if a.State != store.AgentValid || a.Name != name || !s.now().Before(a.NotAfter) { // its certificate has ended: another key is wanted
 		out.State = store.EnrolmentRefused
 		return out, nil
 	}
