@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/internal/platform"
 	"github.com/greatseal-io/greatseal/internal/platform/postgres"
+	"github.com/greatseal-io/greatseal/internal/platform/sqlite"
 	"github.com/greatseal-io/greatseal/internal/records"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/store/pgtemp"
@@ -36,9 +39,65 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// victimPlatform is the application's database: SQLite where the address is a file.
+func victimPlatform(ctx context.Context, dsn string) (platform.Platform, error) {
+	if filepath.IsAbs(dsn) {
+		return sqlite.Open(ctx, dsn, platform.Options{})
+	}
+	return postgres.Open(ctx, dsn, platform.Options{})
+}
+
+// victimDatabases make databases with the application's table, full.
+func victimDatabases(t *testing.T) map[string]func() string {
+	return map[string]func() string{
+		"postgres": func() string {
+			pg, err := pgtemp.Start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { pg.Close() })
+			dsn, err := pg.Database()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := pg.SQL(dsn, schema+fmt.Sprintf("; INSERT INTO sys_data_source SELECT md5(i::text), 'source ' || i, 'JDBC', 'db.example.com', 'SELECT ' || i, '2026' FROM generate_series(1, %d) i", victimRecords)); err != nil {
+				t.Fatal(err)
+			}
+			return dsn
+		},
+		"sqlite": func() string {
+			path := filepath.Join(t.TempDir(), "app.db")
+			db, err := sql.Open("sqlite", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.Exec(schema + fmt.Sprintf(`; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+				INSERT INTO sys_data_source SELECT printf('%%032x', i), 'source ' || i, 'JDBC', 'db.example.com', 'SELECT ' || i, '2026' FROM n`, victimRecords)); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		},
+	}
+}
+
+// readable counts the records that have a signature to whoever reads.
+func readable(t *testing.T, p platform.Platform) (n int) {
+	t.Helper()
+	if err := p.Scan(t.Context(), platform.Query{Table: table, Signatures: true}, func(r *platform.Row) error {
+		if len(r.Signatures) > 0 {
+			n++
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // victimJobs are jobs over a database, with a signer that nobody answers.
 func victimJobs(ctx context.Context, dsn, file string, signer records.Signer, hook func(string)) (*records.Jobs, platform.Platform, *store.SQL, error) {
-	p, err := postgres.Open(ctx, dsn, platform.Options{})
+	p, err := victimPlatform(ctx, dsn)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -81,21 +140,16 @@ func beVictim() {
 // kill -9 in the middle, several times: the job ends with the root that a job without
 // any accident has (invariant 3).
 func TestKill9(t *testing.T) {
-	pg, err := pgtemp.Start()
-	if err != nil {
-		t.Fatal(err)
+	for name, open := range victimDatabases(t) {
+		t.Run(name, func(t *testing.T) { killed(t, open) })
 	}
-	t.Cleanup(func() { pg.Close() })
+}
+
+func killed(t *testing.T, open func() string) {
 	roots := make([]string, 2)
 	ids := ""
 	for round, kills := range []int{0, 3} {
-		dsn, err := pg.Database()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := pg.SQL(dsn, schema+fmt.Sprintf("; INSERT INTO sys_data_source SELECT md5(i::text), 'source ' || i, 'JDBC', 'db.example.com', 'SELECT ' || i, '2026' FROM generate_series(1, %d) i", victimRecords)); err != nil {
-			t.Fatal(err)
-		}
+		dsn := open()
 		file := filepath.Join(t.TempDir(), "greatseal.db")
 		d := newDesk(t, time.Now)
 		d.auto = true
@@ -118,6 +172,9 @@ func TestKill9(t *testing.T) {
 				t.Fatalf("killed for the %d. time with %d records, %d before: %v", n+1, got.Count, before, err)
 			}
 			before = got.Count
+			if n := readable(t, p); n != 0 {
+				t.Fatalf("%d records have a signature before the root is there", n)
+			}
 			if err := s.WakeSecurityJob(t.Context(), v.ID, time.Now()); err != nil { // as when its lease has run out
 				t.Fatal(err)
 			}
@@ -154,6 +211,69 @@ func TestKill9(t *testing.T) {
 	}
 	if roots[0] != roots[1] || roots[0] == "" {
 		t.Errorf("jobs %s: root %s without accidents, %s with", ids, roots[0], roots[1])
+	}
+}
+
+// The database's server falls over in the middle of a job, at each of its steps, and
+// comes back: the job goes on where it was, and nothing is readable before its root.
+func TestDatabaseFallsOver(t *testing.T) {
+	pg, err := pgtemp.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pg.Close() })
+	dsn, err := pg.Database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pg.SQL(dsn, schema+fmt.Sprintf("; INSERT INTO sys_data_source SELECT md5(i::text), 'source ' || i, 'JDBC', 'db.example.com', 'SELECT ' || i, '2026' FROM generate_series(1, %d) i", victimRecords)); err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t, time.Now)
+	d.auto = true
+	seen, falls := map[string]int{}, 0
+	jobs, p, s, err := victimJobs(t.Context(), dsn, filepath.Join(t.TempDir(), "greatseal.db"), d, func(point string) {
+		at := map[string]int{"put": 150, "committed": 5, "prepared": 1, "signed": 1, "put root": 1}[point]
+		if seen[point]++; seen[point] != at {
+			return
+		}
+		falls++
+		if err := errors.Join(pg.Down(), pg.Up()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	defer s.Close()
+	v, err := jobs.Create(t.Context(), &records.Spec{Kind: records.SignRecords, Name: "all", Platform: "erp", Policy: "release", Configurations: []string{"sources"}}, "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(2 * time.Minute); !v.State.Final(); {
+		_, werr := jobs.Work(t.Context())
+		if v, err = jobs.Get(t.Context(), v.ID); err != nil {
+			t.Fatal(err)
+		}
+		if werr != nil {
+			t.Log(werr)
+			if err := s.WakeSecurityJob(t.Context(), v.ID, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := readable(t, p); n != 0 && n != victimRecords || n != 0 && seen["put root"] == 0 && !v.State.Final() {
+			t.Fatalf("%d records have a signature, and the job is %s", n, v.State)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it does not come to an end: %+v", v)
+		}
+	}
+	if v.State != records.Done || v.Summary.Signed["sources"] != victimRecords || falls < 3 {
+		t.Fatalf("after %d falls (%v): %+v", falls, seen, v)
+	}
+	if n := readable(t, p); n != victimRecords {
+		t.Fatalf("%d records can be read", n)
 	}
 }
 

@@ -475,7 +475,7 @@ func verifyAll(ctx context.Context, v *record.Verifier, all map[string]record.Co
 				continue
 			}
 		}
-		t, err := v.Verify(ctx, &m.Record, c.Purpose, m.Signatures, marks)
+		t, err := v.VerifyUnder(ctx, &m.Record, id, m.Signatures, marks)
 		if err != nil {
 			return nil, nil, err
 		}

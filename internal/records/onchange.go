@@ -239,7 +239,7 @@ func (g *Guard) Look(ctx context.Context, on string, e platform.Event) error {
 				continue
 			}
 		}
-		if _, err := v.Verify(ctx, &row.Record, c.Purpose, row.Signatures, Marks(g.c.Store)); err != nil {
+		if _, err := v.VerifyUnder(ctx, &row.Record, id, row.Signatures, Marks(g.c.Store)); err != nil {
 			return g.find(ctx, finding(g.c.Now(), "watch", e.Ref, err))
 		}
 	}

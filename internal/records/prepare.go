@@ -295,7 +295,9 @@ func (r *preparation) one(ctx context.Context, u *unit, resume bool) error {
 		}
 		o := o
 		o.Revision = m.row.Revision + 1
-		m.st, m.err = u.prep.Statement(&m.row.Record, o)
+		if m.st, m.err = u.prep.Statement(&m.row.Record, o); m.err == nil && m.row.Revision > 0 {
+			m.err = r.renumber(ctx, m)
+		}
 	}
 	use := func(m *made) error { return r.put(ctx, u, m) }
 	q := platform.Query{Table: u.c.Table, Fields: u.c.Fields, Where: u.cond, After: after, Attachments: u.c.Attachments, Revisions: true, Signatures: r.sp.Kind == SignChanged}
@@ -303,6 +305,26 @@ func (r *preparation) one(ctx context.Context, u *unit, resume bool) error {
 		return pipe(ctx, func(ctx context.Context, f func(*platform.Row) error) error { return r.db.Scan(ctx, q, f) }, mk, use)
 	}
 	return pipe(ctx, func(ctx context.Context, f func(*platform.Row) error) error { return r.byKeys(ctx, u, q, after, f) }, mk, use)
+}
+
+// renumber gives a statement that only says again what the newest one says the number
+// of that one.
+func (r *preparation) renumber(ctx context.Context, m *made) error {
+	sigs := m.row.Signatures
+	if r.sp.Kind != SignChanged { // the others were read without
+		row, err := r.db.Get(ctx, m.row.Record.Ref, []string{})
+		if errors.Is(err, platform.ErrNotFound) {
+			return nil // it is gone since
+		}
+		if err != nil {
+			return err
+		}
+		sigs = row.Signatures
+	}
+	if again(m.st, m.row.Revision, sigs) {
+		m.st.Revision = m.row.Revision
+	}
+	return nil
 }
 
 // skip says why a row is not signed.

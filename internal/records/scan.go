@@ -125,7 +125,7 @@ func (g *Guard) scanOne(ctx context.Context, v *record.Verifier, on, id string, 
 	q := platform.Query{Table: c.Table, Fields: c.Fields, Where: cond, Attachments: c.Attachments, Signatures: true}
 	return out, g.c.Platforms[on].Scan(ctx, q, func(r *platform.Row) error {
 		s := Seen{Platform: on, Configuration: id, Ref: r.Record.Ref, Verdict: Valid}
-		if _, err := v.Verify(ctx, &r.Record, c.Purpose, r.Signatures, marks{g.c.Store, true}); err != nil {
+		if _, err := v.VerifyUnder(ctx, &r.Record, id, r.Signatures, marks{g.c.Store, true}); err != nil {
 			if s.Reason = rejection.Of(err); s.Reason == nil {
 				return err
 			}

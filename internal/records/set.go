@@ -91,6 +91,9 @@ func PlanSet(ctx context.Context, set *updateset.Set, o SetOptions) (*SetPlan, e
 			if err != nil {
 				return err
 			}
+			if again(st, revision, before) {
+				st.Revision = revision
+			}
 			sts = append(sts, st)
 		}
 		return nil
