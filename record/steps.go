@@ -16,6 +16,7 @@ type judgement struct {
 	ref      Ref
 	rec      *Record // nil: only for deletions
 	purpose  string  // empty for deletions
+	under    string  // ID of the configuration that counts; empty: every one
 	deletion bool
 	floor    uint64 // the lowest revision that counts
 }
@@ -191,6 +192,9 @@ func (j *judgement) checkPurpose(c *candidate) *rejection.Error {
 	p := c.statement.Purpose
 	if circle(p) || circle(j.purpose) {
 		return rejection.New(rejection.PurposeMismatch, j.purpose, "records are not signed for the circle of trust")
+	}
+	if p == j.purpose && p != Wildcard && j.under != "" && c.statement.Configuration.ID != j.under {
+		return rejection.New(rejection.SigMissing, j.under, "it is signed under another configuration alone")
 	}
 	if j.deletion || p == j.purpose || p == Wildcard {
 		return nil

@@ -204,6 +204,22 @@ func (v *Verifier) Verify(ctx context.Context, rec *Record, purpose string, sigs
 	return t, nil
 }
 
+// VerifyUnder is Verify for the purpose of the configuration in force with that ID.
+// It counts signatures under this configuration alone, and those with the wild card:
+// another configuration with the same purpose may sign less of the record.
+func (v *Verifier) VerifyUnder(ctx context.Context, rec *Record, id string, sigs []Signature, marks Marks) (*Trusted, error) {
+	c, ok := v.configs[id]
+	if !ok {
+		return nil, rejection.New(rejection.ConfigOutdated, id, "this configuration is not in force")
+	}
+	j := &judgement{v: v, ref: rec.Ref, rec: rec, purpose: c.Purpose, under: id}
+	t, err := j.decide(ctx, sigs, marks)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
 // VerifyDeletion judges whether the record ref may be deleted, and raises its mark.
 // rec is the record as it is; nil: it is gone, or not known here.
 func (v *Verifier) VerifyDeletion(ctx context.Context, ref Ref, rec *Record, sigs []Signature, marks Marks) (*Deletion, error) {

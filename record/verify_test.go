@@ -450,3 +450,44 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// A record that two configurations of one purpose ask for is judged under each by the
+// signatures under it: the one that signs less stands in for no other.
+func TestVerifyUnder(t *testing.T) {
+	s := recordtest.NewSigner(t, sigalg.P256)
+	less := recordtest.Configuration()
+	less.Fields = []string{"name"}
+	trust := recordtest.Trust(s)
+	trust.Configurations["names"] = less
+	v := recordtest.Verifier(t, trust)
+	rec := recordtest.DataSource()
+	wide := recordtest.Signing{Signer: s}.Sign(t, rec)
+	narrow := recordtest.Signing{Signer: s, ID: "names", Configuration: less}.Sign(t, rec)
+	changed := recordtest.Copy(rec)
+	changed.Fields["sql_statement"] = "SELECT 2"
+	script := recordtest.Script()
+	wild := recordtest.Signing{Signer: s, ID: "script-includes"}.Sign(t, script)
+	for name, c := range map[string]struct {
+		rec  *record.Record
+		id   string
+		sigs []record.Signature
+		want rejection.Code // "": verified
+	}{
+		"its own":                      {rec, recordtest.ID, wide, ""},
+		"both, the wider":              {rec, recordtest.ID, slices.Concat(narrow, wide), ""},
+		"both, the narrower":           {changed, "names", slices.Concat(wide, narrow), ""},
+		"the narrower alone":           {rec, recordtest.ID, narrow, rejection.SigMissing},
+		"the narrower alone, a change": {changed, recordtest.ID, narrow, rejection.SigMissing},
+		"both, a change":               {changed, recordtest.ID, slices.Concat(narrow, wide), rejection.FieldChanged},
+		"the wider alone":              {rec, "names", wide, rejection.SigMissing},
+		"one that is not in force":     {rec, "another", wide, rejection.ConfigOutdated},
+		"the wild card's":              {script, "script-includes", wild, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, err := v.VerifyUnder(t.Context(), c.rec, c.id, c.sigs, &recordtest.Marks{})
+			if r := rejection.Of(err); c.want == "" && (err != nil || tr.Statement().Configuration.ID != c.id) || c.want != "" && (r == nil || r.Code != c.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

@@ -12,7 +12,7 @@ import (
 
 // Verifier judges records: *record.Verifier.
 type Verifier interface {
-	Verify(ctx context.Context, rec *record.Record, purpose string, sigs []record.Signature, marks record.Marks) (*record.Trusted, error)
+	VerifyUnder(ctx context.Context, rec *record.Record, configuration string, sigs []record.Signature, marks record.Marks) (*record.Trusted, error)
 	VerifyDeletion(ctx context.Context, ref record.Ref, rec *record.Record, sigs []record.Signature, marks record.Marks) (*record.Deletion, error)
 }
 
@@ -208,7 +208,7 @@ func (p *Preview) judgeRecord(ctx context.Context, o *Operation, rec *record.Rec
 		return out, nil
 	}
 	for _, x := range rules {
-		t, err := p.v.Verify(ctx, rec, x.config.Purpose, sigs, marks)
+		t, err := p.v.VerifyUnder(ctx, rec, x.id, sigs, marks)
 		if err != nil {
 			return refused(err, x.id)
 		}
