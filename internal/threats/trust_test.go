@@ -18,6 +18,9 @@ import (
 	"github.com/greatseal-io/greatseal/circle/circletest"
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/internal/agent"
+	"github.com/greatseal-io/greatseal/internal/platform"
+	"github.com/greatseal-io/greatseal/internal/records"
+	"github.com/greatseal-io/greatseal/internal/updateset"
 	"github.com/greatseal-io/greatseal/order"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/record/recordtest"
@@ -124,6 +127,32 @@ func TestThreat13Downgrade(t *testing.T) {
 		u := v.side.Publish(func(n *trust.Statement) { delete(n.Configurations, "sources") })
 		v.unbelieved(t, v.side.Bundle(append(slices.Clone(v.versions), u)...), rejection.ConfigOutdated)
 		v.plain(t)
+	})
+	t.Run("a narrower configuration of the same purpose", func(t *testing.T) {
+		p := newImporter(t, nil)
+		row := func(value string) *updateset.Row {
+			return &updateset.Row{Table: props, SysID: otherID, Target: "x", Kind: "System Property", Action: updateset.Upsert, At: exported, By: "ann",
+				Fields: map[string]string{"name": "x.y", "value": value}}
+		}
+		p.imports(p.sealed(p.made(row(word)))) // honest: signed under both
+		p.stripped = []string{"props"}
+		for _, value := range []string{word, word + "-changed"} { // nobody signed the value
+			p.refused(t, p.sealed(p.made(row(value)), revision(2)), rejection.SigMissing, "props")
+		}
+		p.pass(2 * time.Second)
+		r := ref(props, otherID)
+		p.must(p.db.Apply(t.Context(), []platform.Change{{Op: platform.Update, Ref: r, Fields: map[string]string{"value": word + "-changed"}}}))
+		rep, err := p.guard.Scan(t.Context(), records.ScanOptions{Configurations: []string{"names", "props"}}, nil)
+		p.must(err)
+		for _, c := range rep.Counts {
+			if want := map[string]int64{"props": 1}[c.Configuration]; c.Invalid != want || c.Missing != 0 {
+				t.Errorf("%+v", c)
+			}
+		}
+		p.must(p.guard.Look(t.Context(), "erp", platform.Event{Ref: r, Op: platform.Changed}))
+		if len(p.found) != 1 || p.found[0].Subject != "value" {
+			t.Errorf("%+v", p.found)
+		}
 	})
 	t.Run("enforcement says report, or off", func(t *testing.T) { // an agent runs what is signed, whatever it says
 		for _, e := range []trust.Enforcement{trust.Report, trust.Off} {

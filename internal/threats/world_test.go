@@ -48,6 +48,7 @@ const (
 	agentName = "agent-1"
 	sources   = "sys_data_source"
 	light     = "sys_data_source_light"
+	props     = "sys_properties"
 	includes  = "ecc_agent_script_include"
 	files     = "ecc_agent_script_file"
 	probe     = "JDBCProbe"
@@ -72,6 +73,8 @@ func configurations() map[string]record.Configuration {
 		"sources":  {Version: 2, Table: sources, Purpose: record.Queue, Condition: `active != "false"`, Fields: source, Attachments: true, Parameters: []string{"name", "since"}},
 		"loose":    {Version: 1, Table: light, Purpose: record.Queue, Fields: without("database_name"), Parameters: []string{"name"}},
 		"deploy":   {Version: 1, Table: sources, Purpose: "deploy", Fields: source, Attachments: true, Parameters: []string{"name"}},
+		"props":    {Version: 1, Table: props, Purpose: record.Queue, Fields: []string{"name", "value"}},
+		"names":    {Version: 1, Table: props, Purpose: record.Queue, Fields: []string{"name"}},
 		"includes": {Version: 1, Table: includes, Purpose: record.Queue, Fields: []string{"includes", "name", "script"}, Attachments: true, Parameters: []string{"name", "who"}},
 		"files":    {Version: 1, Table: files, Purpose: record.Queue, Fields: []string{"attachment", "language", "script", "use_attachment"}, Attachments: true, Parameters: []string{"who"}},
 	}
