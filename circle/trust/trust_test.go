@@ -231,6 +231,24 @@ func TestFactsFit(t *testing.T) {
 	}
 }
 
+// Nothing in a statement turns the text of its facts around, or makes two lines of one.
+func TestFactsDoNotTurn(t *testing.T) {
+	for _, r := range []rune{'\n', 0x1b, 0x2028, 0x2029, 0x061c, 0x200e, 0x200f, 0x202e, 0x2066, 0x2069} {
+		s := full(t)
+		s.Revocations = append(s.Revocations, record.Revocation{Fingerprint: strings.Repeat("0", 64), Reason: "lost" + string(r) + "found"})
+		found := false
+		for _, f := range s.Facts() {
+			if strings.ContainsRune(f.Name+f.Value, r) {
+				t.Errorf("%U stands in %q", r, f)
+			}
+			found = found || strings.HasSuffix(f.Value, "lost?found")
+		}
+		if !found {
+			t.Errorf("%U: the reason is not shown", r)
+		}
+	}
+}
+
 func TestStricter(t *testing.T) {
 	for _, x := range []struct{ a, b, want trust.Enforcement }{
 		{trust.Off, trust.Off, trust.Off}, {trust.Off, trust.Report, trust.Report}, {trust.Report, trust.Off, trust.Report}, {trust.Off, trust.On, trust.On},
