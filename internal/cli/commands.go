@@ -34,6 +34,7 @@ func (a *App) commands() []*cobra.Command {
 		a.tokenCommand(),
 		a.manCommand(),
 		a.inspectorCommand(),
+		a.gateCommand(),
 		a.workerCommand(),
 		a.recordsCommand(),
 		a.trustCommand(),
