@@ -205,7 +205,7 @@ func (c *Client) ExportRecords(ctx context.Context, on string, qs []records.Expo
 	b, err := json.Marshal(struct {
 		Platform string                `json:"platform"`
 		Records  []records.ExportQuery `json:"records"`
-	}{on, qs})
+	}{on, qs}, json.FormatNilSliceAsNull(true)) // no keys at all mean every record
 	if err != nil {
 		return 0, fmt.Errorf("client: %w", err)
 	}
