@@ -122,6 +122,10 @@ func link(w *exec.Work) ([]source, error) {
 		out = append(out, source{name, text})
 		return nil
 	}
+	// Of a record whose author says that it is of another language nothing is run here.
+	if l, _ := w.Main().Field("language"); l != "" && l != "javascript" {
+		return nil, exec.Malformed("language", "is not that of the topic")
+	}
 	return out, visit(w.Main(), "script")
 }
 

@@ -65,11 +65,11 @@ type plan struct {
 
 func read(w *exec.Work) (*plan, error) {
 	f := exec.Of(w.Main())
-	p := &plan{language: f.Optional("language"), text: f.Get("script")}
+	// The author says of which language a text is: the topic is the order's, and a
+	// JavaScript that is signed, or a library, is not to run as a shell's.
+	p := &plan{language: f.Get("language"), text: f.Get("script")}
 	byTopic := map[string]string{"Powershell": "powershell", "PythonScript": "python", "ShellScript": "shell"}[w.Topic]
 	switch {
-	case p.language == "" && byTopic != "":
-		p.language = byTopic
 	case p.language == "":
 		f.Bad("language", "want shell, python or powershell")
 	case byTopic != "" && p.language != byTopic:

@@ -44,7 +44,7 @@ func TestLanguages(t *testing.T) {
 	evil := "$(id)`id`; rm -rf / #\n--option"
 	for _, c := range []struct{ topic, language, text string }{
 		{"Command", "shell", `printf '%s' "$PARAM_who"; cat >&2; exit 4`},
-		{"ShellScript", "", `printf '%s' "$PARAM_who"; cat >&2; exit 4`},
+		{"ShellScript", "shell", `printf '%s' "$PARAM_who"; cat >&2; exit 4`},
 		{"PythonScript", "python", "import os,sys\nsys.stdout.write(os.environ['PARAM_who'])\nsys.stderr.write(sys.stdin.read())\nsys.exit(4)\n"},
 	} {
 		f := map[string]string{"script": c.text, "name": "x"}
@@ -111,7 +111,7 @@ func TestAttachment(t *testing.T) {
 func TestMissingInterpreter(t *testing.T) {
 	e, a := executor(t), author(t)
 	e.Interpreters = map[string]string{"powershell": "/nonexistent/pwsh"}
-	w := agenttest.Work("Powershell", a.Trusted(t, agenttest.Record(table, "a", map[string]string{"script": "Get-Date"})), nil)
+	w := agenttest.Work("Powershell", a.Trusted(t, agenttest.Record(table, "a", map[string]string{"language": "powershell", "script": "Get-Date"})), nil)
 	_, _, err := agenttest.Run(t.Context(), e, agenttest.Open(t, nil, nil), w)
 	if err == nil || !strings.Contains(err.Error(), "powershell") {
 		t.Error(err)
@@ -150,6 +150,23 @@ func TestLimits(t *testing.T) {
 			if len(b) > exec.Page {
 				t.Error("a page is too large")
 			}
+		}
+	}
+}
+
+// The topic is the order's and decides nothing: a text whose author did not sign of which
+// language it is, such as a JavaScript or a library, does not run as a command.
+func TestTopicChoosesNoLanguage(t *testing.T) {
+	e := &Executor{}
+	signed := agenttest.NewAuthor(t, map[string][]string{table: {"language", "script"}})
+	unsigned := agenttest.NewAuthor(t, map[string][]string{table: {"script"}})
+	for _, topic := range e.Topics() {
+		r := agenttest.Record(table, "a", map[string]string{"script": "x = 1 // $(id)"})
+		if _, err := e.Needs(agenttest.Work(topic, signed.Trusted(t, r), nil)); rejection.Of(err) == nil || rejection.Of(err).Code != rejection.PayloadMalformed {
+			t.Errorf("%s: without a language: %v", topic, err)
+		}
+		if _, err := e.Needs(agenttest.Work(topic, unsigned.Trusted(t, r), nil)); rejection.Of(err) == nil || rejection.Of(err).Code != rejection.FieldUncovered {
+			t.Errorf("%s: a language that nobody signed: %v", topic, err)
 		}
 	}
 }
