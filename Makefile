@@ -12,7 +12,7 @@ build: ## both binaries into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/greatseal-io/greatseal/internal/cli.Version=$(VERSION)" -o bin/greatseal ./cmd/greatseal
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/greatseal-keeper ./cmd/greatseal-keeper
 
-demo: build ## the whole way of a signature, with three attacks failing
+demo: build ## the whole way of a signature, and of a record, with attacks on both failing
 	bin/greatseal demo
 
 test: judges ## everything, against real servers, tokens and verifiers
