@@ -135,3 +135,18 @@ func TestConfined(t *testing.T) {
 		}
 	}
 }
+
+// A text that its author signed as a shell's does not run as JavaScript.
+func TestAnotherLanguage(t *testing.T) {
+	a := agenttest.NewAuthor(t, map[string][]string{"files": {"language", "script"}})
+	for language, good := range map[string]bool{"shell": false, "python": false, "javascript": true, "": true} {
+		fields := map[string]string{"script": "1"}
+		if language != "" {
+			fields["language"] = language
+		}
+		_, err := (&Executor{}).Needs(agenttest.Work("JavascriptProbe", a.Trusted(t, agenttest.Record("files", "a", fields)), nil))
+		if r := rejection.Of(err); good && err != nil || !good && (r == nil || r.Code != rejection.PayloadMalformed) {
+			t.Errorf("%q: %v", language, err)
+		}
+	}
+}
