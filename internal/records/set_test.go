@@ -222,7 +222,7 @@ func TestRevisionsOfSets(t *testing.T) {
 	w := newWorld(t, sqliteApp(t))
 	w.fill(2)
 	w.signAll()
-	w.signSet(records.SignSet, xmlSet("loaded", jdbc(1, "SELECT 1")))
+	w.signSet(records.SignSet, xmlSet("loaded", jdbc(1, "SELECT 10")))
 	v := w.signAll()
 	log, err := w.jobs.Log(t.Context(), v.ID, 1, 1)
 	if err != nil || len(log) != 1 || log[0].Revision != 3 {
