@@ -25,9 +25,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/internal/cli"
 )
 
 func TestMain(m *testing.M) {
+	// An agent starts its own program, which is this one, for sandboxes.
+	if code, is := cli.AgentHelper(os.Args); is {
+		os.Exit(code)
+	}
 	testscript.Main(m, map[string]func(){"greatseal": main, "greatseal-git-ssh": main, "greatseal-git-openpgp": main, "greatseal-git-x509": main})
 }
 
