@@ -47,7 +47,7 @@ type Builder struct {
 
 // Config says where provenance comes from, and whose counts.
 type Config struct {
-	Claim    string        // name of the requester's claim that holds an envelope; "": none
+	Claim    string        // name of the requester's claim that holds an envelope, as it is or in base64; "": none
 	Folder   string        // of files SHA256.intoto.jsonl or SHA256.dsse.json; "": none
 	Wait     time.Duration // from the request on, for a file in Folder
 	Builders []Builder
@@ -165,7 +165,7 @@ func (p *Provenance) find(f *check.File, digest string) ([][]byte, error) {
 	var out [][]byte
 	if p.c.Claim != "" {
 		if v, ok := f.Claim(p.c.Claim); ok {
-			out = append(out, []byte(v))
+			out = append(out, claimed(v))
 		}
 	}
 	if p.c.Folder == "" {
@@ -198,6 +198,17 @@ func (p *Provenance) find(f *check.File, digest string) ([][]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// claimed is the envelope in a claim, as it is or in base64, which command lines leave
+// alone.
+func claimed(v string) []byte {
+	if !strings.HasPrefix(v, "{") {
+		if b, err := decode64(v); err == nil {
+			return b
+		}
+	}
+	return []byte(v)
 }
 
 // verify returns the builder that vouches for the digest, or what is wrong.

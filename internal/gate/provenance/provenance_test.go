@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json/v2"
 	"fmt"
@@ -118,6 +119,8 @@ func TestProvenance(t *testing.T) {
 		{"version 1", sealed(t, inToto, ok, good), ""},
 		{"version 0.2", sealed(t, inToto, slsa02(digest, builder, source), good), ""},
 		{"second key, ECDSA", sealed(t, inToto, ok, second), ""},
+		{"in base64", base64.StdEncoding.EncodeToString([]byte(sealed(t, inToto, ok, good))), ""},
+		{"in base64, another key", base64.StdEncoding.EncodeToString([]byte(sealed(t, inToto, ok, evil))), "not signed by a key of builder"},
 		{"another's signature beside", sealed(t, inToto, ok, evil, good), ""},
 		{"another key", sealed(t, inToto, ok, evil), "not signed by a key of builder"},
 		{"another builder's key", sealed(t, inToto, slsa1(digest, "https://example.com/evil", source), evil), "source"},
