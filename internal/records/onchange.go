@@ -13,6 +13,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/platform"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/record"
+	"github.com/greatseal-io/greatseal/rejection"
 )
 
 // OnChange says that records of a platform are queued for signing by themselves when
@@ -226,6 +227,7 @@ func (g *Guard) Look(ctx context.Context, on string, e platform.Event) error {
 	if err != nil {
 		return err
 	}
+	asked, out := false, []string{}
 	for id, c := range with(trust.Configurations) {
 		if c.Table != e.Ref.Table {
 			continue
@@ -236,14 +238,45 @@ func (g *Guard) Look(ctx context.Context, on string, e platform.Event) error {
 		}
 		if cond != nil {
 			if ok, err := cond.Eval(row.Record.Fields); err == nil && !ok {
+				out = append(out, id)
 				continue
 			}
 		}
+		asked = true
 		if _, err := v.VerifyUnder(ctx, &row.Record, id, row.Signatures, Marks(g.c.Store)); err != nil {
 			return g.find(ctx, finding(g.c.Now(), "watch", e.Ref, err))
 		}
 	}
-	return nil
+	if asked || len(out) == 0 {
+		return nil
+	}
+	return g.slipped(ctx, v, row, out)
+}
+
+// slipped judges a record that no configuration asks for as it stands, and that the
+// conditions of some leave out. One that was signed, or verified here before, is not
+// let go of because somebody changed what the condition looks at.
+func (g *Guard) slipped(ctx context.Context, v *record.Verifier, row *platform.Row, ids []string) error {
+	ref := row.Record.Ref
+	mark, err := g.c.Store.Mark(ctx, []byte(ref.ID()))
+	if err != nil {
+		return err
+	}
+	if mark == 0 && len(row.Signatures) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	var why error
+	for _, id := range ids {
+		_, err := v.VerifyUnder(ctx, &row.Record, id, row.Signatures, marks{g.c.Store, true})
+		if err == nil {
+			return nil
+		}
+		if r := rejection.Of(err); why == nil || r == nil || r.Code != rejection.SigMissing {
+			why = err
+		}
+	}
+	return g.find(ctx, finding(g.c.Now(), "watch", ref, why))
 }
 
 // removedMark is the name of the mark that an import leaves for a signed removal: the
