@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"database/sql"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -20,6 +22,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/agent"
 	"github.com/greatseal-io/greatseal/internal/platform"
 	"github.com/greatseal-io/greatseal/internal/records"
+	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/updateset"
 	"github.com/greatseal-io/greatseal/order"
 	"github.com/greatseal-io/greatseal/record"
@@ -153,6 +156,35 @@ func TestThreat13Downgrade(t *testing.T) {
 		if len(p.found) != 1 || p.found[0].Subject != "value" {
 			t.Errorf("%+v", p.found)
 		}
+	})
+	t.Run("taken out of the condition, in the database", func(t *testing.T) {
+		p := newImporter(t, nil)
+		p.imports(p.sealed(p.made(p.dataSource())))
+		r := ref(sources, sourceID)
+		look := func() []store.Finding {
+			p.pass(2 * time.Second)
+			p.found = nil
+			p.must(p.guard.Look(t.Context(), "erp", platform.Event{Ref: r, Op: platform.Changed}))
+			return p.found
+		}
+		if f := look(); len(f) != 0 { // honest
+			t.Errorf("%+v", f)
+		}
+		p.edit(r, map[string]string{"active": "false", "sql_statement": "SELECT v FROM orders -- " + word})
+		if f := look(); len(f) != 1 || f[0].Code != string(rejection.FieldChanged) || f[0].Subject != "sql_statement" {
+			t.Errorf("%+v", f)
+		}
+		if e := p.dispatch(r); e.rejected == nil || e.rejected.Code != rejection.FieldChanged {
+			t.Errorf("%v %+v", e.rejected, e.outcome)
+		}
+		app, err := sql.Open("sqlite", "file:"+p.path("erp.db")) // and its signatures deleted with it
+		p.must(err)
+		_, err = app.Exec("DELETE FROM greatseal_signature")
+		p.must(errors.Join(err, app.Close()))
+		if f := look(); len(f) != 1 || f[0].Code != string(rejection.SigMissing) {
+			t.Errorf("%+v", f)
+		}
+		p.silent(t, p.found)
 	})
 	t.Run("enforcement says report, or off", func(t *testing.T) { // an agent runs what is signed, whatever it says
 		for _, e := range []trust.Enforcement{trust.Report, trust.Off} {
