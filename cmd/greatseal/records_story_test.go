@@ -36,6 +36,7 @@ import (
 //	runs NAME ARG…      has "greatseal ARG…" run until the story ends, or "ends NAME"; NAME.log
 //	ends NAME           tells it to end, and wants that it ends well
 //	until ARG…          runs "greatseal ARG…" until it succeeds
+//	shows TEXT ARG…     runs it until it shows a text
 func TestRecordsStories(t *testing.T) {
 	dir := filepath.Join("testdata", "records")
 	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
@@ -49,12 +50,13 @@ func TestRecordsStories(t *testing.T) {
 				e.Setenv(strings.ToUpper(n), filepath.Join(e.WorkDir, "d", "people", n+".yaml"))
 			}
 			e.Setenv("GREATSEAL_CONFIG", filepath.Join(e.WorkDir, "d", "people", "alice.yaml"))
+			e.Values[processes{}] = map[string]*exec.Cmd{}
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"pending": pending, "member": member, "isjson": isJSON,
-			"sqlite": runSQL, "port": freePort, "certificate": makeCertificate, "passphrase": passphrase, "expand": expand, "runs": runs, "ends": ends, "until": until,
+			"sqlite": runSQL, "port": freePort, "certificate": makeCertificate, "passphrase": passphrase, "expand": expand, "runs": runs, "ends": ends, "until": until, "shows": shows,
 		},
 	})
 }
@@ -109,8 +111,12 @@ func greatseal(ts *testscript.TestScript, args []string) *exec.Cmd {
 	return c
 }
 
-// background are the processes of a story, by name.
-var background = map[*testscript.TestScript]map[string]*exec.Cmd{}
+// processes is the key of a story's processes, by name.
+type processes struct{}
+
+func background(ts *testscript.TestScript) map[string]*exec.Cmd {
+	return ts.Value(processes{}).(map[string]*exec.Cmd)
+}
 
 func runs(ts *testscript.TestScript, _ bool, args []string) {
 	c := greatseal(ts, args[1:])
@@ -118,12 +124,9 @@ func runs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	c.Stdout, c.Stderr = log, log
 	ts.Check(c.Start())
-	if background[ts] == nil {
-		background[ts] = map[string]*exec.Cmd{}
-	}
-	background[ts][args[0]] = c
+	background(ts)[args[0]] = c
 	ts.Defer(func() {
-		if background[ts][args[0]] == c {
+		if background(ts)[args[0]] == c {
 			_ = c.Process.Signal(syscall.SIGTERM)
 			_ = c.Wait()
 		}
@@ -135,18 +138,22 @@ func runs(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func ends(ts *testscript.TestScript, _ bool, args []string) {
-	c := background[ts][args[0]]
-	delete(background[ts], args[0])
+	c := background(ts)[args[0]]
+	delete(background(ts), args[0])
 	ts.Check(c.Process.Signal(syscall.SIGTERM))
 	ts.Check(c.Wait())
 }
 
-func until(ts *testscript.TestScript, _ bool, args []string) {
+func until(ts *testscript.TestScript, _ bool, args []string) { repeat(ts, "", args) }
+
+func shows(ts *testscript.TestScript, _ bool, args []string) { repeat(ts, args[0], args[1:]) }
+
+// repeat runs a command until it succeeds and shows a text.
+func repeat(ts *testscript.TestScript, text string, args []string) {
 	var last []byte
 	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
 		out, err := greatseal(ts, args).CombinedOutput()
-		if err == nil {
-			ts.Check(os.WriteFile(ts.MkAbs("until.out"), out, 0o600))
+		if err == nil && strings.Contains(string(out), text) {
 			return
 		}
 		last = out
