@@ -438,17 +438,22 @@ func (a *App) recordsJobs() *cobra.Command {
 func (a *App) recordsJob() *cobra.Command {
 	c := &cobra.Command{Use: "job", Short: "look at a security job, pause and resume it"}
 	var follow bool
+	var out string
 	show := &cobra.Command{Use: "show JOB", Short: "show a job, and how far it is", Args: exactly("JOB"),
 		RunE: a.party(func(cmd *cobra.Command, l *link, args []string) error {
 			v, err := l.SecurityJob(cmd.Context(), args[0])
 			if err == nil && follow {
 				v, err = l.followJob(cmd.Context(), v, 0)
 			}
+			if err == nil && out != "" {
+				err = l.keepSet(cmd.Context(), v.ID, out)
+			}
 			if err != nil {
 				return err
 			}
 			return a.print(v, func(w io.Writer) { printSecurityJob(w, v) })
 		})}
+	show.Flags().StringVarP(&out, "out", "o", "", "file for the signed update set, or folder for its records")
 	show.Flags().BoolVarP(&follow, "follow", "f", false, "wait until it has ended")
 	c.AddCommand(show)
 	for _, x := range [][2]string{{"pause", "hold a job until it is resumed"}, {"resume", "let a paused job go on"}, {"cancel", "end a job that is not signed yet"}, {"again", "sign what has changed since a job was prepared"}} {
