@@ -30,8 +30,11 @@ type Circles struct {
 	now      func() time.Time
 	log      *slog.Logger
 
+	news chan struct{} // something was taken up
+
 	mu    sync.Mutex
-	heard map[[32]byte]heard // by root
+	heard map[[32]byte]heard     // by root
+	shown map[statement.ID]shown // by root
 }
 
 // heard is a bundle of the database that was judged.
@@ -48,8 +51,15 @@ const hearAgain = 30 * time.Second
 // Apply takes up a bundle from a file, an API or another server, and tells the other
 // replicas. The error is a *rejection.Error when the bundle is refused.
 func (c *Circles) Apply(ctx context.Context, b *circle.Bundle) error {
+	if _, err := c.Bundle(b.Root); err != nil { // what is shown while the new one waits
+		return err
+	}
 	if err := c.believed.Apply(ctx, b, c.now()); err != nil {
 		return err
+	}
+	select {
+	case c.news <- struct{}{}:
+	default:
 	}
 	return c.share(ctx, b.Root)
 }
@@ -229,9 +239,6 @@ func (s said) more(o said) bool {
 	return s.version > o.version || s.version == o.version && s.fresh.After(o.fresh)
 }
 
-// Bundle is what is known of one side, encoded; nil where nothing is.
-func (c *Circles) Bundle(root statement.ID) ([]byte, error) { return c.bundle(root) }
-
 // Roots are the pinned sides, in their order.
 func (c *Circles) Roots() []statement.ID { return c.roots }
 
@@ -244,7 +251,7 @@ func (c *Circles) Trusted() (*circle.Trusted, error) { return c.believed.Trusted
 // Bundles implements ecc.Circles: what agents pull.
 func (c *Circles) Bundles(context.Context) (bundles [][]byte, digest string, err error) {
 	for _, r := range c.roots {
-		b, err := c.bundle(r)
+		b, err := c.Bundle(r)
 		if err != nil {
 			return nil, "", err
 		}

@@ -24,11 +24,18 @@ func (i *Instance) refresh(ctx context.Context) {
 	f := i.c.Config.Freshness
 	gap := f.Every.Or(freshEvery)
 	lasts := f.Lasts.Or(3 * gap)
-	every(ctx, gap/4, func() {
+	t := time.NewTicker(max(gap/4, time.Second))
+	defer t.Stop()
+	for ctx.Err() == nil {
 		if err := i.refreshOnce(ctx, gap, lasts); err != nil && ctx.Err() == nil {
 			i.log.Error("no freshness statement was signed: protected instances stop believing when the last one expires", "error", err)
 		}
-	})
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-i.Circles.news: // a new version waits for it
+		}
+	}
 }
 
 // refreshOnce makes a freshness statement when the newest one is older than gap.

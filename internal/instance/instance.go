@@ -135,7 +135,7 @@ func (i *Instance) believe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.Circles = &Circles{believed: c, store: i.c.Store, roots: roots, now: i.c.Clock, log: i.log, heard: map[[32]byte]heard{}}
+	i.Circles = &Circles{news: make(chan struct{}, 1), believed: c, store: i.c.Store, roots: roots, now: i.c.Clock, log: i.log, heard: map[[32]byte]heard{}}
 	if err := i.Circles.Hear(ctx); err != nil {
 		i.log.Warn("what other replicas say of the circle is refused", "error", err)
 	}

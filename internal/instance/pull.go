@@ -63,7 +63,7 @@ func (i *Instance) pullOnce(ctx context.Context, s config.Side) error {
 	if b.Root != s.Root {
 		return fmt.Errorf("instance: %s shows the circle of side %s: %s is pinned", s.URL, b.Root, s.Root)
 	}
-	if known, err := i.Circles.Bundle(s.Root); err == nil && known != nil {
+	if known, err := i.Circles.bundle(s.Root); err == nil && known != nil {
 		if now, err := b.Encode(); err == nil && bytes.Equal(now, known) {
 			return nil
 		}

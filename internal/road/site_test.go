@@ -43,6 +43,7 @@ type site struct {
 	front    *front
 	certs    *config.Certs
 	roots    *x509.CertPool
+	wrap     func(name string, u agent.Upstream) agent.Upstream // of what an agent speaks to; nil: nothing
 }
 
 // newSite opens a protected instance on PostgreSQL that pins s, and pulls its circle.
@@ -260,7 +261,11 @@ func (p *site) work(name, firewall string, executors func(*agent.Config) []exec.
 	c, err := circle.New(p.Context(), f, p.root)
 	ok(p, err)
 	w.tap = &tap{Upstream: w.client, more: make(chan struct{}, 1)}
-	a, err := agent.Open(cfg, agent.Deps{Identity: w.id, Upstream: w.tap, Belief: agent.NewBelief(c), Executors: executors(cfg), Log: logTo(p, name), Now: time.Now, Version: "test"})
+	var up agent.Upstream = w.tap
+	if p.wrap != nil {
+		up = p.wrap(name, up)
+	}
+	a, err := agent.Open(cfg, agent.Deps{Identity: w.id, Upstream: up, Belief: agent.NewBelief(c), Executors: executors(cfg), Log: logTo(p, name), Now: time.Now, Version: "test"})
 	ok(p, err)
 	p.Cleanup(func() {
 		if err := errors.Join(a.Close(), f.Close()); err != nil {
