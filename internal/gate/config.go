@@ -203,6 +203,9 @@ func (c *Config) resolve(dir string) {
 	if x := c.Rebuild; x != nil {
 		ps = append(ps, &x.Folder)
 	}
+	if path, ok := strings.CutPrefix(c.Server, "unix:"); ok && !filepath.IsAbs(path) {
+		c.Server = "unix:" + filepath.Join(dir, path)
+	}
 	for _, p := range ps {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

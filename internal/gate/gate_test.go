@@ -46,7 +46,7 @@ func TestClamAVStopsMalware(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.State != store.Pending || !strings.Contains(v.Unreachable, "cannot be reached: gate disapproved") {
+	if r.State != store.Pending || !strings.HasSuffix(v.Unreachable, "cannot be reached: gate (file 1 (twin.bin): malware: Greatseal.Test.Twin.UNOFFICIAL) disapproved") {
 		t.Errorf("the requester sees %s, %q", r.State, v.Unreachable)
 	}
 

@@ -211,10 +211,11 @@ func (s *Server) unreachable(r *store.Request) string {
 	if !ok || rule.Quorum == nil {
 		return ""
 	}
-	against := []string{}
-	for _, v := range d.Votes {
+	against, said := []string{}, []string{}
+	for i, v := range d.Votes {
 		if v.Standing && v.Verdict == statement.Disapprove {
 			against = append(against, v.Endorser)
+			said = append(said, v.Endorser+comment(r, i))
 		}
 	}
 	roll := charter.NewRoll(head)
@@ -228,9 +229,25 @@ func (s *Server) unreachable(r *store.Request) string {
 	}
 	why := "nobody is left to ask"
 	if len(against) > 0 {
-		why = strings.Join(against, " and ") + " disapproved"
+		why = strings.Join(said, " and ") + " disapproved"
 	}
 	return "the quorum " + rule.Quorum.String() + " cannot be reached: " + why
+}
+
+// comment is what came with endorsement i of r, in brackets and on one line, or "".
+func comment(r *store.Request, i int) string {
+	if i >= len(r.Endorsements) {
+		return ""
+	}
+	env, err := statement.DecodeEnvelope(r.Endorsements[i].Envelope)
+	if err != nil {
+		return ""
+	}
+	e, err := statement.Decode[statement.Endorsement](env.Payload)
+	if err != nil || e.Comment == "" {
+		return ""
+	}
+	return " (" + strings.Join(strings.Fields(e.Comment), " ") + ")"
 }
 
 func ruleOf(c *charter.Charter, r *store.Request) (charter.Rule, bool) {
