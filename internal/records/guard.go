@@ -92,7 +92,16 @@ func (m marks) Raise(ctx context.Context, ref record.Ref, revision uint64) error
 	if m.frozen {
 		return nil
 	}
-	return m.s.Raise(ctx, [][]byte{[]byte(ref.ID())}, []uint64{revision})
+	id := []byte(ref.ID())
+	if err := m.s.Raise(ctx, [][]byte{id}, []uint64{revision}); err != nil {
+		return err
+	}
+	// Somebody else may have raised it further meanwhile: then this one is old.
+	now, err := m.s.Mark(ctx, id)
+	if err == nil && now > revision {
+		err = fmt.Errorf("records: mark of %s: %w", ref, record.ErrLower)
+	}
+	return err
 }
 
 func (g *Guard) platform(name string) (platform.Platform, error) {
