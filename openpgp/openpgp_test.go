@@ -297,7 +297,7 @@ func TestState(t *testing.T) {
 		"count": func(s *State) { s.Count = 1 << 60 }, "initial values": func(s *State) { s.Chain[3]++; s.Count = 0 },
 		"another count of the same bits": func(s *State) { s.Count += 1 << 61 },
 	} {
-		c := State{bytes.Clone(st.Chain), st.Count, bytes.Clone(st.Tail)}
+		c := State{Chain: bytes.Clone(st.Chain), Count: st.Count, Tail: bytes.Clone(st.Tail)}
 		change(&c)
 		if _, err := c.Resume(crypto.SHA256); err == nil {
 			t.Errorf("%s: accepted", name)
