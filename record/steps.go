@@ -336,7 +336,8 @@ func (j *judgement) checkAttachments(c *candidate) *rejection.Error {
 			missing = append(missing, a)
 		}
 	}
-	for _, a := range missing {
+	if len(missing) > 0 {
+		a := missing[0]
 		if slices.ContainsFunc(have, func(b Attachment) bool { return a.Name == b.Name }) {
 			return rejection.New(rejection.AttachmentChanged, a.Name, "the attachment is not as it was signed")
 		}

@@ -137,7 +137,7 @@ func TestAttacks(t *testing.T) {
 			open = archive(m)
 		}
 		// The older list has both: it is for those who read no other one.
-		if r, err = verify(t, open, s.Trust()); err == nil || !strings.Contains(err.Error(), "older list") {
+		if _, err = verify(t, open, s.Trust()); err == nil || !strings.Contains(err.Error(), "older list") {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}

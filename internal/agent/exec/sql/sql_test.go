@@ -34,7 +34,6 @@ type database struct {
 	fields  map[string]string // of a data source
 	allow   []string          // the firewall's targets
 	creds   string
-	exec    func(statement string)
 	query   func(statement string) string
 }
 

@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -40,8 +39,6 @@ type site struct {
 	inst  *ecctest.Instance
 	url   string
 	roots *x509.CertPool
-	log   *bytes.Buffer
-	admin *httptest.Server
 }
 
 func must(t testing.TB, err error) { t.Helper(); ecctest.Must(t, 0, err) }
