@@ -35,6 +35,7 @@ internal/endorser
 internal/api internal/api/client
 internal/api/agents
 internal/api/wire internal/api/agents/wire
+internal/instance/keystore
 internal/instance
 internal/records
 internal/server/servertest

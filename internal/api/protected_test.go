@@ -21,6 +21,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/instance/keystore"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -41,7 +42,7 @@ func plant(t *testing.T) *api.Protected {
 	var root statement.ID
 	_, err = rand.Read(root[:])
 	must(t, err)
-	i, err := instance.Open(t.Context(), instance.Config{Store: db, Clock: time.Now, Logger: slog.New(slog.DiscardHandler), Config: &config.Instance{
+	i, err := instance.Open(t.Context(), instance.Config{Keys: keystore.Open, Store: db, Clock: time.Now, Logger: slog.New(slog.DiscardHandler), Config: &config.Instance{
 		Name: "prod", Role: "protected", State: filepath.Join(dir, "circle.state"), Sides: []config.Side{{Root: root}},
 		Platforms: map[string]config.Platform{"erp": {Database: "sqlite:" + filepath.Join(dir, "erp.db")}},
 		Agents:    &config.Agents{Keystore: filepath.Join(dir, "keys"), PassphraseFile: filepath.Join(dir, "passphrase")},

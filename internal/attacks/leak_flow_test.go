@@ -127,7 +127,7 @@ func TestLeakNobodyIsTold(t *testing.T) {
 	}
 	_, err := w.server.Endorse(w.ctx, w.verdict("bob", env, statement.Disapprove, "not on a Friday"))
 	check(t, err)
-	if v := view(); v.State != store.Pending || !strings.Contains(v.Unreachable, "cannot be reached: bob disapproved") {
+	if v := view(); v.State != store.Pending || !strings.Contains(v.Unreachable, "cannot be reached: bob (not on a Friday) disapproved") {
 		t.Errorf("%s, %q", v.State, v.Unreachable)
 	}
 	w.pass(84 * time.Hour)

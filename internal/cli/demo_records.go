@@ -27,6 +27,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/ecc"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/instance/keystore"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/records"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -203,7 +204,7 @@ func (d *demo) instances(ctx context.Context) error {
 		return err
 	}
 	e.plant, err = open(&config.Instance{Name: demoPlant, Role: "protected", Sides: []config.Side{{Root: d.people.Root}},
-		Agents: &config.Agents{Keystore: d.path("plant", "keystore"), PassphraseFile: d.path("plant", "passphrase")}}, instance.Config{Store: db})
+		Agents: &config.Agents{Keystore: d.path("plant", "keystore"), PassphraseFile: d.path("plant", "passphrase")}}, instance.Config{Store: db, Keys: keystore.Open})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/api/agents"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/instance/keystore"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -29,6 +30,7 @@ func openInstance(ctx context.Context, c *config.Server, db *store.SQL, s *serve
 		return nil, err
 	}
 	return instance.Open(ctx, instance.Config{
+		Keys:   keystore.Open,
 		Config: c.Instance, Store: db, Server: s, Root: c.Root, TLS: func(t *config.TLS) (*tls.Config, error) { return sideTLS(ctx, t, log) },
 		Webhooks: hooks, Sender: notify.NewSender(), Clock: time.Now, Logger: log,
 	})

@@ -12,7 +12,6 @@
 package instance
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -23,7 +22,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -39,10 +37,13 @@ import (
 	"github.com/greatseal-io/greatseal/internal/records"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
-	"github.com/greatseal-io/greatseal/key/soft"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/statement"
 )
+
+// OpenKeys opens an instance's own two keys; end lets go of them. It is handed in so
+// that a server of requests has no way to a keystore.
+type OpenKeys func(ctx context.Context, a *config.Agents) (keys *ecc.Keys, end func() error, err error)
 
 // Config is what an Instance is made of.
 type Config struct {
@@ -51,6 +52,7 @@ type Config struct {
 	Server   *server.Server                         // nil on a protected instance
 	Root     statement.ID                           // of Server's first charter
 	TLS      func(*config.TLS) (*tls.Config, error) // of a client of another server
+	Keys     OpenKeys                               // of a protected instance with agents: keystore.Open
 	Webhooks []notify.Webhook                       // of rejections and findings
 	Sender   *notify.Sender
 	Clock    func() time.Time
@@ -183,23 +185,14 @@ func (i *Instance) protect(ctx context.Context) error {
 	if a == nil {
 		return nil
 	}
-	pass, err := config.Secret(a.PassphraseFile)
-	if err != nil {
-		return err
+	if i.c.Keys == nil {
+		return errors.New("instance: agents want the instance's own keys")
 	}
-	p, err := openKeys(ctx, a.Keystore, pass)
+	keys, end, err := i.c.Keys(ctx, a)
 	if err != nil {
 		return fmt.Errorf("instance: the instance's own keys: %w", err)
 	}
-	i.closer = append(i.closer, p.Close)
-	keys, err := ecc.OpenKeys(ctx, p)
-	if err != nil {
-		return err
-	}
-	// The file is wanted no more: other replicas on this host can start.
-	if err := p.Detach(); err != nil {
-		return fmt.Errorf("instance: the instance's own keys: %w", err)
-	}
+	i.closer = append(i.closer, end)
 	if i.Runtime, err = x509.MarshalPKIXPublicKey(keys.Runtime.Public()); err != nil {
 		return err
 	}
@@ -210,28 +203,6 @@ func (i *Instance) protect(ctx context.Context) error {
 	i.Queue, err = ecc.New(ecc.Config{Store: i.c.Store, Source: &source{i.Part, i.Guard, i.Platforms, i.c.Clock}, Circles: i.Circles, Instance: i.c.Config.Name, Runtime: keys.Runtime,
 		Authority: authority, Clock: i.c.Clock, Logger: i.log, Webhooks: i.c.Webhooks, Sender: i.c.Sender, Times: ecc.Times{Heartbeat: a.Heartbeat.Or(0)}})
 	return err
-}
-
-// keysPatience is how long a start waits for another one that has the keystore open.
-const keysPatience = 30 * time.Second
-
-// openKeys opens the keystore of the instance's own keys, or makes it.
-func openKeys(ctx context.Context, path string, pass []byte) (p *soft.Provider, err error) {
-	defer clear(pass)
-	for end := time.Now().Add(keysPatience); ; {
-		p, err = soft.Open(path, bytes.Clone(pass))
-		if errors.Is(err, os.ErrNotExist) {
-			p, err = soft.Create(path, bytes.Clone(pass))
-		}
-		if err == nil || !errors.Is(err, soft.ErrLocked) && !errors.Is(err, os.ErrExist) || time.Now().After(end) {
-			return p, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // Run does the background work until ctx ends.

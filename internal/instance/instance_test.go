@@ -29,6 +29,7 @@ import (
 	circleformat "github.com/greatseal-io/greatseal/format/circle"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/instance/keystore"
 	"github.com/greatseal-io/greatseal/internal/keeper/host"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/records"
@@ -247,7 +248,7 @@ func (s *side) open(t testing.TB, db *store.SQL, app application, keys string, h
 	p := &site{clock: &clock{}, dir: t.TempDir()}
 	ok(t, os.WriteFile(filepath.Join(p.dir, "passphrase"), []byte("a protected instance's own"), 0o600))
 	var err error
-	p.Instance, err = instance.Open(t.Context(), instance.Config{Store: db, TLS: func(*config.TLS) (*tls.Config, error) {
+	p.Instance, err = instance.Open(t.Context(), instance.Config{Store: db, Keys: keystore.Open, TLS: func(*config.TLS) (*tls.Config, error) {
 		return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.roots}, nil
 	},
 		Clock: p.clock.now, Logger: slog.New(slog.DiscardHandler), Webhooks: hooks, Sender: notify.NewSender(), Config: &config.Instance{

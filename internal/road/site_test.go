@@ -29,6 +29,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/ecc"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/instance/keystore"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -57,7 +58,7 @@ func newSite(t testing.TB, s *side, database, application string) *site {
 	t.Cleanup(func() { p.store.Close() })
 	ok(t, os.WriteFile(p.path("passphrase"), []byte("the end of the road"), 0o600))
 	p.certs, p.roots = serverCert(t, p.dir)
-	p.instance, err = instance.Open(ctx, instance.Config{Store: p.store, TLS: s.tls, Clock: time.Now, Logger: logTo(t, prod), Config: &config.Instance{
+	p.instance, err = instance.Open(ctx, instance.Config{Keys: keystore.Open, Store: p.store, TLS: s.tls, Clock: time.Now, Logger: logTo(t, prod), Config: &config.Instance{
 		Name: prod, Role: "protected", State: p.path("circle.state"), Platforms: map[string]config.Platform{erp: {Database: application}},
 		Sides:  []config.Side{{Root: s.trial.Root, URL: s.url, TLS: &config.TLS{}, Every: config.Duration(pull)}},
 		Agents: &config.Agents{Keystore: p.path("keys"), PassphraseFile: p.path("passphrase"), Listen: "127.0.0.1:0", Cert: p.path("cert.pem"), Key: p.path("key.pem"), Heartbeat: config.Duration(time.Second)},

@@ -21,6 +21,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/api/agents/wire"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/instance/keystore"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
 
@@ -55,7 +56,7 @@ func newPlant(t *testing.T) *plant {
 	must(t, erp.Close())
 	b := p.side.Bundle(p.side.Publish())
 	now := p.side.Now
-	i, err := instance.Open(t.Context(), instance.Config{Store: db, Clock: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Config: &config.Instance{
+	i, err := instance.Open(t.Context(), instance.Config{Keys: keystore.Open, Store: db, Clock: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler), Config: &config.Instance{
 		Name: circletest.Protected, Role: "protected", State: filepath.Join(dir, "circle.state"), Sides: []config.Side{{Root: p.side.Root}},
 		Platforms: map[string]config.Platform{"erp": {Database: "sqlite:" + filepath.Join(dir, "erp.db")}},
 	}})

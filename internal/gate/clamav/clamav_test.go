@@ -2,6 +2,7 @@ package clamav_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -55,9 +56,17 @@ func peer(t *testing.T, answer func(command string, c net.Conn)) string {
 	return path
 }
 
+// say answers when it has read what is sent to it, as clamd does.
 func say(s string) func(string, net.Conn) {
-	return func(_ string, c net.Conn) {
-		go io.Copy(io.Discard, c)
+	return func(command string, c net.Conn) {
+		for n := uint32(1); n > 0 && strings.HasSuffix(command, "INSTREAM"); {
+			if binary.Read(c, binary.BigEndian, &n) != nil {
+				return
+			}
+			if _, err := io.CopyN(io.Discard, c, int64(n)); err != nil {
+				return
+			}
+		}
 		io.WriteString(c, s)
 	}
 }
