@@ -338,7 +338,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 			return nil, fmt.Errorf("attest: signature %d: key %s is not trusted, or signed already", i, sig.keyID)
 		}
 		delete(keys, sig.keyID)
-		scheme, err := schemeOf(pub, message, sig.value)
+		scheme, err := sigalg.SchemeOf(pub, message, sig.value)
 		if err != nil {
 			return nil, fmt.Errorf("attest: signature %d: %w", i, err)
 		}
@@ -347,24 +347,6 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		r.Signatures = append(r.Signatures, info)
 	}
 	return r, nil
-}
-
-// schemeOf finds the scheme of the key under which sig verifies: DSSE does not
-// carry it.
-func schemeOf(pub crypto.PublicKey, message, sig []byte) (sigalg.Scheme, error) {
-	k, err := sigalg.KeyOf(pub)
-	if err != nil {
-		return "", err
-	}
-	for _, s := range [...]sigalg.Scheme{
-		sigalg.RSAPKCS1SHA256, sigalg.RSAPKCS1SHA384, sigalg.RSAPKCS1SHA512, sigalg.RSAPSSSHA256, sigalg.RSAPSSSHA384, sigalg.RSAPSSSHA512,
-		sigalg.ECDSASHA256, sigalg.ECDSASHA384, sigalg.ECDSASHA512, sigalg.PureEd25519, sigalg.PureMLDSA65, sigalg.PureMLDSA87,
-	} {
-		if s.Fits(k) && sigalg.Verify(pub, s, message, sig) == nil {
-			return s, nil
-		}
-	}
-	return "", sigalg.ErrSignature
 }
 
 // Inspect says what an envelope contains; a file of another kind has no
