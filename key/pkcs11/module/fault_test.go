@@ -91,9 +91,7 @@ func TestChildStopped(t *testing.T) {
 			})
 			k := generate(t, p, uri("a"), sigalg.P256)
 			old := log.last()
-			if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+			halt(t, old)
 			if calling {
 				if err := try(t, k); !errors.Is(err, key.ErrUnavailable) {
 					t.Fatalf("Sign: %v", err)
@@ -113,9 +111,7 @@ func TestCallerLeaves(t *testing.T) {
 	h := newHSM(t, "hsm")
 	p, log := h.open(t, nil)
 	k := generate(t, p, uri("a"), sigalg.P256)
-	if err := syscall.Kill(log.last(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, log.last())
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := k.Sign(ctx, sigalg.ECDSASHA256, make([]byte, 32)); !errors.Is(err, context.DeadlineExceeded) {

@@ -251,6 +251,28 @@ func ends(t testing.TB, pid int) {
 	t.Fatalf("process %d lives on", pid)
 }
 
+// halt stops a process, and waits until each of its threads has: the signal
+// alone leaves those on other processors a moment in which they answer.
+func halt(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "stopped threads", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			return false
+		}
+		for _, file := range threads {
+			data, err := os.ReadFile(file)
+			if err != nil || !strings.Contains(string(data), ") T ") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // until waits for a condition, so long that only a broken program is too slow.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
