@@ -5,11 +5,12 @@ go 1.27.0
 require (
 	cel.dev/cel-go v0.33.2 // conditions of signature configurations; never in the keeper
 	github.com/ProtonMail/go-crypto v1.5.2 // tests: a second OpenPGP, and the only one at hand for version 6
+	github.com/coreos/go-oidc/v3 v3.21.0 // OpenID discovery, identity and logout tokens
 	github.com/danielgtaylor/huma/v2 v2.39.0 // HTTP API whose OpenAPI 3.1 document follows from the Go types
 	github.com/descope/virtualwebauthn v1.0.3 // tests: an authenticator that makes passkey assertions
 	github.com/dop251/goja v0.0.0-20260917113740-793a2a65c13b // JavaScript of script includes and business rules, run by agents
 	github.com/fxamacker/cbor/v2 v2.9.6 // deterministic CBOR with a strict decoder: plans, items, log entries, the keeper's protocol
-	github.com/go-jose/go-jose/v4 v4.1.4 // tests: a second signer and verifier of JWS
+	github.com/go-jose/go-jose/v4 v4.1.4 // key sets and signatures of OpenID providers; tests: a second signer and verifier of JWS
 	github.com/go-sql-driver/mysql v1.10.1 // MariaDB and MySQL: platforms of records, targets of data sources
 	github.com/go-webauthn/webauthn v0.18.2 // tests: a second verifier of passkey assertions
 	github.com/google/go-containerregistry v0.20.6 // tests: a registry
@@ -32,6 +33,7 @@ require (
 	go.yaml.in/yaml/v3 v3.0.6 // charter and configuration for people, unknown fields refused
 	golang.org/x/crypto v0.58.0 // SSH keys and agents, argon2, DER reading (cryptobyte)
 	golang.org/x/mod v0.42.0 // Merkle log and signed notes (sumdb/tlog, sumdb/note)
+	golang.org/x/oauth2 v0.37.0 // authorization code flow with PKCE
 	golang.org/x/sync v0.24.0 // one execution for concurrent callers (singleflight), bounded bytes in flight (semaphore)
 	golang.org/x/sys v0.49.0 // reflinks, file locks, peer credentials, resource limits
 	golang.org/x/term v0.47.0 // passphrases and progress on a terminal
@@ -51,7 +53,6 @@ require (
 	github.com/chromedp/cdproto v0.159.0 // indirect
 	github.com/chromedp/chromedp v0.23.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
-	github.com/coreos/go-oidc/v3 v3.21.0 // indirect
 	github.com/dlclark/regexp2/v2 v2.5.2 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
