@@ -48,6 +48,7 @@ type Server struct {
 	Limits    Limits         `yaml:"limits,omitempty"`
 	Timestamp TimestampTrust `yaml:"timestamp,omitempty"`
 	Instance  *Instance      `yaml:"instance,omitempty"` // its part in a circle of trust; a protected instance has neither root nor keeper
+	SSO       []SSO          `yaml:"sso,omitempty"`      // where people sign in to the console
 }
 
 // Keeper says how a server reaches its keeper. Exactly one of Socket, Address
@@ -249,7 +250,7 @@ func ReadServer(path string) (*Server, error) {
 	if c.Inspector != nil {
 		ps = append(ps, &c.Inspector.Key)
 	}
-	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), c.Instance.resolve(dir), paths(dir, ps...)}
+	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), c.Instance.resolve(dir), resolveSSO(c.SSO, dir), paths(dir, ps...)}
 	if c.Keeper.Embedded != nil {
 		errs = append(errs, c.Keeper.Embedded.resolve(dir))
 	}
@@ -305,7 +306,7 @@ func (c *Server) check() error {
 			return errors.New("config: tls: ca is missing: beyond loopback, clients show a certificate")
 		}
 	}
-	if err := c.Instance.check(); err != nil {
+	if err := errors.Join(c.Instance.check(), checkSSO(c.SSO, c.URL)); err != nil {
 		return err
 	}
 	if c.Instance.Protected() && !strings.HasPrefix(c.Listen, "unix:") && (c.TLS == nil || c.TLS.CA == "") {
@@ -318,8 +319,8 @@ func (c *Server) check() error {
 		}
 	}
 	if c.Instance.Protected() {
-		if n != 0 || c.Root != (statement.ID{}) || c.Inspector != nil || len(c.Admins) > 0 {
-			return errors.New("config: a protected instance signs nothing: it has no keeper, root, inspector or admins; instance.sides names whom it believes and instance.roles who may do what")
+		if n != 0 || c.Root != (statement.ID{}) || c.Inspector != nil || len(c.Admins) > 0 || len(c.SSO) > 0 {
+			return errors.New("config: a protected instance signs nothing: it has no keeper, root, inspector, admins or sso; instance.sides names whom it believes and instance.roles who may do what")
 		}
 		return nil
 	}
