@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json/jsontext"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/greatseal-io/greatseal/credential/internal/clientdata"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
@@ -121,98 +119,23 @@ func (c *Passkey) Verify(p Purpose, message, sig []byte) error {
 	return nil
 }
 
-// clientData are the members of CollectedClientData that count (WebAuthn section
-// 5.8.1). Clients may add others, which are signed but say nothing.
-type clientData struct {
-	typ, challenge, origin string
-}
-
-func parseClientData(b []byte) (clientData, error) {
-	var c clientData
-	// The decoder refuses duplicate names, also those that differ in escapes, and
-	// what is not UTF-8.
-	d := jsontext.NewDecoder(bytes.NewReader(b))
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return c, errors.New("not a JSON object")
-	}
-	seen := map[string]bool{}
-	for d.PeekKind() != '}' {
-		t, err := d.ReadToken()
-		if err != nil {
-			return c, errors.New("malformed or ambiguous JSON")
-		}
-		name := t.String()
-		v, err := d.ReadValue()
-		if err != nil {
-			return c, errors.New("malformed or ambiguous JSON")
-		}
-		var dst *string
-		switch name {
-		case "type":
-			dst = &c.typ
-		case "challenge":
-			dst = &c.challenge
-		case "origin":
-			dst = &c.origin
-		case "crossOrigin":
-			if v.Kind() != 'f' {
-				return c, errors.New("used in a frame of another origin")
-			}
-		case "topOrigin":
-			return c, errors.New("used in a frame of another origin")
-		case "tokenBinding":
-			// Of WebAuthn Level 2: bound to a TLS connection that nobody can look at
-			// afterwards. Level 3 dropped it, as browsers had.
-			return c, errors.New("bound to a connection")
-		default:
-			// A reader that folds case would take such a member for ours.
-			for _, n := range []string{"type", "challenge", "origin", "crossOrigin", "topOrigin", "tokenBinding"} {
-				if strings.EqualFold(n, name) {
-					return c, fmt.Errorf("member %q in another case", n)
-				}
-			}
-		}
-		if dst != nil {
-			if v.Kind() != '"' {
-				return c, fmt.Errorf("member %q is not a string", name)
-			}
-			s, err := jsontext.AppendUnquote(nil, v)
-			if err != nil {
-				return c, errors.New("malformed or ambiguous JSON")
-			}
-			*dst = string(s)
-			seen[name] = true
-		}
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return c, errors.New("malformed or ambiguous JSON")
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return c, errors.New("bytes after the JSON object")
-	}
-	if len(seen) != 3 {
-		return c, errors.New("want type, challenge and origin")
-	}
-	return c, nil
-}
-
 func (c *Passkey) checkClientData(b, challenge []byte) error {
-	d, err := parseClientData(b)
+	d, err := clientdata.Parse(b)
 	if err != nil {
 		return err
 	}
-	if d.typ != "webauthn.get" {
-		return fmt.Errorf("type %.40q: want webauthn.get", d.typ)
+	if d.Type != "webauthn.get" {
+		return fmt.Errorf("type %.40q: want webauthn.get", d.Type)
 	}
-	if d.challenge != base64.RawURLEncoding.EncodeToString(challenge) {
+	if d.Challenge != base64.RawURLEncoding.EncodeToString(challenge) {
 		return errors.New("challenge is not that of the message")
 	}
 	for _, o := range c.t.Origins {
-		if o == d.origin {
+		if o == d.Origin {
 			return nil
 		}
 	}
-	return fmt.Errorf("origin %.120q is not one of the passkey's", d.origin)
+	return fmt.Errorf("origin %.120q is not one of the passkey's", d.Origin)
 }
 
 func (c *Passkey) checkAuthData(b []byte) error {
