@@ -43,6 +43,7 @@ type Server struct {
 	Keeper    Keeper         `yaml:"keeper,omitempty"`   // where it is, or how to run it inside
 	Admins    []string       `yaml:"admins,omitempty"`   // people who make tokens
 	Webhooks  []Webhook      `yaml:"webhooks,omitempty"` //
+	Notify    *Notify        `yaml:"notify,omitempty"`   // mail and chat
 	Inspector *Inspector     `yaml:"inspector,omitempty"`
 	Log       Log            `yaml:"log,omitempty"`
 	Limits    Limits         `yaml:"limits,omitempty"`
@@ -250,7 +251,7 @@ func ReadServer(path string) (*Server, error) {
 	if c.Inspector != nil {
 		ps = append(ps, &c.Inspector.Key)
 	}
-	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), c.Instance.resolve(dir), resolveSSO(c.SSO, dir), paths(dir, ps...)}
+	errs := []error{c.TLS.resolve(dir), c.Keeper.TLS.resolve(dir), c.Instance.resolve(dir), resolveSSO(c.SSO, dir), c.Notify.resolve(dir), paths(dir, ps...)}
 	if c.Keeper.Embedded != nil {
 		errs = append(errs, c.Keeper.Embedded.resolve(dir))
 	}
@@ -294,6 +295,9 @@ func (c *Server) check() error {
 		if err := checkURL(c.URL); err != nil {
 			return err
 		}
+	}
+	if err := c.Notify.check(); err != nil {
+		return err
 	}
 	if !Loopback(c.Listen) {
 		if c.URL == "" {

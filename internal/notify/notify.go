@@ -1,15 +1,25 @@
-// Package notify tells programs what happens to requests, to agents' jobs and to
-// protected records: webhooks, signed as the Standard Webhooks specification says
-// (HMAC-SHA256, "v1,").
+// Package notify tells programs and people what happens to requests, to agents' jobs
+// and to protected records: webhooks, signed as the Standard Webhooks specification
+// says (HMAC-SHA256, "v1,"), mail over SMTP, and places of chat services.
 //
 // Invariants:
 //
-//  1. A message is told as its sender's only by its signature; the secret is in
-//     no log, error or address.
+//  1. A webhook's message is told as its sender's only by its signature; secrets are
+//     in no log, error or address.
 //  2. Addresses inside the own network are refused when the connection is made,
-//     unless the webhook allows them, so that a name that changes its address
-//     leads nowhere.
+//     unless the receiver allows them, so that a name that changes its address
+//     leads nowhere. Chat services whose client the library does not hand out are
+//     at their vendor's names only, which are looked up before.
 //  3. Redirects are not followed and answers are not read beyond a few bytes.
+//  4. Mail goes over TLS with a certificate that verifies, or to this machine.
+//  5. What a requester or endorser has written stands in quotation marks on one
+//     line, bounded, without control and direction characters, never in a subject,
+//     and in chat mentions nobody and links nowhere.
+//  6. One message has one ID on every attempt: a mail that is sent again has the same
+//     Message-ID.
+//  7. Nothing that is sent lets anybody do something: no token, no link that approves.
+//
+// What a caller may not conclude: that a person has read what a server has taken.
 package notify
 
 import (
@@ -22,14 +32,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -44,14 +51,17 @@ const (
 	Failed      Event = "request.failed"
 	Expired     Event = "request.expired"
 	Cancelled   Event = "request.cancelled"
-	Reminder    Event = "request.reminder" // still waits, half of its time gone
-	Rejected    Event = "agent.rejected"   // an agent refused a job; its body is of package ecc
-	Untrusted   Event = "record.untrusted" // a record does not verify where it is protected; its body is of package instance
+	Reminder    Event = "request.reminder"    // still waits, a part of its time gone
+	Unreachable Event = "request.unreachable" // its quorum cannot be reached as things stand
+	Escalated   Event = "request.escalated"   // still waits: others are told
+	Proposed    Event = "charter.proposed"    // somebody asks for another charter
+	Rejected    Event = "agent.rejected"      // an agent refused a job; its body is of package ecc
+	Untrusted   Event = "record.untrusted"    // a record does not verify where it is protected; its body is of package instance
 )
 
 // Events lists every event.
 func Events() []Event {
-	return []Event{Pending, Executed, Disapproved, Failed, Expired, Cancelled, Reminder, Rejected, Untrusted}
+	return []Event{Pending, Executed, Disapproved, Failed, Expired, Cancelled, Reminder, Unreachable, Escalated, Proposed, Rejected, Untrusted}
 }
 
 // Webhook is one receiver.
@@ -134,46 +144,7 @@ type Sender struct {
 }
 
 // NewSender makes a sender.
-func NewSender() *Sender {
-	client := func(control func(network, address string, _ syscall.RawConn) error) *http.Client {
-		d := &net.Dialer{Timeout: 10 * time.Second, Control: control}
-		return &http.Client{
-			Timeout: 20 * time.Second,
-			Transport: &http.Transport{DialContext: d.DialContext, TLSHandshakeTimeout: 10 * time.Second,
-				MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 15 * time.Second, MaxResponseHeaderBytes: 64 << 10},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-	}
-	return &Sender{open: client(nil), guarded: client(public)}
-}
-
-// public refuses a connection to an address that is not a public one. It sees
-// the address that is dialled, after the name was resolved.
-func public(_, address string, _ syscall.RawConn) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("notify: address: %w", err)
-	}
-	a := ap.Addr().WithZone("").Unmap()
-	special := slices.ContainsFunc(specialPrefixes(), func(p netip.Prefix) bool { return p.Contains(a) })
-	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || special {
-		return errors.New("notify: the address lies in the own network: allow_private permits that")
-	}
-	return nil
-}
-
-// specialPrefixes are the networks of the IANA special-purpose registries (RFC
-// 6890) that lead inside, or by translation may do so.
-func specialPrefixes() []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range []string{
-		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2002::/16", "fec0::/10",
-	} {
-		out = append(out, netip.MustParsePrefix(p))
-	}
-	return out
-}
+func NewSender() *Sender { return &Sender{open: client(nil), guarded: client(public)} }
 
 // Send delivers body once. The error says what the receiver answered; a receiver
 // that answers 2xx has it.
