@@ -221,23 +221,11 @@ func (c *Chain) JudgeUnder(version uint64, ev Evidence, at time.Time, o Options)
 // would change. Requests may name any charter of the chain. The error is that of
 // the proposal's Check.
 func (c *Chain) Replay(proposed *charter.Charter, ev Evidence, at time.Time, o Options) (*Decision, error) {
-	payload, err := charter.Encode(proposed)
+	p, err := c.Propose(proposed)
 	if err != nil {
 		return nil, err
 	}
-	next, err := charter.Decode(payload) // a copy, in canonical form
-	if err != nil {
-		return nil, err
-	}
-	ix, err := newIndex(next, next.Ref(payload))
-	if err != nil {
-		return nil, err
-	}
-	c.mu.RLock()
-	head := c.versions[len(c.versions)-1]
-	known := c.knownTo(head)
-	c.mu.RUnlock()
-	return judge(ix, known, ev, at, o).d, nil
+	return p.Judge(ev, at, o), nil
 }
 
 // ChainType is the type of chain files.

@@ -253,6 +253,25 @@ func TestJudgeUnderAndReplay(t *testing.T) {
 	if d, err := ch.Replay(next, ev, at, quorum.Options{}); err != nil || d.State != quorum.Granted || d.Charter.Version != 3 {
 		t.Errorf("%+v %v", d, err)
 	}
+	// With its items: the conditions on them are judged too.
+	for names, want := range map[string]quorum.State{"*": quorum.Granted, "never-*": quorum.Refused} {
+		p := next.Policies["p"]
+		p.Names = []string{names}
+		next.Policies["p"] = p
+		prop, err := ch.Propose(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := prop.JudgeItems(ev, items, at, quorum.Options{}); d.State != want || want == quorum.Refused && d.Code != quorum.NameNotAllowed {
+			t.Errorf("%s: %+v", names, d)
+		}
+		if d := prop.Judge(ev, at, quorum.Options{}); d.State != quorum.Granted {
+			t.Errorf("%s: %+v", names, d)
+		}
+		if d := prop.JudgeItems(ev, nil, at, quorum.Options{}); d.Code != quorum.ItemsMismatch {
+			t.Errorf("%s: %+v", names, d)
+		}
+	}
 	next.Groups["release"] = charter.Group{}
 	if _, err := ch.Replay(next, ev, at, quorum.Options{}); !errors.Is(err, charter.ErrCharter) {
 		t.Error(err)
