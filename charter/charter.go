@@ -17,6 +17,8 @@
 //  4. Nothing here reads a clock, a file or a network.
 //  5. A machine and its owner are one actor ([Roll]): they count once in a quorum,
 //     and neither has a vote on what the other requests.
+//  6. A workload ([OIDC]) is a machine, requests signatures, and has no vote, veto
+//     or inspection; an unbound one requests nothing unattended.
 //
 // A caller may not conclude from a Charter that it is, or ever was, in force: that
 // is package quorum's Chain to say. Names, addresses and descriptions are what the
@@ -24,6 +26,7 @@
 package charter
 
 import (
+	"errors"
 	"time"
 
 	"github.com/greatseal-io/greatseal/credential"
@@ -58,6 +61,10 @@ type Charter struct {
 
 	Timestamping *Timestamping `json:"timestamping,omitzero" yaml:"timestamping,omitempty"`
 	Records      *Records      `json:"records,omitzero" yaml:"records,omitempty"`
+
+	Issuers map[string]Issuer `json:"issuers,omitzero" yaml:"issuers,omitempty"` // whose ID tokens machines sign requests with
+
+	Passkeys *Passkeys `json:"passkeys,omitzero" yaml:"passkeys,omitempty"` // what is demanded of passkeys; nil: nothing
 }
 
 // Keeper is who signs receipts and the log's checkpoints.
@@ -84,18 +91,29 @@ type Machine struct {
 	Inspector   bool         `json:"inspector,omitzero" yaml:"inspector,omitempty"` // recomputes plans from uploaded bytes
 }
 
-// Credential is the text form of a credential, under its kind. Exactly one is set.
+// Credential is a credential under its kind: its text form, or a workload's
+// claims. Exactly one is set.
 type Credential struct {
 	SSH     string `json:"ssh,omitzero" yaml:"ssh,omitempty"`
 	X509    string `json:"x509,omitzero" yaml:"x509,omitempty"`
 	Passkey string `json:"passkey,omitzero" yaml:"passkey,omitempty"`
+	OIDC    *OIDC  `json:"oidc,omitzero" yaml:"oidc,omitempty"` // of machines that request, and of nobody else
+
+	Attestation string `json:"attestation,omitzero" yaml:"attestation,omitempty"` // a passkey's registration: an attestation.Record's text
 }
 
-// Parse returns the credential.
+// ErrIssuer is the error of Parse for a workload's credential, whose keys stand
+// elsewhere in its charter: [Charter.Credential] finds them.
+var ErrIssuer = errors.New("charter: the credential's keys are its issuer's: they stand in the charter")
+
+// Parse returns the credential, if it needs nothing else of its charter.
 func (c Credential) Parse() (credential.Credential, error) {
 	kind, text, err := c.kind()
 	if err != nil {
 		return nil, err
+	}
+	if kind == credential.KindOIDC {
+		return nil, ErrIssuer
 	}
 	return credential.Parse(kind, text)
 }

@@ -99,6 +99,7 @@ func (c Charter) Check() error {
 	k.people()
 	k.groups()
 	k.keys()
+	k.passkeys()
 	if len(k.problems) == 0 {
 		// Rules are judged against members that are sound.
 		k.roll = NewRoll(&c)
@@ -212,7 +213,13 @@ func (k *checker) people() {
 		k.line(at+".name", p.Name)
 		k.line(at+".email", p.Email)
 		k.credentials(at, p.Credentials, owner)
+		for i, x := range p.Credentials {
+			if x.OIDC != nil {
+				k.add(fmt.Sprintf("%s.credentials[%d].oidc", at, i), "%s is a person: a token speaks for a machine that requests, and never for people", n)
+			}
+		}
 	}
+	k.issuers(owner)
 	for _, n := range sorted(c.Machines) {
 		m, at := c.Machines[n], "machines."+n
 		k.name(at, "machine", n)
@@ -223,6 +230,9 @@ func (k *checker) people() {
 			if _, ok := c.People[m.Owner]; !ok {
 				k.add(at+".owner", "there is no person %.80q", m.Owner)
 			}
+		}
+		if m.Inspector && c.Workload(n) {
+			k.add(at+".inspector", "%s signs with tokens: it requests and has no vote; a machine with a key of its own inspects", n)
 		}
 		k.credentials(at, m.Credentials, owner)
 	}
@@ -237,11 +247,13 @@ func (k *checker) credentials(at string, cs []Credential, owner map[string]strin
 	}
 	for i, c := range cs {
 		at := fmt.Sprintf("%s.credentials[%d]", at, i)
-		p, err := c.Parse()
+		p, err := k.c.Credential(c)
 		if k.adopt(at, err) {
 			continue
 		}
-		if CredentialOf(p) != c {
+		if c.OIDC != nil {
+			k.workload(at+".oidc", c.OIDC)
+		} else if CredentialOf(p) != c.bare() {
 			k.add(at, "is not in its canonical form: want %s", p.Text())
 			continue
 		}

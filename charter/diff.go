@@ -1,6 +1,8 @@
 package charter
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
@@ -55,6 +57,8 @@ func Diff(a, b *Charter) []Change {
 	diffMap(d, "commands.", x.Commands, y.Commands, Rule.summary, d.rule, Weaker, Stronger)
 	d.value("timestamping", text(x.Timestamping), text(y.Timestamping), Trust)
 	d.records(x.Records, y.Records)
+	d.issuers()
+	d.passkeys()
 	slices.SortStableFunc(d.out, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return d.out
 }
@@ -349,4 +353,10 @@ func (d *differ) ways(c *Charter, n *Node) ([]map[string]int, bool) {
 		out = append(out, w)
 	}
 	return out, true
+}
+
+// shortDigest tells keys apart for people.
+func shortDigest(b []byte) string {
+	h := sha256.Sum256(b)
+	return "SHA-256 " + hex.EncodeToString(h[:8])
 }

@@ -118,6 +118,11 @@ func (c *Charter) canonical() Charter {
 		}
 		d.Records = &r
 	}
+	d.Issuers = copyMap(c.Issuers, canonicalIssuer)
+	if len(d.Issuers) == 0 {
+		d.Issuers = nil
+	}
+	d.Passkeys = canonicalPasskeys(c.Passkeys)
 	if d.Machines != nil && len(d.Machines) == 0 {
 		d.Machines = nil
 	}
@@ -188,14 +193,18 @@ func canonicalCredentials(cs []Credential) []Credential {
 	out := make([]Credential, len(cs))
 	for i, c := range cs {
 		out[i] = c
-		if p, err := c.Parse(); err == nil {
+		if c.OIDC != nil {
+			out[i].OIDC = canonicalOIDC(c.OIDC)
+		} else if p, err := c.Parse(); err == nil {
 			out[i] = CredentialOf(p)
+			out[i].Attestation = c.Attestation
 		}
 	}
 	return out
 }
 
-// CredentialOf is the charter's form of a credential.
+// CredentialOf is the charter's form of a credential, but of a workload's, which
+// [OIDC] is.
 func CredentialOf(c credential.Credential) Credential {
 	switch c.Kind() {
 	case credential.KindSSH:
@@ -206,6 +215,12 @@ func CredentialOf(c credential.Credential) Credential {
 		return Credential{Passkey: c.Text()}
 	}
 	return Credential{}
+}
+
+// bare is c without what was said of it.
+func (c Credential) bare() Credential {
+	c.Attestation = ""
+	return c
 }
 
 func (c Credential) kind() (credential.Kind, string, error) {
@@ -221,8 +236,12 @@ func (c Credential) kind() (credential.Kind, string, error) {
 			n++
 		}
 	}
+	if c.OIDC != nil {
+		kind = credential.KindOIDC
+		n++
+	}
 	if n != 1 {
-		return "", "", fmt.Errorf("charter: credential of %d kinds: want exactly one of ssh, x509, passkey", n)
+		return "", "", fmt.Errorf("charter: credential of %d kinds: want exactly one of ssh, x509, passkey, oidc", n)
 	}
 	return kind, text, nil
 }

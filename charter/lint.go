@@ -50,6 +50,8 @@ func Lint(c *Charter) []Warning {
 	}
 	l.commands()
 	l.records()
+	l.workloads()
+	l.passkeys()
 	for _, n := range sorted(c.Groups) {
 		if !used[n] {
 			l.add("groups."+n, "unused-group", "is in no rule")

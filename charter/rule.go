@@ -61,11 +61,13 @@ func (k *checker) rule(at string, cmd statement.CommandName, r Rule) {
 		} else if slices.Contains(r.Requesters[:i], n) {
 			k.add(at, "%s stands twice", n)
 		}
+		k.asks(at, cmd, r, n)
 	}
 	k.set(at+".veto", r.Veto, func(at, n string) {
 		if _, ok := c.Groups[n]; !ok {
 			k.add(at, "there is no group %.80q: a veto is a group's, so that it does not hang on one person's name", n)
 		}
+		k.votes(at, n)
 	})
 	if r.Veto != nil && len(r.Veto) == 0 {
 		k.add(at+".veto", "is empty: leave it out")
@@ -198,6 +200,7 @@ func (k *checker) node(at string, n *Node, depth int) {
 		if !person && !machine {
 			k.add(at+".member", "there is no person or machine %.80q", n.Member)
 		}
+		k.votes(at+".member", n.Member)
 		if n.Need > 1 {
 			k.add(at+".need", "%s is one: needs %d", n.Member, n.Need)
 		}
@@ -208,6 +211,7 @@ func (k *checker) node(at string, n *Node, depth int) {
 		} else if m := len(g.Members); m < n.Needs() {
 			k.add(at, "group %s has %s, needs %d", n.Group, count(m, "member"), n.Needs())
 		}
+		k.votes(at+".group", n.Group)
 	default:
 		if n.Need == 0 {
 			k.add(at+".need", "is missing: say how many of the %d are needed", len(n.Of))

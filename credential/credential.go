@@ -17,10 +17,11 @@ const (
 	KindSSH     Kind = "ssh"
 	KindX509    Kind = "x509"
 	KindPasskey Kind = "passkey"
+	KindOIDC    Kind = "oidc"
 )
 
 // Valid reports whether k is a kind that this package knows.
-func (k Kind) Valid() bool { return k == KindSSH || k == KindX509 || k == KindPasskey }
+func (k Kind) Valid() bool { return k == KindSSH || k == KindX509 || k == KindPasskey || k == KindOIDC }
 
 // Purpose says what a signature is made for. It is part of what is signed.
 type Purpose string
@@ -48,8 +49,8 @@ const (
 	MaxSignature = 32 << 10
 )
 
-// Credential is a public key and the rules under which its signatures count. The
-// implementations are [SSH], [X509] and [Passkey]; they are immutable and safe
+// Credential is a public key, or several, and the rules under which its signatures count. The
+// implementations are [SSH], [X509], [Passkey] and [OIDC]; they are immutable and safe
 // for concurrent use.
 type Credential interface {
 	// ID is the fingerprint.
@@ -90,8 +91,10 @@ func Parse(kind Kind, text string) (Credential, error) {
 		return credentialOrNil(parseX509(text))
 	case KindPasskey:
 		return credentialOrNil(parsePasskey(text))
+	case KindOIDC:
+		return credentialOrNil(parseOIDC(text))
 	}
-	return nil, refuse("unknown kind %.20q: want ssh, x509 or passkey", string(kind))
+	return nil, refuse("unknown kind %.20q: want ssh, x509, passkey or oidc", string(kind))
 }
 
 // credentialOrNil keeps a nil pointer from becoming an interface that is not nil.
@@ -105,7 +108,8 @@ func credentialOrNil[C interface {
 	return c, nil
 }
 
-// ID is the fingerprint of a credential: "ssh:SHA256:…", "x509:…", "passkey:…".
+// ID is the fingerprint of a credential: "ssh:SHA256:…", "x509:…", "passkey:…",
+// "oidc:…".
 type ID string
 
 // ParseID checks that s is a well-formed ID. The error wraps [ErrCredential].
@@ -114,7 +118,7 @@ func ParseID(s string) (ID, error) {
 	if v, found := strings.CutPrefix(s, "ssh:SHA256:"); found {
 		b, err := decodeBase64(base64.RawStdEncoding, v)
 		ok = err == nil && len(b) == 32
-	} else if v, found := strings.CutPrefix(s, "x509:"); found {
+	} else if v, found := cutEither(s, "x509:", "oidc:"); found {
 		b, err := hex.DecodeString(v)
 		ok = err == nil && len(b) == 32 && strings.ToLower(v) == v
 	} else if v, found := strings.CutPrefix(s, "passkey:"); found {
@@ -125,6 +129,13 @@ func ParseID(s string) (ID, error) {
 		return "", refuse("%.100q is not a credential id", s)
 	}
 	return ID(s), nil
+}
+
+func cutEither(s, a, b string) (string, bool) {
+	if v, ok := strings.CutPrefix(s, a); ok {
+		return v, true
+	}
+	return strings.CutPrefix(s, b)
 }
 
 // Kind is the kind of the credential that id names, or "" when id is malformed.

@@ -251,5 +251,5 @@ func (t *IDToken) verify(k *IssuerKey) error {
 			return err
 		}
 	}
-	return sigalg.Verify(k.scheme, k.pub, t.signed, sig)
+	return sigalg.Verify(k.pub, k.scheme, t.signed, sig)
 }

@@ -90,7 +90,7 @@ func parseJWK(text string) (*IssuerKey, error) {
 			return nil, fmt.Errorf("it is for %.20q: want a key that verifies", o)
 		}
 	}
-	if !printable(w.Kid) || len(w.Kid) > maxKeyName {
+	if !visible(w.Kid) || len(w.Kid) > maxKeyName {
 		return nil, fmt.Errorf("key ID %.80q: want 1 to %d printable characters", w.Kid, maxKeyName)
 	}
 	k := &IssuerKey{id: w.Kid}
@@ -122,8 +122,8 @@ func parseJWK(text string) (*IssuerKey, error) {
 	return k, err
 }
 
-// printable reports whether s is printable ASCII without spaces, and not empty.
-func printable(s string) bool {
+// visible reports whether s is printable ASCII without spaces, and not empty.
+func visible(s string) bool {
 	for i := range len(s) {
 		if s[i] <= 0x20 || s[i] >= 0x7f {
 			return false

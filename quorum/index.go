@@ -79,7 +79,7 @@ func (ix *index) principal(roll *charter.Roll, name string, cs []charter.Credent
 	}
 	p := &principal{actor: actor, creds: make(map[credential.ID]*cred, len(cs))}
 	for _, c := range cs {
-		parsed, err := c.Parse()
+		parsed, err := ix.c.Credential(c)
 		if err != nil {
 			return err
 		}

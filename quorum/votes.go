@@ -8,6 +8,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/charter/threshold"
+	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -136,6 +137,10 @@ func (j *judgement) vote(b []byte) (Vote, *statement.Endorsement) {
 	}
 	if v.Credential, err = j.signed(env, e.Endorser); err != nil {
 		v.Why = err.Error()
+		return v, nil
+	}
+	if v.Credential.Kind() == credential.KindOIDC { // whose signatures of anything but requests do not verify
+		v.Why = "a workload's token never endorses"
 		return v, nil
 	}
 	v.Why = "not counted"

@@ -20,7 +20,7 @@ func credentials(c *charter.Charter, name string) []charter.Credential {
 // find is the credential of name with this ID in the charter, or nil.
 func find(c *charter.Charter, name string, id credential.ID) credential.Credential {
 	for _, x := range credentials(c, name) {
-		if k, err := x.Parse(); err == nil && k.ID() == id {
+		if k, err := c.Credential(x); err == nil && k.ID() == id {
 			return k
 		}
 	}

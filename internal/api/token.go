@@ -161,7 +161,7 @@ func (r *roll) credential(name string, id credential.ID) credential.Credential {
 		list = m.Credentials
 	}
 	for _, c := range list {
-		if cred, err := c.Parse(); err == nil && cred.ID() == id {
+		if cred, err := r.charter.Credential(c); err == nil && cred.ID() == id {
 			return cred
 		}
 	}

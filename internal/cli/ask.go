@@ -324,7 +324,7 @@ func (l *link) statementOf(ctx context.Context, envelope jsontext.Value) (*state
 				return nil, none, err
 			}
 			for _, x := range credentialsOf(c, r.Requester) {
-				if cred, err := x.Parse(); err == nil && string(cred.ID()) == env.Signatures[0].KeyID &&
+				if cred, err := c.Credential(x); err == nil && string(cred.ID()) == env.Signatures[0].KeyID &&
 					cred.Verify(credential.Statement, statement.PAE(env.Payload), env.Signatures[0].Sig) == nil {
 					return &r, env.ID(), nil
 				}

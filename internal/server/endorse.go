@@ -205,7 +205,7 @@ func (s *Server) credential(name string, id credential.ID) (credential.Credentia
 		list = m.Credentials
 	}
 	for _, c := range list {
-		if cred, err := c.Parse(); err == nil && cred.ID() == id {
+		if cred, err := head.Credential(c); err == nil && cred.ID() == id {
 			return cred, nil
 		}
 	}
