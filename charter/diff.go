@@ -178,6 +178,10 @@ func credentialTexts(cs []Credential) []string {
 			if p.Kind() == "passkey" { // its ID does not commit to the key
 				out[i] += " " + p.Text()
 			}
+			if c.Attestation != "" {
+				h := sha256.Sum256([]byte(c.Attestation))
+				out[i] += " attested, SHA-256 " + hex.EncodeToString(h[:])
+			}
 		}
 	}
 	return out

@@ -74,15 +74,12 @@ func newPasskey(t passkeyText) (*Passkey, error) {
 	if n := len(t.COSEKey); n == 0 || n > maxCOSEKey {
 		return nil, refuse("passkey: public key of %d bytes: want 1 to %d", n, maxCOSEKey)
 	}
-	if !isDomain(t.RPID) {
-		return nil, refuse("passkey: relying party id %.80q: want a domain in lower case", t.RPID)
-	}
 	if n := len(t.Origins); n == 0 || n > maxOrigins {
 		return nil, refuse("passkey: %d origins: want 1 to %d", n, maxOrigins)
 	}
 	for i, o := range t.Origins {
-		if !isOrigin(o, t.RPID) {
-			return nil, refuse("passkey: origin %.120q: want https://host[:port] below %s, or http://localhost[:port]", o, t.RPID)
+		if err := CheckOrigin(t.RPID, o); err != nil {
+			return nil, err
 		}
 		if i > 0 && t.Origins[i-1] >= o {
 			return nil, refuse("passkey: origins must be sorted and distinct")
@@ -101,6 +98,18 @@ func newPasskey(t passkeyText) (*Passkey, error) {
 		return nil, refuse("passkey: text of %d bytes: want at most %d", len(text), MaxText)
 	}
 	return &Passkey{t: t, text: text, pub: pub, scheme: scheme}, nil
+}
+
+// CheckOrigin says why an origin is not one from which credentials of the relying
+// party rpID may be used; nil: it is. The error wraps [ErrCredential].
+func CheckOrigin(rpID, origin string) error {
+	if !isDomain(rpID) {
+		return refuse("passkey: relying party id %.80q: want a domain in lower case", rpID)
+	}
+	if !isOrigin(origin, rpID) {
+		return refuse("passkey: origin %.120q: want https://host[:port] below %s, or http://localhost[:port]", origin, rpID)
+	}
+	return nil
 }
 
 // isDomain reports whether s is a host name in the form in which browsers print
