@@ -21,6 +21,10 @@ cmd/greatseal cmd/greatseal-keeper internal/attacks internal/crashes internal/or
 internal/cli
 internal/bench
 internal/trial
+internal/console
+internal/console/requests internal/console/search internal/console/charters internal/console/passkeys internal/console/logs internal/console/operations internal/console/notices
+internal/console/webtest
+internal/console/web
 internal/api/agents/client
 internal/agent
 internal/agent/agenttest internal/agent/exec/javascript
@@ -39,7 +43,7 @@ internal/instance/keystore
 internal/instance
 internal/records
 internal/server/servertest
-internal/author internal/stamp
+internal/author internal/stamp internal/replay
 internal/server
 internal/keeper/host
 internal/keeper/wire
@@ -47,7 +51,7 @@ internal/keeper
 internal/keeper/ledger
 internal/ecc/...
 internal/platform/... internal/updateset
-internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
+internal/challenge internal/limit internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
 internal/platform/layout
 circle/statefile circle/circletest
 circle
@@ -66,6 +70,7 @@ format/plist
 circle/trust
 tsp/client
 quorum/...
+internal/template
 charter
 charter/threshold
 receipt audit/...

@@ -1,0 +1,67 @@
+// Package console is the people's side of a server: pages in a browser, where people
+// see what waits for them, judge it, and endorse it with a passkey.
+//
+// It puts the areas together. What all of them keep to is in package web.
+package console
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/greatseal-io/greatseal/internal/console/web"
+)
+
+// Config is what a Console is made of.
+type Config struct {
+	web.Config
+	SignOns []SignOn // other places where people sign in, in order
+	Areas   []web.Area
+}
+
+// SignOn is a place where people sign in: a link of the login page.
+type SignOn struct {
+	Title string // "Example Ltd"
+	Path  string // "/console/login/oidc/example"
+}
+
+// Console is the pages of one server.
+type Console struct {
+	site    *web.Site
+	handler http.Handler
+}
+
+// New makes a console.
+func New(cfg Config) (*Console, error) {
+	site, err := web.New(cfg.Config)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range cfg.Areas {
+		if err := site.Add(a); err != nil {
+			return nil, err
+		}
+	}
+	return &Console{site: site, handler: site.Handler()}, nil
+}
+
+// Site is the console's site.
+func (c *Console) Site() *web.Site { return c.site }
+
+// Stop ends event streams, so that a server can drain.
+func (c *Console) Stop() { c.site.Stop() }
+
+// Handler serves the console, and leaves the rest to api: browsers that ask for / are
+// led to the console.
+func (c *Console) Handler(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, web.Home):
+			c.handler.ServeHTTP(w, r)
+		case r.URL.Path == strings.TrimSuffix(web.Home, "/"),
+			r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.Contains(r.Header.Get("Accept"), "text/html"):
+			http.Redirect(w, r, web.Home, http.StatusSeeOther)
+		default:
+			api.ServeHTTP(w, r)
+		}
+	})
+}
