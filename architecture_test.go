@@ -43,13 +43,14 @@ internal/instance/keystore
 internal/instance
 internal/records
 internal/server/servertest
-internal/author internal/stamp internal/replay
+internal/author internal/stamp internal/sso/... internal/replay
 internal/server
 internal/keeper/host
 internal/keeper/wire
 internal/keeper
 internal/keeper/ledger
 internal/ecc/...
+internal/notices
 internal/platform/... internal/updateset
 internal/challenge internal/limit internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
 internal/platform/layout
