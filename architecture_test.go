@@ -17,7 +17,8 @@ const module = "github.com/greatseal-io/greatseal/"
 // only. "x/..." is x and what is below it; packages that one line names may not
 // import each other unless one is inside the other.
 const layers = `
-cmd/greatseal cmd/greatseal-keeper internal/attacks internal/crashes internal/oracles internal/road internal/threats
+cmd/greatseal cmd/greatseal-keeper internal/attacks internal/crashes internal/oracles internal/road internal/threats internal/browser
+internal/browser/chromiumtest
 internal/cli
 internal/bench
 internal/trial

@@ -1,0 +1,361 @@
+// Package chromiumtest drives a real Chromium for tests: people with browser
+// profiles and authenticators of their own, who open pages, fill in forms and touch
+// their keys; pictures of what they see, and axe-core's opinion of it.
+//
+// Invariants:
+//
+//  1. Certificates are checked: a browser trusts the authorities that the test
+//     names, besides its own, and no error is ignored.
+//  2. What the browser complains of (exceptions, refused content, policies that a
+//     page broke) is kept, and [Page.Complaints] returns it.
+//  3. A browser that is missing fails the test.
+package chromiumtest
+
+import (
+	"context"
+	"encoding/json/v2"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/webauthn"
+	"github.com/chromedp/chromedp"
+)
+
+// patience is how long a page may take to become what a test waits for. It is long:
+// only a broken page takes it.
+const patience = 60 * time.Second
+
+// Browser is one Chromium.
+type Browser struct {
+	tb  testing.TB
+	ctx context.Context
+}
+
+// Start starts Chromium. cas are PEM files of authorities that it trusts.
+func Start(tb testing.TB, cas ...string) *Browser {
+	tb.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		tb.Fatal("chromium is missing: apt-get install chromium, or make deps")
+	}
+	home := tb.TempDir()
+	db := filepath.Join(home, ".pki", "nssdb")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	run := func(name string, args ...string) {
+		tb.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			tb.Fatalf("%s: %v (apt-get install libnss3-tools, or make deps)\n%s", name, err, out)
+		}
+	}
+	run("certutil", "-d", "sql:"+db, "-N", "--empty-password")
+	for i, ca := range cas {
+		run("certutil", "-d", "sql:"+db, "-A", "-t", "C,,", "-n", fmt.Sprintf("test %d", i), "-i", ca)
+	}
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Env("HOME="+home),
+		chromedp.Flag("lang", "en-GB"), chromedp.Flag("force-prefers-reduced-motion", true), chromedp.Flag("hide-scrollbars", false),
+		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter"), chromedp.WSURLReadTimeout(patience))...)
+	ctx, end := chromedp.NewContext(ctx)
+	b := &Browser{tb: tb, ctx: ctx}
+	tb.Cleanup(func() {
+		end()
+		cancel()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		tb.Fatalf("chromium: %v", err)
+	}
+	return b
+}
+
+// Authenticator is what a person's passkeys are in.
+type Authenticator struct {
+	Synced bool // its passkeys are backed up by a provider
+}
+
+// Page is one tab of one person, in a profile of its own.
+type Page struct {
+	tb   testing.TB
+	ctx  context.Context
+	name string
+	auth webauthn.AuthenticatorID
+
+	mu    sync.Mutex
+	heard []string
+}
+
+// Person opens a tab with a fresh profile and an authenticator that says who the
+// person is by a finger or a PIN.
+func (b *Browser) Person(name string, a Authenticator) *Page {
+	b.tb.Helper()
+	p := &Page{tb: b.tb, name: name}
+	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.hear))
+	p.ctx = ctx
+	b.tb.Cleanup(cancel)
+	// The first action's context is the tab's life: it has no end of its own.
+	p.tell(chromedp.Do(ctx, chromedp.Navigate("about:blank")))
+	p.tell(call(ctx, log.Enable))
+	p.tell(call(ctx, runtime.Enable))
+	_, err := chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{})
+	p.tell(err)
+	r, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21, Transport: webauthn.AuthenticatorTransportInternal,
+		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		DefaultBackupEligibility: a.Synced, DefaultBackupState: a.Synced,
+	}})
+	p.tell(err)
+	p.auth = r.AuthenticatorID
+	return p
+}
+
+func (p *Page) hear(ev any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e := ev.(type) {
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
+			p.heard = append(p.heard, fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
+		}
+	case *runtime.EventExceptionThrown:
+		p.heard = append(p.heard, "exception: "+e.ExceptionDetails.Text+" "+e.ExceptionDetails.URL)
+	}
+}
+
+// Complaints returns what the browser complained of since the last call.
+func (p *Page) Complaints() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.heard
+	p.heard = nil
+	return out
+}
+
+func (p *Page) tell(err error) {
+	p.tb.Helper()
+	if err != nil {
+		p.tb.Fatalf("%s's browser: %v", p.name, err)
+	}
+}
+
+func (p *Page) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.tb.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		p.tb.Fatalf("%s's browser at %s: %v\n%s\nheard: %q", p.name, p.where(), err, p.seen(), p.Complaints())
+	}
+}
+
+func (p *Page) where() string {
+	s, _ := eval[string](p, "location.href")
+	return s
+}
+
+func (p *Page) seen() string {
+	s, _ := eval[string](p, "document.body ? document.body.innerText : ''")
+	return s[:min(len(s), 4000)]
+}
+
+// eval evaluates an expression; a promise is awaited.
+func eval[T any](p *Page, js string) (T, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
+}
+
+// Eval evaluates an expression in the page; a promise is awaited.
+func Eval[T any](p *Page, js string) T {
+	p.tb.Helper()
+	v, err := eval[T](p, js)
+	if err != nil {
+		p.tb.Fatalf("%s's browser at %s: %s: %v", p.name, p.where(), js, err)
+	}
+	return v
+}
+
+// Open opens an address.
+func (p *Page) Open(address string) {
+	p.tb.Helper()
+	p.do(chromedp.Navigate(address))
+}
+
+// Click clicks what a selector finds, once it is visible.
+func (p *Page) Click(css string) {
+	p.tb.Helper()
+	p.do(chromedp.Click(chromedp.CSS(css), chromedp.NodeVisible))
+}
+
+// Type empties a field and types text into it.
+func (p *Page) Type(css, text string) {
+	p.tb.Helper()
+	p.do(chromedp.WaitVisible(chromedp.CSS(css)), chromedp.Clear(chromedp.CSS(css)), chromedp.SendKeys(chromedp.CSS(css), text))
+}
+
+// Press presses keys, as they come: "\r" is Enter, "\t" the tabulator.
+func (p *Page) Press(keys string) {
+	p.tb.Helper()
+	p.do(chromedp.KeyEvent(keys))
+}
+
+// See waits until something that css finds contains text.
+func (p *Page) See(css, text string) {
+	p.tb.Helper()
+	p.wait(fmt.Sprintf("[...document.querySelectorAll(%s)].some(e => e.checkVisibility() && e.innerText.includes(%s))", quote(css), quote(text)), css+": "+text)
+}
+
+// Gone waits until nothing visible that css finds contains text.
+func (p *Page) Gone(css, text string) {
+	p.tb.Helper()
+	p.wait(fmt.Sprintf("![...document.querySelectorAll(%s)].some(e => e.checkVisibility() && e.innerText.includes(%s))", quote(css), quote(text)), "not "+css+": "+text)
+}
+
+// At waits until the path of the address begins with prefix.
+func (p *Page) At(prefix string) {
+	p.tb.Helper()
+	p.wait("location.pathname.startsWith("+quote(prefix)+") && document.readyState === 'complete'", "path "+prefix)
+}
+
+func (p *Page) wait(js, what string) {
+	p.tb.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		// A page that is on its way to another one cannot be asked.
+		if ok, err := eval[bool](p, js); err == nil && ok {
+			return
+		}
+		if time.Now().After(end) {
+			p.tb.Fatalf("%s's browser at %s never saw %s; it sees\n%s\nheard: %q", p.name, p.where(), what, p.seen(), p.Complaints())
+		}
+	}
+}
+
+// Has reports whether css finds anything visible now.
+func (p *Page) Has(css string) bool {
+	p.tb.Helper()
+	return Eval[bool](p, fmt.Sprintf("[...document.querySelectorAll(%s)].some(e => e.checkVisibility())", quote(css)))
+}
+
+// Text is the text of the first that css finds.
+func (p *Page) Text(css string) string {
+	p.tb.Helper()
+	return Eval[string](p, fmt.Sprintf("(document.querySelector(%s)?.innerText ?? '').trim()", quote(css)))
+}
+
+// Path is the path of the address.
+func (p *Page) Path() string {
+	p.tb.Helper()
+	u, err := url.Parse(Eval[string](p, "location.href"))
+	p.tell(err)
+	return u.Path
+}
+
+// Passkeys is how many passkeys the person's authenticator has.
+func (p *Page) Passkeys() int {
+	p.tb.Helper()
+	r, err := chromedp.Call(p.ctx, webauthn.GetCredentials, webauthn.GetCredentialsParams{AuthenticatorID: p.auth})
+	p.tell(err)
+	return len(r.Credentials)
+}
+
+// Absent has the authenticator fail to tell who touches it.
+func (p *Page) Absent(absent bool) {
+	p.tb.Helper()
+	_, err := chromedp.Call(p.ctx, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: p.auth, IsUserVerified: !absent})
+	p.tell(err)
+}
+
+// Look sets the size of the window in CSS pixels, and whether the person prefers
+// dark colours.
+func (p *Page) Look(width int64, dark bool) {
+	p.tb.Helper()
+	height, mobile := int64(900), false
+	if width < 600 {
+		height, mobile = 844, true
+	}
+	_, err := chromedp.Call(p.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: mobile})
+	p.tell(err)
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	_, err = chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	p.tell(err)
+}
+
+// Shot is a picture of the whole page, PNG.
+func (p *Page) Shot() []byte {
+	p.tb.Helper()
+	r, err := chromedp.Call(p.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatPng, CaptureBeyondViewport: new(true)})
+	p.tell(err)
+	return r.Data
+}
+
+// Overflow lists elements that stick out of the window to the right, so that a
+// reader would have to scroll sideways, outside of containers that scroll.
+func (p *Page) Overflow() []string {
+	p.tb.Helper()
+	return Eval[[]string](p, `(() => {
+  const w = document.documentElement.clientWidth, out = [];
+  const scrolls = e => { for (; e && e !== document.documentElement; e = e.parentElement) { const o = getComputedStyle(e).overflowX; if (o === 'auto' || o === 'scroll' || o === 'hidden' || o === 'clip') return true; } return false; };
+  for (const e of document.body.querySelectorAll('*')) {
+    const r = e.getBoundingClientRect();
+    if (r.width > 0 && r.height > 0 && r.right > w + 1 && e.checkVisibility() && !scrolls(e.parentElement)) out.push(e.tagName + '.' + e.className + ' ' + Math.round(r.right) + ' > ' + w + ': ' + e.innerText.slice(0, 60));
+  }
+  if (document.documentElement.scrollWidth > w + 1) out.push('the page is ' + document.documentElement.scrollWidth + ' wide in a window of ' + w);
+  return out.slice(0, 20);
+})()`)
+}
+
+// Violation is what axe-core finds wrong.
+type Violation struct {
+	ID     string `json:"id"`
+	Impact string `json:"impact"` // "minor", "moderate", "serious", "critical"
+	Help   string `json:"help"`
+	Nodes  []struct {
+		HTML    string `json:"html"`
+		Summary string `json:"failureSummary"`
+	} `json:"nodes"`
+}
+
+func (v Violation) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (%s): %s", v.ID, v.Impact, v.Help)
+	for _, n := range v.Nodes {
+		fmt.Fprintf(&b, "\n    %.300s\n      %s", n.HTML, strings.ReplaceAll(n.Summary, "\n", " "))
+	}
+	return b.String()
+}
+
+// Axe asks axe-core, whose script is at path, about the page.
+func (p *Page) Axe(path string) []Violation {
+	p.tb.Helper()
+	script, err := os.ReadFile(path)
+	if err != nil {
+		p.tb.Fatalf("axe-core is missing: make judges (%v)", err)
+	}
+	_, err = eval[chromedp.Void](p, string(script)+"\n;undefined")
+	p.tell(err)
+	text := Eval[string](p, `axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.map(n => ({html: n.html, failureSummary: n.failureSummary}))}))))`)
+	var out []Violation
+	p.tell(json.Unmarshal([]byte(text), &out))
+	return out
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // the tests' own texts
+	}
+	return string(b)
+}
