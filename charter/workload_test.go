@@ -1,0 +1,260 @@
+package charter_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/credential"
+	"github.com/greatseal-io/greatseal/credential/credentialtest"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+var (
+	github = credentialtest.NewIssuer("https://token.actions.githubusercontent.com", "gh-1", nil)
+	forge  = credentialtest.NewIssuer("https://git.example.com", "forge-1", nil)
+)
+
+// workloads is the example with a machine "actions" that may ask under windows.
+func workloads(t testing.TB) *charter.Charter {
+	c := example(t)
+	c.Issuers = map[string]charter.Issuer{
+		"github": {URL: github.URL, Keys: []string{github.JWK()}},
+		"forge":  {URL: forge.URL, Provider: charter.GitLab, Keys: []string{forge.JWK()}},
+	}
+	c.Machines["actions"] = charter.Machine{Credentials: []charter.Credential{{OIDC: &charter.OIDC{
+		Issuer: "github", Audience: "https://seal.example.com",
+		Claims: map[string]string{"repository": "acme/app", "repository_id": "42", "ref": "refs/heads/main"},
+	}}}}
+	policy(c, "windows", func(p *charter.Policy) { p.Rule.Requesters = append(slices.Clone(p.Rule.Requesters), "actions") })
+	b, err := charter.Encode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = charter.Decode(b); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func actions(c *charter.Charter) *charter.OIDC { return c.Machines["actions"].Credentials[0].OIDC }
+
+// unattended lets the workload alone ask for signatures of a policy of its own.
+func unattended(c *charter.Charter) {
+	p := c.Policies["windows"]
+	p.Upload, p.Rule = false, charter.Rule{Requesters: []string{"actions"}, Unattended: true}
+	c.Policies["nightly"] = p
+}
+
+// Invariant 6, and what identifies nobody.
+func TestWorkloadsRefused(t *testing.T) {
+	group := func(c *charter.Charter) { c.Groups["robots"] = charter.Group{Members: []string{"actions"}} }
+	for _, c := range []struct {
+		path, text string
+		edit       func(*charter.Charter)
+	}{
+		{"machines.actions.credentials[0]", "no issuer", func(c *charter.Charter) { actions(c).Issuer = "gitea" }},
+		{"machines.actions.credentials[0]", "1 to 32 claims", func(c *charter.Charter) { actions(c).Claims = map[string]string{} }},
+		{"machines.actions.credentials[0]", "exactly one of", func(c *charter.Charter) { c.Machines["actions"].Credentials[0].SSH = ssh("x")[0].SSH }},
+		{"machines.actions.credentials[0].oidc.claims", "whose job", func(c *charter.Charter) { actions(c).Claims = map[string]string{"ref": "refs/heads/main"} }},
+		{"machines.actions.credentials[0].oidc.claims", "whose job", func(c *charter.Charter) {
+			actions(c).Claims = map[string]string{"job_workflow_ref": "acme/ci/.github/workflows/x.yml@refs/heads/main"}
+		}},
+		{"machines.actions.credentials[0].oidc.claims", "whose job", func(c *charter.Charter) {
+			actions(c).Claims, actions(c).Patterns = map[string]string{"ref": "refs/heads/main"}, map[string]string{"repository": "acme/*"}
+		}},
+		{"machines.actions.credentials[0].oidc.claims", "whose job", func(c *charter.Charter) {
+			actions(c).Issuer, actions(c).Claims = "forge", map[string]string{"ref": "main", "ref_protected": "true"}
+		}},
+		{"machines.actions.credentials[0].oidc.claims", "which workload", func(c *charter.Charter) {
+			i := c.Issuers["forge"]
+			i.Provider = ""
+			c.Issuers["forge"] = i
+			actions(c).Issuer, actions(c).Claims = "forge", map[string]string{"environment": "production"}
+		}},
+		{"machines.copy.credentials[0]", "stands once", func(c *charter.Charter) { c.Machines["copy"] = c.Machines["actions"] }},
+		{"people.alice.credentials[1].oidc", "is a person", func(c *charter.Charter) {
+			p := c.People["alice"]
+			p.Credentials = append([]charter.Credential{ssh("alice")[0]}, c.Machines["actions"].Credentials...)
+			delete(c.Machines, "actions")
+			policy(c, "windows", func(p *charter.Policy) { p.Rule.Requesters = []string{"alice"} })
+			c.People["alice"] = p
+		}},
+		{"machines.actions.inspector", "has no vote", func(c *charter.Charter) {
+			m := c.Machines["actions"]
+			m.Inspector = true
+			c.Machines["actions"] = m
+		}},
+		{"policies.windows.rule.quorum.member", "never endorses", func(c *charter.Charter) { quorum(c, &charter.Node{Member: "actions"}) }},
+		{"policies.windows.rule.quorum.of[1].group", "never endorses", func(c *charter.Charter) {
+			group(c)
+			quorum(c, all(node(1, "release"), node(1, "robots")))
+		}},
+		{"policies.windows.rule.veto[0]", "never endorses", func(c *charter.Charter) {
+			group(c)
+			policy(c, "windows", func(p *charter.Policy) { p.Rule.Veto = []string{"robots"} })
+		}},
+		{"commands.charter.replace.quorum.group", "never endorses", func(c *charter.Charter) {
+			group(c)
+			command(c, statement.CharterReplace, func(r *charter.Rule) { r.Quorum = &charter.Node{Group: "robots"} })
+		}},
+		{"commands.charter.replace.requesters[0]", "not for charter.replace", func(c *charter.Charter) {
+			command(c, statement.CharterReplace, func(r *charter.Rule) { r.Requesters = []string{"actions"} })
+		}},
+		{"commands.key.suspend.requesters[0]", "not for key.suspend", func(c *charter.Charter) {
+			group(c)
+			command(c, statement.KeySuspend, func(r *charter.Rule) { r.Requesters = []string{"robots"} })
+		}},
+		{"policies.nightly.rule.requesters[0]", "unbound token", func(c *charter.Charter) { unattended(c); actions(c).Unbound = true }},
+		{"policies.nightly.rule.requesters[0]", "unbound token", func(c *charter.Charter) {
+			unattended(c)
+			group(c)
+			policy(c, "nightly", func(p *charter.Policy) { p.Rule.Requesters = []string{"robots"} })
+			// A second credential, which is bound, helps nothing.
+			o := *actions(c)
+			o.Unbound = true
+			m := c.Machines["actions"]
+			m.Credentials = append(slices.Clone(m.Credentials), charter.Credential{OIDC: &o})
+			c.Machines["actions"] = m
+		}},
+		{"issuers.github.url", "want https", func(c *charter.Charter) { issuer(c, func(i *charter.Issuer) { i.URL = "http://x" }) }},
+		{"issuers.github.keys", "there are none", func(c *charter.Charter) { issuer(c, func(i *charter.Issuer) { i.Keys = nil }) }},
+		{"issuers.github.keys[0]", "private", func(c *charter.Charter) {
+			issuer(c, func(i *charter.Issuer) {
+				i.Keys = []string{`{"kty":"OKP","kid":"a","crv":"Ed25519","x":"AA","d":"AA"}`}
+			})
+		}},
+		{"issuers.github.keys[0]", "canonical", func(c *charter.Charter) { issuer(c, func(i *charter.Issuer) { i.Keys = []string{github.JWK()} }) }},
+		{"issuers.github.keys[1]", "two keys with the ID", func(c *charter.Charter) {
+			issuer(c, func(i *charter.Issuer) {
+				i.Keys = append(i.Keys, text(t, credentialtest.NewIssuer("https://x", "gh-1", nil)))
+				slices.Sort(i.Keys)
+			})
+		}},
+		{"issuers.github.keys[0]", "stands once", func(c *charter.Charter) { issuer(c, func(i *charter.Issuer) { i.Keys = c.Issuers["forge"].Keys }) }},
+		{"issuers.github.url", "that of issuers.forge too", func(c *charter.Charter) {
+			issuer(c, func(i *charter.Issuer) { i.URL, i.Provider = forge.URL, charter.GitHub })
+		}},
+		{"issuers.github.provider", "is github", func(c *charter.Charter) { issuer(c, func(i *charter.Issuer) { i.Provider = charter.GitLab }) }},
+		{"issuers.github.provider", "want github, gitlab", func(c *charter.Charter) { issuer(c, func(i *charter.Issuer) { i.Provider = "jenkins" }) }},
+		{"issuers.GitHub", "want 1 to 64", func(c *charter.Charter) {
+			c.Issuers["GitHub"] = charter.Issuer{URL: "https://x.example", Keys: c.Issuers["forge"].Keys}
+		}},
+		{"issuers", "is empty", func(c *charter.Charter) { c.Issuers = map[string]charter.Issuer{} }},
+	} {
+		x := workloads(t)
+		c.edit(x)
+		var ce *charter.CheckError
+		if err := x.Check(); !errors.As(err, &ce) {
+			t.Errorf("%s (%s) is accepted", c.path, c.text)
+			continue
+		}
+		if !slices.ContainsFunc(ce.Problems, func(p charter.Problem) bool { return p.Path == c.path && strings.Contains(p.Text, c.text) }) {
+			t.Errorf("%s: %q: got %v", c.path, c.text, ce)
+		}
+	}
+}
+
+func issuer(c *charter.Charter, f func(*charter.Issuer)) {
+	i := c.Issuers["github"]
+	f(&i)
+	c.Issuers["github"] = i
+}
+
+func text(t testing.TB, i *credentialtest.Issuer) string {
+	t.Helper()
+	k, err := credential.ParseIssuerKey(i.JWK())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Text()
+}
+
+func TestWorkloadsAccepted(t *testing.T) {
+	c := workloads(t)
+	unattended(c) // bound: the requester's token is enough
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	y, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := charter.ParseYAML(y)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, y)
+	}
+	if d := charter.Diff(c, again); len(d) > 0 {
+		t.Errorf("the YAML says something else: %v", d)
+	}
+	w, err := c.Credential(c.Machines["actions"].Credentials[0])
+	if err != nil || w.Kind() != credential.KindOIDC || !strings.Contains(w.Describe(), "repository=acme/app") {
+		t.Fatalf("%v: %v", w, err)
+	}
+	if _, err := c.Machines["actions"].Credentials[0].Parse(); !errors.Is(err, charter.ErrIssuer) {
+		t.Errorf("a workload's credential without its charter: %v", err)
+	}
+	// An issuer's new key is a change of trust, and everything else stays.
+	issuer(again, func(i *charter.Issuer) {
+		i.Keys = append(i.Keys, text(t, credentialtest.NewIssuer(github.URL, "gh-2", nil)))
+	})
+	d := charter.Diff(c, again)
+	if len(d) != 1 || d[0].Path != "issuers.github.keys" || d[0].Effect != charter.Trust || !strings.Contains(d[0].Text, "gh-2 EdDSA") {
+		t.Errorf("%v", d)
+	}
+}
+
+// A charter of before has the same bytes, and so the same ID.
+func TestWorkloadsLeaveOthersAlone(t *testing.T) {
+	b, err := charter.Encode(example(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), "issuers") || strings.Contains(string(b), "oidc") {
+		t.Error("a charter without workloads speaks of them")
+	}
+}
+
+func TestWorkloadsLinted(t *testing.T) {
+	for _, c := range []struct {
+		code string
+		edit func(*charter.Charter)
+	}{
+		{"workload-organisation", func(c *charter.Charter) {
+			actions(c).Claims = map[string]string{"repository_owner": "acme", "ref": "refs/heads/main"}
+		}},
+		{"workload-any-branch", func(c *charter.Charter) { delete(actions(c).Claims, "ref") }},
+		{"workload-name-reuse", func(c *charter.Charter) { delete(actions(c).Claims, "repository_id") }},
+		{"workload-pull-request", func(c *charter.Charter) {
+			delete(actions(c).Claims, "ref")
+			actions(c).Patterns = map[string]string{"ref": "refs/*/*/*"}
+		}},
+		{"workload-unbound", func(c *charter.Charter) { actions(c).Unbound = true }},
+		{"unused-issuer", func(*charter.Charter) {}},
+		{"workload-of-two", func(c *charter.Charter) {
+			c.Machines["other"] = charter.Machine{Credentials: []charter.Credential{{OIDC: &charter.OIDC{Issuer: "github", Audience: actions(c).Audience,
+				Claims: map[string]string{"repository": "acme/app"}, Patterns: map[string]string{"ref": "refs/heads/*"}}}}}
+		}},
+		{"workload-unknown-issuer", func(c *charter.Charter) {
+			c.Issuers["jenkins"] = charter.Issuer{URL: "https://ci.example.com/oidc", Keys: []string{text(t, credentialtest.NewIssuer("https://ci.example.com/oidc", "j", nil))}}
+			actions(c).Issuer, actions(c).Claims = "jenkins", map[string]string{"sub": "https://ci.example.com/job/app/"}
+		}},
+	} {
+		x := workloads(t)
+		c.edit(x)
+		if err := x.Check(); err != nil {
+			t.Errorf("%s: %v", c.code, err)
+			continue
+		}
+		if !slices.ContainsFunc(charter.Lint(x), func(w charter.Warning) bool { return w.Code == c.code }) {
+			t.Errorf("%s: no such warning: %v", c.code, charter.Lint(x))
+		}
+	}
+	for _, w := range charter.Lint(workloads(t)) {
+		if strings.HasPrefix(w.Code, "workload-") {
+			t.Errorf("a good workload: %v", w)
+		}
+	}
+}
