@@ -70,6 +70,7 @@ var harmless = map[string]string{
 	"files.request": "for searching", "files.idx": "for searching; an upload of another size than the plan's is not endorsed by the inspector",
 	"files.name": "for searching", "files.format": "for searching", "files.digest": "for searching",
 	"files.content": "for searching", "files.size": "as idx", "files.version": "for searching",
+	"files.product": "for searching", "files.publisher": "for searching", "files.also": "for searching",
 
 	"endorsements.request":  "an endorsement counts for the request that it names, wherever it stands; without it a request waits",
 	"endorsements.seq":      "order, of a request that is open: the keeper counts the same in any",
@@ -408,6 +409,17 @@ var elsewhere = map[string]string{
 	"record_findings":     "it is what was noticed (internal/records)",
 	"retrieved_sets":      "a set is verified when it is committed (internal/records)",
 	"circle_bundles":      "bundles prove themselves (internal/instance)",
+
+	"catalogue":              "what is found is shown, and leads to the request (internal/store/storetest)",
+	"catalogue_digests":      "as catalogue",
+	"catalogue_grams":        "as catalogue",
+	"catalogue_grams_data":   "as catalogue",
+	"catalogue_grams_idx":    "as catalogue",
+	"catalogue_grams_config": "as catalogue",
+	"catalogue_waiting":      "as catalogue",
+	"tallies":                "numbers for people; the log can be counted by anybody (internal/analysis)",
+	"tallies_head":           "as tallies",
+	"saved_searches":         "addresses that somebody has kept (internal/store/storetest)",
 }
 
 // edits are the changes of every column of every row: each value is altered in a

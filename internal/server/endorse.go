@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
@@ -129,6 +130,9 @@ func (s *Server) settle(c *store.Change, r *store.Request, d *quorum.Decision) {
 		s.tell(c, notify.Failed, r, d.Reason)
 	default:
 		c.State = store.Pending
+		if slices.ContainsFunc(d.Votes, func(v quorum.Vote) bool { return v.Verdict == statement.Disapprove }) {
+			s.tellPeople(c, notify.Unreachable, r, "")
+		}
 	}
 }
 

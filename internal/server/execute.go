@@ -88,6 +88,11 @@ func (s *Server) judgeAgain(ctx context.Context) error {
 			}
 			now := s.now()
 			d, _ := s.Chain().Judge(evidenceOf(r), now, quorum.Options{Cache: s.cache})
+			if r.State == store.Pending && !complete(d) {
+				if err := s.tellUnreachable(ctx, r); err != nil {
+					return err
+				}
+			}
 			if r.State != store.Pending || !complete(d) {
 				continue
 			}

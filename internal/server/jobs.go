@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,7 @@ import (
 // The kinds of job.
 const (
 	jobTimestamp = "timestamp" // Ref: request
-	jobWebhook   = "webhook"   // Ref: message ID; Payload: the body
+	jobWebhook   = "webhook"   // and ":" and its name; Ref: message ID; Payload: the body
 	jobReminder  = "reminder"  // Ref: request
 )
 
@@ -39,6 +40,7 @@ func (s *Server) tell(c *store.Change, e notify.Event, r *store.Request, reason 
 	if e == notify.Pending {
 		c.Jobs = append(c.Jobs, store.Job{Kind: jobReminder, Ref: r.ID.String(), RunAt: c.At.Add(r.Expires.Sub(c.At) / 2)})
 	}
+	s.tellPeople(c, e, r, reason)
 	var body []byte
 	for _, w := range s.cfg.Webhooks {
 		if !w.Wants(e) {
@@ -66,18 +68,16 @@ func (s *Server) tell(c *store.Change, e notify.Event, r *store.Request, reason 
 			}
 		}
 		ref := fmt.Sprintf("%s/%s/%s", w.Name, e, r.ID)
-		c.Jobs = append(c.Jobs, store.Job{Kind: jobWebhook, Ref: ref, Payload: body, RunAt: c.At})
+		c.Jobs = append(c.Jobs, store.Job{Kind: jobWebhook + ":" + w.Name, Ref: ref, Payload: body, RunAt: c.At})
 	}
 }
 
 // errMore ends a turn of a job that has got on, and goes on in another turn.
 var errMore = errors.New("server: more to do")
 
-// runMessages and runTimestamps do what is due, apart from each other: an
-// authority that is slow holds up no message.
-func (s *Server) runMessages(ctx context.Context) error {
-	return s.runJobs(ctx, jobWebhook, jobReminder)
-}
+// runReminders and runTimestamps do what is due, apart from each other and from
+// webhooks, of which each is apart: nobody who is slow holds up another's message.
+func (s *Server) runReminders(ctx context.Context) error { return s.runJobs(ctx, jobReminder) }
 
 func (s *Server) runTimestamps(ctx context.Context) error { return s.runJobs(ctx, jobTimestamp) }
 
@@ -123,12 +123,12 @@ func (s *Server) runJob(ctx context.Context, j store.Job) {
 }
 
 func (s *Server) doJob(ctx context.Context, j store.Job) error {
-	switch j.Kind {
-	case jobTimestamp:
+	switch {
+	case j.Kind == jobTimestamp:
 		return s.stamp(ctx, j)
-	case jobWebhook:
+	case strings.HasPrefix(j.Kind, jobWebhook):
 		return s.deliver(ctx, j)
-	case jobReminder:
+	case j.Kind == jobReminder:
 		return s.remind(ctx, j)
 	}
 	return fmt.Errorf("server: unknown job %q", j.Kind)

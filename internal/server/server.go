@@ -32,6 +32,7 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/blob"
 	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/notices"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/quorum"
@@ -46,8 +47,9 @@ type Config struct {
 	Blobs    *blob.Folder // nil: uploads are refused
 	Stamper  Stamper      // nil: no timestamps
 	Webhooks []notify.Webhook
-	Sender   *notify.Sender // nil when there are no webhooks
-	Pin      statement.ID   // of charter version 1
+	Sender   *notify.Sender  // nil when there are no webhooks
+	Notices  *notices.Engine // tells people and channels; nil: nobody
+	Pin      statement.ID    // of charter version 1
 	Clock    func() time.Time
 	Logger   *slog.Logger
 	Workers  int // executions at a time; 0: 32
@@ -221,15 +223,30 @@ func (s *Server) Run(ctx context.Context) error {
 	loop("log", time.Second, s.sequence, s.integrateAndRest)
 	loop("left behind", 3*time.Second, nil, s.resume)
 	loop("expiry", 5*time.Second, nil, s.expire)
-	loop("messages", time.Second, s.messages, s.runMessages)
+	loop("reminders", time.Second, nil, s.runReminders)
+	webhooks := &notices.Lanes{Store: s.cfg.Store, Prefix: jobWebhook, Clock: s.now, Logger: s.log, Do: s.runJob, Kick: s.messages}
+	wg.Go(func() { webhooks.Run(ctx) })
+	if s.cfg.Notices != nil {
+		wg.Go(func() { s.cfg.Notices.Run(ctx, s) })
+	}
 	loop("timestamps", time.Second, s.stamps, s.runTimestamps)
 	loop("charter", 10*time.Second, nil, s.followCharter)
 	loop("uploads", 30*time.Second, nil, s.sweep)
+	loop("catalogue", 2*time.Second, nil, s.catalogue)
 	wg.Go(func() { s.consider(ctx) })
 	wg.Wait()
 	s.closing.Store(true)
 	s.work.Wait()
 	return nil
+}
+
+// catalogued is how many files one round of catalogue enters.
+const catalogued = 20_000
+
+// catalogue enters what was signed into the catalogue that is searched.
+func (s *Server) catalogue(ctx context.Context) error {
+	_, err := s.cfg.Store.Enter(ctx, catalogued)
+	return err
 }
 
 // followCharter notices a charter that another replica has replaced.

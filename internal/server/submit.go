@@ -275,6 +275,9 @@ func (s *Server) changed(c *store.Change) {
 		if !j.RunAt.After(c.At) {
 			kick(s.messages)
 			kick(s.stamps)
+			if s.cfg.Notices != nil {
+				s.cfg.Notices.Kick()
+			}
 			break
 		}
 	}

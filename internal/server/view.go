@@ -286,18 +286,23 @@ func (s *Server) Inbox(ctx context.Context, name string) ([]*store.Request, erro
 }
 
 const (
-	inboxPage  = 1000
-	inboxRead  = 500    // of one look at the database
-	inboxLooks = 10_000 // requests that one page looks at
+	inboxPage = 1000
+	inboxRead = 100 // of one look at the database, more than a page
+	// inboxLooks is how many requests one page judges that turn out to wait for
+	// others: a branch of the quorum is filled already.
+	inboxLooks = 200
 )
 
 // InboxPage is a part of Inbox: up to limit requests that were created before
 // after, which may be nil. next is where the following page begins, or nil at the
 // end. A page may be empty and have a next one: many requests wait for others.
+//
+// Only requests are looked at in whose quorum name stands and which neither he nor
+// whoever counts as him has requested or endorsed: the database knows which.
 func (s *Server) InboxPage(ctx context.Context, name string, after *store.Request, limit int) (out []*store.Request, next *store.Request, err error) {
-	f := store.Filter{States: []store.State{store.Pending}, Limit: inboxRead}
 	head := s.Charter()
-	for looked := 0; ; {
+	f := store.Filter{States: []store.State{store.Pending}, Limit: min(inboxRead, limit+1), Awaiting: standing(head, name)}
+	for passed := 0; ; {
 		if after != nil {
 			f.Before, f.BeforeID = after.Created, after.ID
 		}
@@ -306,20 +311,18 @@ func (s *Server) InboxPage(ctx context.Context, name string, after *store.Reques
 			return nil, nil, err
 		}
 		for _, r := range list {
-			if len(out) == limit || looked == inboxLooks {
+			if len(out) == limit || passed == inboxLooks {
 				return out, after, nil
 			}
 			after = r
-			looked++
-			if !mayEndorse(head, r, name) {
-				continue
-			}
 			full, err := s.cfg.Store.Request(ctx, r.ID)
 			if err != nil {
 				return nil, nil, err
 			}
 			if full.State == store.Pending && slices.Contains(s.awaits(full), name) {
 				out = append(out, full)
+			} else {
+				passed++
 			}
 		}
 		if len(list) < f.Limit {
@@ -328,14 +331,32 @@ func (s *Server) InboxPage(ctx context.Context, name string, after *store.Reques
 	}
 }
 
-// mayEndorse reports whether name stands anywhere in the quorum of r, which is all
-// that can be said without reading its endorsements.
-func mayEndorse(c *charter.Charter, r *store.Request, name string) bool {
-	rule, ok := ruleOf(c, r)
-	if !ok || rule.Quorum == nil {
-		return false
+// standing is where name stands in a quorum, which is all that can be said without
+// reading endorsements.
+func standing(c *charter.Charter, name string) *store.Awaiting {
+	in := func(r charter.Rule) bool {
+		return r.Quorum != nil && slices.ContainsFunc(r.Quorum.Leaves(), func(n *charter.Node) bool { return slices.Contains(c.Members(n.Name()), name) })
 	}
-	return slices.ContainsFunc(rule.Quorum.Leaves(), func(n *charter.Node) bool { return slices.Contains(c.Members(n.Name()), name) })
+	a := &store.Awaiting{Actors: []string{owner(c, name)}}
+	for n, p := range c.Policies {
+		if in(p.Rule) {
+			a.Policies = append(a.Policies, n)
+		}
+	}
+	for n, r := range c.Commands {
+		if in(r) {
+			a.Commands = append(a.Commands, n)
+		}
+	}
+	for n, m := range c.Machines {
+		if n == name || m.Owner == a.Actors[0] {
+			a.Actors = append(a.Actors, n)
+		}
+	}
+	slices.Sort(a.Policies)
+	slices.Sort(a.Commands)
+	slices.Sort(a.Actors)
+	return a
 }
 
 // Get returns a request.

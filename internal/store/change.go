@@ -365,8 +365,11 @@ func (r *inserts) belongings(c *Change) error {
 		r.add(`INSERT INTO items (request, chunk, data)`, "", large, id[:], int64(at/chunkSize), data)
 	}
 	for _, f := range c.Files {
-		r.add(`INSERT INTO files (request, idx, name, format, digest, content, size, version)`, "", small,
-			id[:], int64(f.Index), text(f.Name), f.Format, f.Digest, f.Content, f.Size, text(f.Version))
+		r.add(`INSERT INTO files (request, idx, name, format, digest, content, size, version, product, publisher, also)`, "", small,
+			id[:], int64(f.Index), text(f.Name), f.Format, f.Digest, f.Content, f.Size, text(f.Version), text(f.Product), text(f.Publisher), digestsText(f.Also))
+	}
+	if c.State == Executed || c.New != nil && c.New.State == Executed {
+		r.add(`INSERT INTO catalogue_waiting (request, next)`, "", small, id[:], int64(0))
 	}
 	const ignore = " ON CONFLICT DO NOTHING"
 	if e := c.Endorsement; e != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,11 +121,48 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 		where = append(where, cond)
 	}
 	if len(f.States) > 0 {
-		var vals []any
+		// Written out, so that the indexes of some states serve.
+		var vals []string
 		for _, st := range f.States {
-			vals = append(vals, string(st))
+			if slices.Contains(States(), st) {
+				vals = append(vals, "'"+string(st)+"'")
+			}
 		}
-		and("r.state IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(vals)), ", ")+")", vals...)
+		switch {
+		case len(vals) == 0:
+			return nil, nil
+		case slices.Contains(vals, "'"+string(Executed)+"'"):
+			and("r.state IN (" + strings.Join(vals, ", ") + ")")
+		default:
+			and("r.state <> 'executed' AND r.state IN (" + strings.Join(vals, ", ") + ")")
+		}
+	}
+	if a := f.Awaiting; a != nil {
+		if len(a.Policies)+len(a.Commands) == 0 {
+			return nil, nil
+		}
+		var vals []any
+		for _, p := range a.Policies {
+			vals = append(vals, p)
+		}
+		cond := "r.state = 'pending' AND r.policy IN (" + places(len(vals)+1) + ")"
+		vals = append(vals, "") // of commands that sign nothing
+		if n := len(a.Commands); n > 0 {
+			cond += " AND (r.policy <> '' OR r.command IN (" + places(n) + "))"
+			for _, c := range a.Commands {
+				vals = append(vals, string(c))
+			}
+		} else {
+			cond += " AND r.policy <> ''"
+		}
+		and(cond, vals...)
+		if len(a.Actors) > 0 {
+			var actors []any
+			for _, n := range a.Actors {
+				actors = append(actors, n)
+			}
+			and("r.requester NOT IN ("+places(len(actors))+") AND NOT EXISTS (SELECT 1 FROM endorsements e WHERE e.request = r.id AND e.endorser IN ("+places(len(actors))+"))", append(actors, actors...)...)
+		}
 	}
 	for _, eq := range []struct{ column, value string }{
 		{"command", string(f.Command)}, {"policy", f.Policy}, {"key", f.Key}, {"requester", f.Requester},
@@ -141,7 +179,17 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 		if s.pool != nil {
 			op = "ILIKE"
 		}
-		and(`EXISTS (SELECT 1 FROM files f WHERE f.request = r.id AND f.name `+op+` ? ESCAPE '\')`, like(f.Name))
+		named := `EXISTS (SELECT 1 FROM files f WHERE f.request = r.id AND f.name ` + op + ` ? ESCAPE '\')`
+		switch few, known, err := s.requestsNamed(ctx, f.Name); {
+		case err != nil:
+			return nil, s.wrap(err)
+		case !known:
+			and(named, like(f.Name))
+		case len(few) == 0:
+			and(`r.state <> 'executed' AND `+named, like(f.Name))
+		default:
+			and(`(r.id IN (`+places(len(few))+`) OR r.state <> 'executed' AND `+named+`)`, append(few, like(f.Name))...)
+		}
 	}
 	if len(f.Content) > 0 {
 		and("EXISTS (SELECT 1 FROM files f WHERE f.request = r.id AND f.content = ?)", f.Content)
@@ -179,6 +227,9 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 	out, err := collect(rows, err, scanRequest)
 	return out, s.wrap(err)
 }
+
+// places is n question marks.
+func places(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
 // like turns a pattern with '*' into one of LIKE.
 func like(p string) string {
@@ -224,22 +275,25 @@ func scanFile(r scanner) (File, error) {
 	var f File
 	var id []byte
 	var index int64
-	err := r.Scan(&id, &index, &f.Name, &f.Format, &f.Digest, &f.Content, &f.Size, &f.Version)
+	var also string
+	err := r.Scan(&id, &index, &f.Name, &f.Format, &f.Digest, &f.Content, &f.Size, &f.Version, &f.Product, &f.Publisher, &also)
 	copy(f.Request[:], id)
-	f.Index = int(index)
+	f.Index, f.Also = int(index), digestsOf(also)
 	return f, err
 }
 
+const fileColumns = `f.request, f.idx, f.name, f.format, f.digest, f.content, f.size, f.version, f.product, f.publisher, f.also`
+
 // Files returns the items of a request as they are searched, in order.
 func (s *SQL) Files(ctx context.Context, id statement.ID) ([]File, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT request, idx, name, format, digest, content, size, version FROM files WHERE request = $1 ORDER BY idx`, id[:])
+	rows, err := s.read.QueryContext(ctx, `SELECT `+fileColumns+` FROM files f WHERE f.request = $1 ORDER BY f.idx`, id[:])
 	out, err := collect(rows, err, scanFile)
 	return out, s.wrap(err)
 }
 
 // FilesByContent finds executed files by their digest, the latest first.
 func (s *SQL) FilesByContent(ctx context.Context, content []byte) ([]File, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT f.request, f.idx, f.name, f.format, f.digest, f.content, f.size, f.version
+	rows, err := s.read.QueryContext(ctx, `SELECT `+fileColumns+`
 		FROM files f JOIN requests r ON r.id = f.request WHERE f.content = $1 AND r.state = 'executed' ORDER BY r.receipt DESC LIMIT 1000`, content)
 	out, err := collect(rows, err, scanFile)
 	return out, s.wrap(err)

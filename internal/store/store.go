@@ -35,7 +35,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/greatseal-io/greatseal/audit"
-	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -121,7 +120,11 @@ type File struct {
 	Digest  string
 	Content []byte // the digest by which the content is known
 	Size    int64
-	Version string // from the file's own facts
+	Version string // from the file's own facts, as the next three
+
+	Product   string
+	Publisher string
+	Also      [][]byte // digests in the plan's facts
 }
 
 // Receipt is one receipt of the keeper.
@@ -200,6 +203,17 @@ type Filter struct {
 	// created at one time. Zero: nothing created at Before.
 	BeforeID statement.ID
 	Limit    int // default 100, at most 1000
+	// Awaiting selects pending requests that somebody's endorsement could count
+	// for, as far as that can be said without judging them; nil: any.
+	Awaiting *Awaiting
+}
+
+// Awaiting is where somebody stands in a quorum: under these policies, or of these
+// commands. None of Actors, who count as one with him, has requested or endorsed.
+type Awaiting struct {
+	Policies []string
+	Commands []statement.CommandName
+	Actors   []string
 }
 
 // Head is the log's state: the tree as sequenced, and the last checkpoint, which
@@ -295,6 +309,8 @@ type Store interface {
 	Enqueue(ctx context.Context, jobs ...Job) error
 	// Lease hands out up to limit jobs of the kinds that are due, for d.
 	Lease(ctx context.Context, kinds []string, limit int, now time.Time, d time.Duration) ([]Job, error)
+	// DueKinds lists the kinds with a prefix of which a job is due at t.
+	DueKinds(ctx context.Context, prefix string, t time.Time) ([]string, error)
 	// Done removes a finished job; Retry puts it back until at, with its error;
 	// Again puts one back that has got on, as if it were new.
 	Done(ctx context.Context, id int64) error
@@ -319,21 +335,11 @@ type Store interface {
 	// ErrExists says that it was used before, here or on another replica.
 	Once(ctx context.Context, hash [32]byte, expires, now time.Time) error
 
+	Catalogue
+	Tallier
+	SavedSearches
+
 	// Health says whether the database answers.
 	Health(ctx context.Context) error
 	Close() error
-}
-
-// FactVersion is the fact of a plan that is kept as File.Version.
-const FactVersion = "file-version"
-
-// FileOf describes item i of a request for searching.
-func FileOf(id statement.ID, i int, it *format.Item, p *format.Plan) File {
-	f := File{Request: id, Index: i, Name: it.Name, Format: p.Format, Digest: p.Digest, Content: p.Content, Size: p.Size}
-	for _, x := range p.Facts {
-		if x.Name == FactVersion {
-			f.Version = x.Value
-		}
-	}
-	return f
 }
