@@ -177,17 +177,11 @@ func (e *Engine) way(d Desk, n *store.Notice) (func(context.Context, *notify.Let
 		}
 		return nil, errors.New("the channel was taken out of the configuration")
 	}
-	mail, known := "", true
-	if d != nil {
-		mail, known = d.Contact(n.Recipient)
-	}
+	mail, known := e.contact(d, n.Recipient)
 	if !known {
 		return nil, errors.New("the person is no longer in the charter")
 	}
 	p := e.c.People[n.Recipient]
-	if p.Mail != "" {
-		mail = p.Mail
-	}
 	switch {
 	case n.Way == "mail" && mail != "" && e.c.Mailer != nil:
 		return func(ctx context.Context, l *notify.Letter) error { return e.c.Mailer.Send(ctx, mail, l, k) }, nil

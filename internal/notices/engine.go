@@ -225,16 +225,22 @@ func (e *Engine) notice(m *Message, person, way, kind string, now, due time.Time
 	return n, nil
 }
 
-// reached lists the ways on which a person is reached now.
-func (e *Engine) reached(d Desk, person string, pref Preferences) []string {
-	mail, known := "", true
+// contact is a person's address, and whether he may be told anything: people of the
+// charter and operators may.
+func (e *Engine) contact(d Desk, person string) (mail string, known bool) {
 	if d != nil {
 		mail, known = d.Contact(person)
 	}
-	c := e.c.People[person]
-	if c.Mail != "" {
-		mail = c.Mail
+	if m := e.c.People[person].Mail; m != "" {
+		mail = m
 	}
+	return mail, known || slices.Contains(e.c.Operators, person)
+}
+
+// reached lists the ways on which a person is reached now.
+func (e *Engine) reached(d Desk, person string, pref Preferences) []string {
+	mail, known := e.contact(d, person)
+	c := e.c.People[person]
 	wants := func(w string) bool { return len(pref.Ways) == 0 || slices.Contains(pref.Ways, w) }
 	var out []string
 	if known && mail != "" && e.c.Mailer != nil && wants("mail") {

@@ -9,11 +9,17 @@ import (
 	"time"
 )
 
-// The events that only people are told of.
+// The events that only people and channels are told of.
 const (
-	Digest Event = "digest" // what waits, at the times that a person has chosen
-	Test   Event = "test"   // somebody tries whether messages reach him
+	Unreachable Event = "request.unreachable" // its quorum cannot be reached as things stand
+	Escalated   Event = "request.escalated"   // still waits: others are told
+	Proposed    Event = "charter.proposed"    // somebody asks for another charter
+	Digest      Event = "digest"              // what waits, at the times that a person has chosen
+	Test        Event = "test"                // somebody tries whether messages reach him
 )
+
+// ChannelEvents lists the events that a channel may name.
+func ChannelEvents() []Event { return append(Events(), Unreachable, Escalated, Proposed) }
 
 // Item is one request in a message. Names and Reason are the requester's word.
 type Item struct {

@@ -51,17 +51,14 @@ const (
 	Failed      Event = "request.failed"
 	Expired     Event = "request.expired"
 	Cancelled   Event = "request.cancelled"
-	Reminder    Event = "request.reminder"    // still waits, a part of its time gone
-	Unreachable Event = "request.unreachable" // its quorum cannot be reached as things stand
-	Escalated   Event = "request.escalated"   // still waits: others are told
-	Proposed    Event = "charter.proposed"    // somebody asks for another charter
-	Rejected    Event = "agent.rejected"      // an agent refused a job; its body is of package ecc
-	Untrusted   Event = "record.untrusted"    // a record does not verify where it is protected; its body is of package instance
+	Reminder    Event = "request.reminder" // still waits, a part of its time gone
+	Rejected    Event = "agent.rejected"   // an agent refused a job; its body is of package ecc
+	Untrusted   Event = "record.untrusted" // a record does not verify where it is protected; its body is of package instance
 )
 
-// Events lists every event.
+// Events lists every event that programs are told of.
 func Events() []Event {
-	return []Event{Pending, Executed, Disapproved, Failed, Expired, Cancelled, Reminder, Unreachable, Escalated, Proposed, Rejected, Untrusted}
+	return []Event{Pending, Executed, Disapproved, Failed, Expired, Cancelled, Reminder, Rejected, Untrusted}
 }
 
 // Webhook is one receiver.
