@@ -44,7 +44,7 @@ internal/instance/keystore
 internal/instance
 internal/records
 internal/server/servertest
-internal/author internal/stamp internal/sso/... internal/replay
+internal/author internal/stamp internal/sso/... internal/replay internal/registration
 internal/server
 internal/keeper/host
 internal/keeper/wire
@@ -53,6 +53,7 @@ internal/keeper/ledger
 internal/ecc/...
 internal/notices
 internal/platform/... internal/updateset
+internal/issuer internal/workload
 internal/challenge internal/limit internal/notify internal/blob internal/config internal/registry internal/store/... internal/depstest
 internal/platform/layout
 circle/statefile circle/circletest

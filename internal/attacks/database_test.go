@@ -409,6 +409,8 @@ var elsewhere = map[string]string{
 	"record_findings":     "it is what was noticed (internal/records)",
 	"retrieved_sets":      "a set is verified when it is committed (internal/records)",
 	"circle_bundles":      "bundles prove themselves (internal/instance)",
+	"registrations":       "officers compare fingerprints, and the charter has the passkey itself (internal/registration)",
+	"issuers":             "it is what issuers were seen to publish; the keys that count are the charter's (internal/issuer)",
 
 	"catalogue":              "what is found is shown, and leads to the request (internal/store/storetest)",
 	"catalogue_digests":      "as catalogue",
