@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -311,7 +312,7 @@ func TestManifest(t *testing.T) {
 		}
 	}
 	m, err := parseManifest(modern.encode())
-	if err != nil || *m != (manifest{Package: "com.example.app", VersionName: "1.2", VersionCode: 7, MinSDK: 24, TargetSDK: 34}) {
+	if err != nil || !reflect.DeepEqual(m, &manifest{Package: "com.example.app", VersionName: "1.2", VersionCode: 7, MinSDK: 24, TargetSDK: 34}) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	m, err = parseManifest(axml{pkg: "a", debuggable: 1, sandbox: 2}.encode())

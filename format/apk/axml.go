@@ -18,6 +18,16 @@ type manifest struct {
 	TargetSDK   int // MinSDK when nothing is said
 	Debuggable  bool
 	Sandbox     int // targetSandboxVersion
+
+	Permissions []string // that it uses
+	Declares    []string // that it declares
+	Features    []string // that it requires
+	Exported    []string // components that others may call, as KIND NAME
+	Application string   // the class that runs first
+	SharedUser  string
+	TestOnly    bool
+	Cleartext   bool
+	Backup      bool
 }
 
 // Chunk types of binary XML, and identifiers of attributes in the framework.
@@ -35,6 +45,15 @@ const (
 	attrTargetSDK   = 0x01010270
 	attrSandbox     = 0x0101054c
 	attrCodeMajor   = 0x01010576
+	attrName        = 0x01010003
+	attrExported    = 0x01010010
+	attrSharedUser  = 0x0101000b
+	attrTestOnly    = 0x01010272
+	attrBackup      = 0x01010280
+	attrRequired    = 0x0101028e
+	attrCleartext   = 0x010104ec
+
+	maxListed = 4096 // permissions, and what else is listed
 
 	typeString = 0x03
 	typeFirst  = 0x10 // the first kind of number
@@ -178,6 +197,7 @@ func parseManifest(b []byte) (*manifest, error) {
 				code, _ := attrs.number(attrVersionCode)
 				major, _ := attrs.number(attrCodeMajor)
 				m.VersionCode = uint64(major)<<32 | uint64(code)
+				m.SharedUser = attrs.text("", attrSharedUser)
 				sandbox, _ := attrs.number(attrSandbox)
 				m.Sandbox = int(sandbox)
 			case "2uses-sdk":
@@ -201,6 +221,20 @@ func parseManifest(b []byte) (*manifest, error) {
 				applications++
 				v, _ := attrs.number(attrDebuggable)
 				m.Debuggable = v != 0
+				m.Application = attrs.text("", attrName)
+				m.TestOnly, m.Cleartext, m.Backup = attrs.is(attrTestOnly), attrs.is(attrCleartext), attrs.is(attrBackup)
+			case "2uses-permission", "2uses-permission-sdk-23", "2uses-permission-sdk-m":
+				m.Permissions = listed(m.Permissions, attrs.text("", attrName))
+			case "2permission":
+				m.Declares = listed(m.Declares, attrs.text("", attrName))
+			case "2uses-feature":
+				if v, there := attrs.number(attrRequired); !there || v != 0 {
+					m.Features = listed(m.Features, attrs.text("", attrName))
+				}
+			case "3activity", "3activity-alias", "3service", "3receiver", "3provider":
+				if attrs.is(attrExported) {
+					m.Exported = listed(m.Exported, element+" "+attrs.text("", attrName))
+				}
 			}
 		}
 	}
@@ -295,6 +329,19 @@ func (as attributes) text(name string, id uint32) string {
 func (as attributes) number(id uint32) (uint32, bool) {
 	a, ok := as.find("", id)
 	return a.data, ok && a.typ >= typeFirst && a.typ <= typeLast
+}
+
+func (as attributes) is(id uint32) bool {
+	v, _ := as.number(id)
+	return v != 0
+}
+
+// listed adds a name, up to a limit that no honest manifest comes near.
+func listed(l []string, name string) []string {
+	if name == "" || len(l) == maxListed {
+		return l
+	}
+	return append(l, name)
 }
 
 // sdk reads a version of the platform: a number, or the code name of one that was not

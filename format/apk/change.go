@@ -22,7 +22,7 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 	if err != nil {
 		return nil, err
 	}
-	rep := &format.Report{Format: Name, Size: r.Size, Facts: m.facts(), Signatures: []format.SignatureInfo{}}
+	rep := &format.Report{Format: Name, Size: r.Size, Facts: r.facts(m), Signatures: []format.SignatureInfo{}}
 	if r.signedV1 {
 		r.inspectV1(rep)
 	}

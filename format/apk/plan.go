@@ -117,7 +117,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	}
 	p := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: r.Size, Content: content,
-		Params: single.Options(params), Facts: m.facts(), Body: enc,
+		Params: single.Options(params), Facts: r.facts(m), Body: enc,
 	}
 	return p, p.Check()
 }
@@ -257,7 +257,16 @@ func (l *layout) filter(c *chunker) func([]byte) error {
 	}
 }
 
-// facts are what the manifest says: no message has them.
+// facts of a plan, details included: no message has them.
+func (r *archive) facts(m *manifest) []format.Fact {
+	out := m.facts()
+	return append(out, r.details(m, len(out)+reportSpare)...)
+}
+
+// reportSpare is how many facts a report may have besides: what is wrong with signatures.
+const reportSpare = 16
+
+// facts are what the manifest says first.
 func (m *manifest) facts() []format.Fact {
 	out := []format.Fact{{Name: "package", Value: single.Text([]byte(m.Package), 1024)}}
 	if m.VersionName != "" {

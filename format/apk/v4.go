@@ -121,7 +121,7 @@ func (f V4) Plan(ctx context.Context, a format.Artifact, params format.Params) (
 	}
 	p := &format.Plan{
 		Format: NameV4, Version: bodyVersionV4, Digest: "sha256", Size: r.Size, Content: root,
-		Params: []format.Fact{}, Facts: m.facts(), Body: enc,
+		Params: []format.Fact{}, Facts: r.facts(m), Body: enc,
 	}
 	return p, p.Check()
 }
@@ -449,7 +449,7 @@ func (f V4) Inspect(ctx context.Context, a format.Artifact) (*format.Report, err
 	if err != nil {
 		return nil, err
 	}
-	return &format.Report{Format: NameV4, Size: r.Size, Facts: m.facts(), Signatures: []format.SignatureInfo{}}, ctx.Err()
+	return &format.Report{Format: NameV4, Size: r.Size, Facts: r.facts(m), Signatures: []format.SignatureInfo{}}, ctx.Err()
 }
 
 // inspectV4 reads a file with a signature.

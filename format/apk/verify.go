@@ -74,7 +74,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	rep := &format.Report{Format: Name, Size: r.Size, Facts: m.facts()}
+	rep := &format.Report{Format: Name, Size: r.Size, Facts: r.facts(m)}
 	if err := r.checkTarget(m, list); err != nil {
 		return nil, err
 	}

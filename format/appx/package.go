@@ -20,8 +20,9 @@ type pkg struct {
 	facts     []format.Fact
 	publisher string
 	packages  map[string]inner // of a bundle, by name with backslashes
-	types     []byte           // [Content_Types].xml
-	der       []byte           // of the signature
+	wants     wants
+	types     []byte // [Content_Types].xml
+	der       []byte // of the signature
 }
 
 // inner is what a bundle's manifest says of a package in it.
@@ -120,6 +121,9 @@ func (p *pkg) readManifest() error {
 			break
 		}
 		where := strings.Join(x.Open, "/")
+		if !t.Shut {
+			p.wants.read(where, &t)
+		}
 		switch {
 		case t.Shut && t.Name == "DisplayName" && where == root+"/Properties":
 			display, _ = opc.Unescape(strings.TrimSpace(x.Text))

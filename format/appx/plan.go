@@ -73,9 +73,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, fmt.Errorf("appx: plan: %w", err)
 	}
+	facts := append(p.facts, signers...)
+	facts = append(facts, p.details(len(facts))...)
 	out := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: a.Size(), Content: sum(h, compose(b.Parts)),
-		Params: authenticode.ParamFacts(params), Facts: append(p.facts, signers...), Body: enc,
+		Params: authenticode.ParamFacts(params), Facts: facts, Body: enc,
 	}
 	return out, out.Check()
 }
@@ -138,6 +140,10 @@ func (f Format) statement(p *format.Plan, id format.Identity) (*body, *authentic
 // checkFacts returns the publisher.
 func checkFacts(facts []format.Fact, b *body, replace bool) (string, error) {
 	bad := func(why string) error { return fmt.Errorf("%w: facts: %s", authenticode.ErrPlan, why) }
+	facts, err := format.CutDetails(facts, detailNames...)
+	if err != nil {
+		return "", bad(err.Error())
+	}
 	at := slices.IndexFunc(facts, func(f format.Fact) bool { return f.Name == authenticode.FactSignatures })
 	if at < 4 {
 		return "", bad("some are missing")

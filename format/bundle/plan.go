@@ -143,7 +143,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	}
 	p := &format.Plan{
 		Format: name, Version: bodyVersion, Digest: "sha256", Size: a.Size(),
-		Content: content, Params: paramFacts(params), Facts: facts, Body: enc,
+		Content: content, Params: paramFacts(params), Facts: append(facts, b.details(plans, len(facts))...), Body: enc,
 	}
 	return p, p.Check()
 }
@@ -245,6 +245,19 @@ func (b *body) facts(plans []*format.Plan) ([]format.Fact, error) {
 	return out, nil
 }
 
+// details are some of the Info.plist, and those of the main program. They follow from
+// the body too; plans that have none are from before there were any.
+func (b *body) details(plans []*format.Plan, before int) []format.Fact {
+	out := format.NewDetails(before)
+	if d, _, _, err := parseInfo(b.Code[len(b.Code)-1].Info); err == nil {
+		for _, n := range [][2]string{{"build", "CFBundleVersion"}, {"name", "CFBundleName"}, {"copyright", "NSHumanReadableCopyright"}} {
+			out.Say(n[0], d.String(n[1]))
+		}
+	}
+	out.Copy(plans[len(plans)-1].Facts, macho.DetailNames[1:]...)
+	return out.Facts()
+}
+
 func paramFacts(p format.Params) []format.Fact {
 	out := []format.Fact{}
 	for _, n := range slices.Sorted(maps.Keys(p)) {
@@ -304,7 +317,7 @@ func decodeBody(p *format.Plan) (*body, []*format.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !bytes.Equal(content, p.Content) || !slices.Equal(facts, p.Facts) {
+	if !bytes.Equal(content, p.Content) || !slices.Equal(facts, p.Facts) && !slices.Equal(append(facts, b.details(plans, len(facts))...), p.Facts) {
 		return bad("content digest or facts do not follow from the rest")
 	}
 	return &b, plans, nil

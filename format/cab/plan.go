@@ -51,9 +51,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, fmt.Errorf("cab: plan: %w", err)
 	}
+	facts := append(c.facts(), signers...)
+	facts = append(facts, c.details(a, len(facts))...)
 	p := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: c.size, Content: digests[h],
-		Params: authenticode.ParamFacts(params), Facts: append(c.facts(), signers...), Body: enc,
+		Params: authenticode.ParamFacts(params), Facts: facts, Body: enc,
 	}
 	return p, p.Check()
 }
@@ -91,6 +93,10 @@ func (c *cabinet) facts() []format.Fact {
 // checkFacts refuses facts that no Plan makes.
 func checkFacts(facts []format.Fact, signed, replace bool) error {
 	bad := func(why string) error { return fmt.Errorf("%w: facts: %s", authenticode.ErrPlan, why) }
+	facts, err := format.CutDetails(facts, detailNames...)
+	if err != nil {
+		return bad(err.Error())
+	}
 	if len(facts) < 4 || facts[0] != (format.Fact{Name: "kind", Value: "cabinet"}) {
 		return bad("not those of a cabinet")
 	}

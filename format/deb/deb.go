@@ -117,14 +117,8 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	}
 	x := keys.Begin()
 	control := &control{limit: maxUnpacked}
-	for i, m := range l.parts {
-		w := io.Writer(x)
-		if i == 1 {
-			w = io.MultiWriter(x, control)
-		}
-		if err := pgpsig.Read(ctx, a, m.offset, m.size, w); err != nil {
-			return nil, fmt.Errorf("deb: %w", err)
-		}
+	if err := l.read(ctx, a, x, control); err != nil {
+		return nil, err
 	}
 	st, err := openpgp.StateOf(keys.Hash, x)
 	if err != nil {
@@ -134,6 +128,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	for _, m := range l.sigs {
 		facts = append(facts, format.Fact{Name: "signed-already", Value: strings.TrimPrefix(m.name, "_gpg")})
 	}
+	facts = append(facts, control.details(l.parts[2].name, len(facts))...)
 	headers := sha256.Sum256(l.headers())
 	enc, err := format.Encode(body{*st, headers[:]})
 	if err != nil {
@@ -145,10 +140,36 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	}, nil
 }
 
+// read reads the three parts, in order, and what control and data say on the way.
+func (l *layout) read(ctx context.Context, a format.Artifact, x io.Writer, c *control) error {
+	for i, m := range l.parts {
+		w := x
+		var files *lister
+		switch i {
+		case 1:
+			w = io.MultiWriter(x, c)
+		case 2:
+			if files = newLister(m.name, &c.contents); files != nil {
+				w = io.MultiWriter(x, files)
+			}
+		}
+		err := pgpsig.Read(ctx, a, m.offset, m.size, w)
+		if files != nil {
+			files.wait()
+		}
+		if err != nil {
+			return fmt.Errorf("deb: %w", err)
+		}
+	}
+	c.fields = c.readControl(l.parts[1].name, c.Bytes())
+	return nil
+}
+
 // control keeps the compressed control.tar while it goes by, if it is small enough.
 type control struct {
 	bytes.Buffer
 	limit int
+	contents
 }
 
 func (c *control) Write(b []byte) (int, error) {
@@ -166,7 +187,7 @@ func (l *layout) facts(c *control) (out []format.Fact) {
 	for _, m := range l.parts[1:] {
 		out = append(out, format.Fact{Name: m.name, Value: fmt.Sprintf("%d bytes", m.size)})
 	}
-	for _, line := range strings.Split(readControl(l.parts[1].name, c.Bytes()), "\n") {
+	for _, line := range strings.Split(c.fields, "\n") {
 		name, value, ok := strings.Cut(line, ": ")
 		if ok && slices.Contains([]string{"Package", "Version", "Architecture", "Maintainer", "Depends", "Pre-Depends", "Provides", "Replaces"}, name) && plain(value) {
 			out = append(out, format.Fact{Name: strings.ToLower(name), Value: value})
@@ -184,7 +205,7 @@ func plain(s string) bool {
 
 // readControl returns the file "control", or "" where it is not plain that dpkg reads
 // the same. It never unpacks more than maxUnpacked.
-func readControl(name string, packed []byte) string {
+func (c *contents) readControl(name string, packed []byte) string {
 	var r io.Reader = bytes.NewReader(packed)
 	switch {
 	case strings.HasSuffix(name, ".gz"):
@@ -218,13 +239,21 @@ func readControl(name string, packed []byte) string {
 			return ""
 		}
 		seen[n] = true
-		if n == "control" {
-			b, err := io.ReadAll(io.LimitReader(t, maxControl+1))
-			if err != nil || len(b) > maxControl {
-				return ""
-			}
-			control = string(b)
+		if n == "" {
+			continue
 		}
+		b, err := io.ReadAll(io.LimitReader(t, maxUnpacked))
+		if err != nil {
+			return ""
+		}
+		if n != "control" {
+			c.readMember(n, b)
+			continue
+		}
+		if len(b) > maxControl {
+			return ""
+		}
+		control = string(b)
 	}
 	return ""
 }
@@ -335,16 +364,11 @@ func (f Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (
 	}
 	h := pgpsig.NewHashes(sigs)
 	c := &control{limit: maxUnpacked}
-	for i, m := range l.parts {
-		w := io.Writer(h)
-		if i == 1 {
-			w = io.MultiWriter(h, c)
-		}
-		if err := pgpsig.Read(ctx, a, m.offset, m.size, w); err != nil {
-			return nil, fmt.Errorf("deb: %w", err)
-		}
+	if err := l.read(ctx, a, h, c); err != nil {
+		return nil, err
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: l.facts(c)}
+	facts := l.facts(c)
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, c.details(l.parts[2].name, len(facts))...)}
 	if r.Signatures, err = h.Judge(t, openpgp.Binary); err != nil {
 		return nil, fmt.Errorf("deb: %w", err)
 	}
@@ -367,14 +391,15 @@ func (f Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report,
 		return nil, err
 	}
 	c := &control{limit: maxUnpacked}
-	if err := pgpsig.Read(ctx, a, l.parts[1].offset, l.parts[1].size, c); err != nil {
-		return nil, fmt.Errorf("deb: %w", err)
+	if err := l.read(ctx, a, io.Discard, c); err != nil {
+		return nil, err
 	}
 	sigs, err := l.signatures(a)
 	if err != nil {
 		return nil, err
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: l.facts(c), Signatures: []format.SignatureInfo{}}
+	facts := l.facts(c)
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, c.details(l.parts[2].name, len(facts))...), Signatures: []format.SignatureInfo{}}
 	for i, s := range sigs {
 		info := pgpsig.Describe(s)
 		l.describe(&info, i)

@@ -132,7 +132,7 @@ func TestFacts(t *testing.T) {
 	}
 	// A bomb is not unpacked.
 	bomb := archive("debian-binary", "2.0\n", "control.tar.gz", string(tarball(t, "./a", strings.Repeat("\x00", 64<<20), true)), "data.tar.gz", string(tarball(t, "./f", "x", true)))
-	if p, err := New().Plan(t.Context(), format.BytesArtifact("f", bomb), nil); err != nil || len(p.Facts) != 2 {
+	if p, err := New().Plan(t.Context(), format.BytesArtifact("f", bomb), nil); err != nil || strings.Contains(fmt.Sprint(p.Facts), "{package ") || strings.Contains(fmt.Sprint(p.Facts), "{script ") {
 		t.Errorf("%v, %v", p, err)
 	}
 }

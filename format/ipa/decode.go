@@ -87,7 +87,7 @@ func decodeBody(p *format.Plan) (*body, []*format.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !bytes.Equal(content, p.Content) || !slices.Equal(facts, p.Facts) {
+	if !bytes.Equal(content, p.Content) || !slices.Equal(facts, p.Facts) && !slices.Equal(append(facts, b.details(plans, len(facts))...), p.Facts) {
 		return bad("content digest or facts do not follow from the rest")
 	}
 	return &b, plans, nil

@@ -215,7 +215,7 @@ func (b *body) plan(size int64, params format.Params) (*format.Plan, error) {
 	}
 	p := &format.Plan{
 		Format: name, Version: bodyVersion, Digest: "sha256", Size: size,
-		Content: content, Params: paramFacts(params), Facts: facts, Body: enc,
+		Content: content, Params: paramFacts(params), Facts: append(facts, b.details(plans, len(facts))...), Body: enc,
 	}
 	return p, p.Check()
 }
@@ -360,6 +360,14 @@ func (b *body) facts(plans []*format.Plan) ([]format.Fact, error) {
 		out = append(out, format.Fact{Name: "further code", Value: strconv.Itoa(n)})
 	}
 	return append(out, format.Fact{Name: "sealed", Value: strconv.Itoa(len(b.Files))}), nil
+}
+
+// details are those of the main program. They follow from the body too; plans that have
+// none are from before there were any.
+func (b *body) details(plans []*format.Plan, before int) []format.Fact {
+	out := format.NewDetails(before)
+	out.Copy(plans[len(plans)-1].Facts, macho.DetailNames[1:]...)
+	return out.Facts()
 }
 
 // plainText makes a name fit to be shown.

@@ -54,7 +54,7 @@ func factsOf(m *jarsig.File, names []string) []format.Fact {
 	return out
 }
 
-// facts all follow from the plan: Assemble compares them.
+// facts all follow from the plan: Assemble compares them. Details stand behind them.
 func (b *body) facts(m *jarsig.File) ([]format.Fact, error) {
 	out, _, err := manifestFacts(m)
 	if err != nil {

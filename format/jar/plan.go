@@ -121,7 +121,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	}
 	p := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: r.Size, Content: sum(h, manifest.Raw),
-		Params: single.Options(params), Facts: facts, Body: enc,
+		Params: single.Options(params), Facts: append(facts, r.details(len(facts))...), Body: enc,
 	}
 	return p, p.Check()
 }

@@ -53,7 +53,11 @@ func (f Format) derive(p *format.Plan, id format.Identity) (*derived, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(facts, p.Facts) {
+	said, err := format.CutDetails(p.Facts, detailNames...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPlan, err)
+	}
+	if !slices.Equal(facts, said) {
 		return nil, fmt.Errorf("%w: facts do not follow from the manifest", ErrPlan)
 	}
 	if !bytes.Equal(sum(h, m.Raw), p.Content) {

@@ -124,7 +124,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, fmt.Errorf("jar: manifest: %w", err)
 	}
-	rep.Facts = facts
+	rep.Facts = append(facts, r.details(len(facts))...)
 	for i, s := range sigs {
 		if err := s.verify(rep, m, t, fmt.Sprintf("%d of %d", counts[i], total)); err != nil {
 			return nil, fmt.Errorf("jar: signature %s: %w", s.name, err)
@@ -285,6 +285,7 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 		}
 	}
 	rep.Facts = factsOf(m, names)
+	rep.Facts = append(rep.Facts, r.details(len(rep.Facts)+maxSigners)...)
 	for _, i := range r.odd {
 		rep.Facts = append(rep.Facts, format.Fact{Name: "belongs to no signature", Value: single.Text([]byte(r.Entries[i].Name), 256)})
 	}

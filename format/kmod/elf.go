@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/single"
@@ -122,6 +123,42 @@ var factNames = [...]string{"name", "version", "description", "license", "vermag
 
 const factReplaced = "replaced-signature"
 
+// detailNames are the details of a module, in order.
+var detailNames = []string{"author", "depends", "intree", "retpoline", "parameter", "alias", "aliases", "firmware", "import-namespace", "soft-dependency"}
+
+// details are what else .modinfo says: all values of some keys.
+func (m *module) details(a format.Artifact, before int) ([]format.Fact, error) {
+	b, err := m.read(a, m.modinfo, maxModinfo)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string][]string{}
+	for line := range bytes.SplitSeq(b, []byte{0}) {
+		if k, v, ok := bytes.Cut(line, []byte("=")); ok && len(v) > 0 && len(k) <= 16 {
+			found[string(k)] = append(found[string(k)], string(v))
+		}
+	}
+	d := format.NewDetails(before)
+	d.List("author", 8, found["author"])
+	var depends []string
+	for _, v := range found["depends"] {
+		depends = append(depends, strings.Split(v, ",")...)
+	}
+	d.List("depends", 60, depends)
+	d.List("intree", 1, found["intree"])
+	d.List("retpoline", 1, found["retpoline"])
+	d.List("parameter", 40, found["parm"])
+	if len(found["alias"]) <= 20 {
+		d.List("alias", 20, found["alias"])
+	} else {
+		d.Count("aliases", found["alias"])
+	}
+	d.List("firmware", 20, found["firmware"])
+	d.List("import-namespace", 20, found["import_ns"])
+	d.List("soft-dependency", 20, found["softdep"])
+	return d.Facts(), nil
+}
+
 // facts are the first value of each key, and what is said of a signature that
 // will be replaced.
 func (m *module) facts(a format.Artifact) ([]format.Fact, error) {
@@ -150,6 +187,10 @@ func (m *module) facts(a format.Artifact) ([]format.Fact, error) {
 
 // checkFacts refuses facts that no Plan makes.
 func checkFacts(facts []format.Fact, replaced bool) error {
+	facts, err := format.CutDetails(facts, detailNames...)
+	if err != nil {
+		return fmt.Errorf("kmod: %w: %w", single.ErrPlan, err)
+	}
 	for _, n := range factNames {
 		if len(facts) == 0 || facts[0].Name != n {
 			continue

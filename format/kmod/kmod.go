@@ -162,6 +162,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
+	details, err := m.details(a, len(facts))
+	if err != nil {
+		return nil, err
+	}
+	facts = append(facts, details...)
 	sums, err := format.Sum(ctx, prefix{a, m.end}, h)
 	if err != nil {
 		return nil, fmt.Errorf("kmod: %w", err)

@@ -51,7 +51,12 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	return &format.Report{Format: Name, Size: a.Size(), Facts: facts[:len(facts)-1], Signatures: []format.SignatureInfo{info}}, nil
+	facts = facts[:len(facts)-1]
+	details, err := m.details(a, len(facts))
+	if err != nil {
+		return nil, err
+	}
+	return &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, details...), Signatures: []format.SignatureInfo{info}}, nil
 }
 
 // judge finds who made the signature. A certificate that is known must be right.
@@ -95,10 +100,17 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 	if r.Facts, err = m.facts(a); err != nil {
 		return nil, err
 	}
+	if m.tail != nil {
+		r.Facts = r.Facts[:len(r.Facts)-1]
+	}
+	details, err := m.details(a, len(r.Facts)+1)
+	if err != nil {
+		return nil, err
+	}
+	r.Facts = append(r.Facts, details...)
 	if m.tail == nil {
 		return r, nil
 	}
-	r.Facts = r.Facts[:len(r.Facts)-1]
 	s, err := m.signature()
 	if err != nil {
 		r.Facts = append(r.Facts, format.Fact{Name: "signature", Value: single.Text([]byte(err.Error()), maxFact)})

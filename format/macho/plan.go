@@ -109,6 +109,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, err
 	}
+	facts = append(facts, m.details(infos, len(facts))...)
 	enc, err := format.Encode(b)
 	if err != nil {
 		return nil, fmt.Errorf("macho: plan: %w", err)
@@ -238,7 +239,7 @@ func (b *body) content(h crypto.Hash) []byte {
 	return x.Sum(nil)
 }
 
-// facts are what people are shown; all of them follow from the body.
+// facts are what people are shown first; all of them follow from the body.
 func (b *body) facts() ([]format.Fact, error) {
 	c := &b.Slices[0].Code
 	out := []format.Fact{{Name: "kind", Value: kinds[b.Slices[0].Kind]}, {Name: "identifier", Value: c.Identifier}}
@@ -334,7 +335,11 @@ func decodeBody(p *format.Plan) (*body, *settings, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !slices.Equal(facts, p.Facts) {
+	said, err := format.CutDetails(p.Facts, DetailNames...)
+	if err != nil {
+		return bad("%v", err)
+	}
+	if !slices.Equal(facts, said) {
 		return bad("facts do not follow from the rest")
 	}
 	return &b, s, nil

@@ -30,17 +30,17 @@ func TestConformance(t *testing.T) {
 			Params:  format.Params{"identifier": "a", "reserve": "4096"},
 			Refused: []format.Params{{"digest": "sha1"}, {"flags": "adhoc"}, {"identifier": "a\nb"}, {"entitlements": "<plist><dict><!-- --></dict></plist>"}, {"reserve": "1"}, {"requirements": "AAAA"}, {"info-plist": "00"}},
 			// What Attach needs alone: it refuses what does not fit the file.
-			Unsigned: []string{"Body"},
+			Unsigned: []string{"Facts", "Body"},
 		}},
 		{"linker-signed", formattest.Case{
 			Artifact: linked, Other: flipped(linked, 300), Name: "program", Signer: p256,
 			Params:   format.Params{"identifier": "com.example.program", "reserve": "4096", "flags": "none"},
-			Unsigned: []string{"Body"},
+			Unsigned: []string{"Facts", "Body"},
 		}},
 		{"universal", formattest.Case{
 			Artifact: two(0), Other: two(1), Name: "program", Signer: p256,
 			Params:   format.Params{"identifier": "a", "reserve": "4096", "entitlements": smallEntitlements},
-			Unsigned: []string{"Body"},
+			Unsigned: []string{"Facts", "Body"},
 			Open:     func(b []byte, i int) bool { return i == 8+19 || i == 28+19 }, // alignment in the table
 		}},
 	} {

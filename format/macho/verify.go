@@ -18,6 +18,13 @@ func (f *file) report(a format.Artifact) *format.Report {
 	for _, p := range f.slices {
 		r.Facts = append(r.Facts, format.Fact{Name: "architecture", Value: p.architecture()})
 	}
+	var infos []piece
+	for _, p := range f.slices {
+		if i, err := p.readInfo(a); err == nil {
+			infos = append(infos, i)
+		}
+	}
+	r.Facts = append(r.Facts, f.details(infos, len(r.Facts))...)
 	return r
 }
 

@@ -14,7 +14,7 @@ import (
 
 // The facts of a plan, in their order: what kind of file it is, how many streams it
 // has, those of factNames that are there, then those of package authenticode about
-// existing signatures.
+// existing signatures, then the details.
 const (
 	factKind    = "kind"
 	factStreams = "streams"
@@ -122,7 +122,7 @@ func (m *installer) summary(ctx context.Context) map[string]string {
 	n := int(le.Uint32(set[4:]))
 	for i := 0; i < min(n, 64) && 16+8*i <= len(set); i++ {
 		id, off := le.Uint32(set[8+8*i:]), int64(le.Uint32(set[12+8*i:]))
-		name := map[uint32]string{2: "title", 3: "subject", 4: "author", 9: "package-code"}[id]
+		name := map[uint32]string{2: "title", 3: "subject", 4: "author", 7: "template", 9: "package-code"}[id]
 		if name == "" || off+8 > int64(len(set)) || le.Uint32(set[off:]) != 30 { // VT_LPSTR
 			continue
 		}
@@ -154,35 +154,16 @@ func tableName(s string) string {
 	return string(out)
 }
 
-// properties reads the Property table: two columns of references to strings, the
-// first column whole before the second.
+// properties reads the Property table.
 func (m *installer) properties(ctx context.Context) map[string]string {
 	out := map[string]string{}
-	strs, wide := m.strings(ctx)
-	table := m.small(ctx, tableName("Property"))
-	width := 2
-	if wide {
-		width = 3
-	}
-	rows := len(table) / (2 * width)
-	if len(strs) == 0 || len(table)%(2*width) != 0 {
-		return out
-	}
-	get := func(at int) string {
-		n := int(binary.LittleEndian.Uint16(table[at:]))
-		if wide {
-			n |= int(table[at+2]) << 16
-		}
-		if n >= len(strs) {
-			return ""
-		}
-		return strs[n]
-	}
-	for r := range rows {
-		name := get(r * width)
+	d := m.database(ctx)
+	t := d.table(ctx, "Property", "ss")
+	for r := range t.rows {
+		name := t.text(r, 0)
 		for _, n := range factNames {
 			if n.property != "" && n.property == name {
-				out[name] = get((rows + r) * width)
+				out[name] = t.text(r, 1)
 			}
 		}
 	}
@@ -218,6 +199,10 @@ func (m *installer) strings(ctx context.Context) (out []string, wide bool) {
 // checkFacts refuses facts that no Plan makes.
 func checkFacts(facts []format.Fact, signed, replace bool) error {
 	bad := func(why string) error { return fmt.Errorf("%w: facts: %s", authenticode.ErrPlan, why) }
+	facts, err := format.CutDetails(facts, detailNames...)
+	if err != nil {
+		return bad(err.Error())
+	}
 	if len(facts) < 3 || facts[0].Name != factKind || facts[1].Name != factStreams {
 		return bad("kind and streams are not the first")
 	}

@@ -59,9 +59,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, fmt.Errorf("msi: plan: %w", err)
 	}
+	facts := append(m.facts, signers...)
+	facts = append(facts, m.details(ctx, len(facts))...)
 	p := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: a.Size(), Content: digests[h],
-		Params: authenticode.ParamFacts(params), Facts: append(m.facts, signers...), Body: enc,
+		Params: authenticode.ParamFacts(params), Facts: facts, Body: enc,
 	}
 	return p, p.Check()
 }

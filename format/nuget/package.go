@@ -24,6 +24,7 @@ var le = binary.LittleEndian
 type pkg struct {
 	z     *zipfile.Archive
 	facts []format.Fact
+	about about
 	p7s   []byte // nil when there is none
 	end   int64  // where the entries but the signature end
 	dir   string // their part of the directory
@@ -109,9 +110,14 @@ func (p *pkg) readManifest(i int) error {
 		if !more {
 			break
 		}
-		if !t.Shut || strings.Join(x.Open, "/") != "package/metadata" {
+		where := strings.Join(x.Open, "/")
+		if !t.Shut {
+			p.about.read(where, &t)
+		}
+		if !t.Shut || where != "package/metadata" {
 			continue
 		}
+		p.about.ended(t.Name, x.Text)
 		switch t.Name {
 		case "id", "version", "authors":
 			v, ok := opc.Unescape(strings.TrimSpace(x.Text))

@@ -71,9 +71,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, fmt.Errorf("nuget: plan: %w", err)
 	}
+	facts := append(p.facts, signed)
+	facts = append(facts, p.details(len(facts))...)
 	out := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: a.Size(), Content: digests[h],
-		Params: single.Options(params), Facts: append(p.facts, signed), Body: enc,
+		Params: single.Options(params), Facts: facts, Body: enc,
 	}
 	return out, out.Check()
 }
@@ -175,6 +177,10 @@ func (f Format) statement(p *format.Plan, id format.Identity, at time.Time) (*st
 }
 
 func (s *statement) checkFacts(facts []format.Fact) error {
+	facts, err := format.CutDetails(facts, detailNames...)
+	if err != nil {
+		return fmt.Errorf("nuget: %w: %w", single.ErrPlan, err)
+	}
 	n := len(facts)
 	names := []string{"id", "version"}
 	if n < 4 || n > 5 || facts[n-1].Name != factSigned || facts[n-2].Name != "entries" || n == 5 && facts[2].Name != "authors" {

@@ -12,7 +12,7 @@ import (
 
 // The facts of a plan, in their order: three of the headers (kindFacts), those of
 // the version resource that are there, those of an EFI image's sections, how many signatures the file has, and the
-// signer of each. Nothing but the first three follows from the body, and no
+// signer of each; then the details. Nothing but the first three follows from the body, and no
 // signature covers any: they are the word of whoever made the plan until somebody
 // makes it anew from the bytes.
 
@@ -29,6 +29,10 @@ var versionNames = [...]struct{ key, fact string }{
 // checkFacts says what is wrong with facts that no Plan makes of an image with
 // this body, or "".
 func (b *body) checkFacts(facts []format.Fact, params format.Params) string {
+	facts, err := format.CutDetails(facts, detailNames...)
+	if err != nil {
+		return err.Error()
+	}
 	for _, k := range kindFacts(b.Magic, b.Machine, b.Subsystem, b.DLL) {
 		if len(facts) == 0 || facts[0] != k {
 			return "the first facts are not about an image like this"

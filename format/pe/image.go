@@ -23,22 +23,24 @@ const (
 
 // image is what the headers say, and what they are.
 type image struct {
-	size        int64
-	magic       uint16
-	machine     uint16
-	subsystem   uint16
-	dll         bool
-	alignment   uint32 // of sections in memory
-	checksumAt  int64
-	directoryAt int64 // of the certificate table's entry in the data directories
-	checksum    uint32
-	tableAt     int64 // 0 when there is no certificate table
-	tableSize   int64
-	head        []byte    // SizeOfHeaders bytes from the file's start
-	sections    []section // in the order of the table
-	resources   uint32    // RVA of the resource directory, 0 when there is none
-	placeless   bool      // a section has a size and no place in the file
-	seen        []piece   // what was read of sections' raw data, and is shown
+	size            int64
+	magic           uint16
+	machine         uint16
+	subsystem       uint16
+	dll             bool
+	alignment       uint32 // of sections in memory
+	checksumAt      int64
+	directoryAt     int64 // of the certificate table's entry in the data directories
+	checksum        uint32
+	tableAt         int64 // 0 when there is no certificate table
+	tableSize       int64
+	head            []byte    // SizeOfHeaders bytes from the file's start
+	sections        []section // in the order of the table
+	resources       uint32    // RVA of the resource directory, 0 when there is none
+	directories     []byte    // of the data
+	characteristics uint16    // of a library: what the loader may do with the image
+	placeless       bool      // a section has a size and no place in the file
+	seen            []piece   // what was read of sections' raw data, and is shown
 }
 
 // piece is some bytes of the file.
@@ -182,6 +184,7 @@ func (im *image) optional(opt []byte, at int64) error {
 	im.checksum, im.checksumAt = le32(opt[64:]), at+64
 	im.subsystem = le16(opt[68:])
 	im.resources = le32(opt[directories+2*8:])
+	im.characteristics, im.directories = le16(opt[70:]), opt[directories:][:8*n]
 	im.directoryAt = at + int64(directories) + 4*8
 	entry := opt[directories+4*8:]
 	im.tableAt, im.tableSize = int64(le32(entry)), int64(le32(entry[4:]))

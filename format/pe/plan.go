@@ -69,6 +69,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 		return nil, err
 	}
 	facts = append(facts, signers...)
+	facts = append(facts, im.details(a, len(facts))...)
 
 	s, err := scan(ctx, a, im, []crypto.Hash{h}, pages)
 	if err != nil {

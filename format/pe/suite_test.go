@@ -26,12 +26,12 @@ func TestConformance(t *testing.T) {
 			Artifact: small(100), Other: other, Name: "a.exe", Refused: refused, Signer: formattest.Identity(t, sigalg.P256),
 			// What Attach needs alone, and what people see of names and versions (here
 			// there are none), are in the plan, which is endorsed, and not in the message.
-			Unsigned: []string{"Body"},
+			Unsigned: []string{"Facts", "Body"},
 		}},
 		{"pages", formattest.Case{
 			Artifact: small(100), Other: other, Name: "a.sys", Signer: formattest.Identity(t, sigalg.RSA3072),
 			Params:   format.Params{"page-hashes": "true", "description": "Driver", "url": "https://example.com/"},
-			Unsigned: []string{"Body"},
+			Unsigned: []string{"Facts", "Body"},
 		}},
 		{"replaced", formattest.Case{
 			Artifact: first, Other: second, Name: "b.dll", Signer: formattest.Identity(t, sigalg.P384),

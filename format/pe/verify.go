@@ -63,7 +63,9 @@ func (im *image) report(a format.Artifact) *format.Report {
 	if err != nil { // no signature depends on it
 		sections = []format.Fact{{Name: "sections", Value: sectionText(err.Error())}}
 	}
-	return &format.Report{Format: name, Size: im.size, Facts: append(facts, sections...), Signatures: []format.SignatureInfo{}}
+	facts = append(facts, sections...)
+	facts = append(facts, im.details(a, len(facts))...)
+	return &format.Report{Format: name, Size: im.size, Facts: facts, Signatures: []format.SignatureInfo{}}
 }
 
 // info is what a signature says, unjudged.

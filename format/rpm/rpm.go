@@ -196,6 +196,12 @@ func (h *head) facts() (out []format.Fact) {
 	return out
 }
 
+// report are the facts of a report.
+func (h *head) report() []format.Fact {
+	out := h.facts()
+	return append(out, h.details(len(out))...)
+}
+
 // signed says to endorsers of a plan which signatures are there.
 func (h *head) signed() (out []format.Fact) {
 	for _, e := range h.sig.entries {
@@ -283,9 +289,10 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
+	facts := append(h.facts(), h.signed()...)
 	return &format.Plan{
 		Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: content,
-		Params: pgpsig.Facts(f, p), Facts: append(h.facts(), h.signed()...), Body: enc,
+		Params: pgpsig.Facts(f, p), Facts: append(facts, h.details(len(facts))...), Body: enc,
 	}, nil
 }
 

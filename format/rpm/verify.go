@@ -118,7 +118,7 @@ func (f Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (
 		}
 		infos = append(infos, more...)
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: h.facts(), Signatures: infos}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: h.report(), Signatures: infos}
 	for i := range infos {
 		infos[i].Index = i
 		infos[i].Open = append(infos[i].Open, h.open()...)
@@ -179,7 +179,7 @@ func (f Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report,
 	if err != nil {
 		return nil, err
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: h.facts(), Signatures: []format.SignatureInfo{}}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: h.report(), Signatures: []format.SignatureInfo{}}
 	sigs, err := h.signatures()
 	if err != nil {
 		return nil, err

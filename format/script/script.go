@@ -37,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -245,6 +246,33 @@ func (s *signed) Report() *format.Report {
 	return &format.Report{Format: Name, Size: s.size, Facts: s.facts(), Signatures: []format.SignatureInfo{}}
 }
 
+// detailNames are the details of a script, in order.
+var detailNames = []string{"lines", "longest-line"}
+
+// details are the size of the text without its signature.
+func (s *signed) details(before int) []format.Fact {
+	a, b := s.around()
+	unit := s.encoding.unit
+	end := s.encoding.bytes("\n")
+	lines, longest := 0, 0
+	for _, text := range [][]byte{a, b} {
+		line := 0
+		for i := 0; i+unit <= len(text); i += unit {
+			line++
+			if bytes.Equal(text[i:i+unit], end) {
+				lines, longest, line = lines+1, max(longest, line), 0
+			}
+		}
+		if line > 0 {
+			lines, longest = lines+1, max(longest, line)
+		}
+	}
+	d := format.NewDetails(before)
+	d.Say("lines", strconv.Itoa(lines))
+	d.Sayf("longest-line", "%d characters", longest)
+	return d.Facts()
+}
+
 func (s *signed) facts() []format.Fact {
 	return []format.Fact{{Name: "kind", Value: "script, " + s.kind.name}, {Name: "encoding", Value: s.encoding.name}}
 }
@@ -373,9 +401,11 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, fmt.Errorf("script: plan: %w", err)
 	}
+	facts := append(s.facts(), signers...)
+	facts = append(facts, s.details(len(facts))...)
 	p := &format.Plan{
 		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: s.size, Content: d[h],
-		Params: authenticode.ParamFacts(params), Facts: append(s.facts(), signers...), Body: enc,
+		Params: authenticode.ParamFacts(params), Facts: facts, Body: enc,
 	}
 	return p, p.Check()
 }
@@ -402,6 +432,10 @@ func (f Format) statement(p *format.Plan) (*body, *kind, *authenticode.Statement
 	}
 	k := byName(params["script-type"])
 	signed := len(b.Existing) > 0
+	facts, err := format.CutDetails(p.Facts, detailNames...)
+	if err != nil {
+		return bad("%v", err)
+	}
 	switch {
 	case k == nil:
 		return bad("script of kind %q", params["script-type"])
@@ -409,10 +443,10 @@ func (f Format) statement(p *format.Plan) (*body, *kind, *authenticode.Statement
 		return bad("block of %d bytes at %d, %d bytes after it, in a file of %d", b.Block, b.At, b.After, p.Size)
 	case b.After != 0 && k.name != "wsf" || signed != (b.Block > 0) || signed && len(b.Existing) != len(sum(nil)):
 		return bad("a signature with a digest of %d bytes in a block of %d, %d bytes after it", len(b.Existing), b.Block, b.After)
-	case len(p.Facts) < 3 || p.Facts[0] != (format.Fact{Name: "kind", Value: "script, " + k.name}) || p.Facts[1] != (format.Fact{Name: "encoding", Value: b.Encoding}) || !knownEncoding(b.Encoding):
+	case len(facts) < 3 || facts[0] != (format.Fact{Name: "kind", Value: "script, " + k.name}) || facts[1] != (format.Fact{Name: "encoding", Value: b.Encoding}) || !knownEncoding(b.Encoding):
 		return bad("facts are not those of such a script")
 	}
-	if err := authenticode.CheckExisting(p.Facts[2:], signed, params["existing"] == "replace"); err != nil {
+	if err := authenticode.CheckExisting(facts[2:], signed, params["existing"] == "replace"); err != nil {
 		return nil, nil, nil, err
 	}
 	content, err := authenticode.Indirect{
