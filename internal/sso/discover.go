@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	metadataLife  = time.Hour        // then it is fetched again
+	metadataLife  = 5 * time.Minute  // then it is fetched again
 	metadataStale = 24 * time.Hour   // it is used for, while the provider is away
 	retryAfter    = 3 * time.Second  // between two looks at a provider that is away
 	keysLife      = time.Hour        // a key that was withdrawn is believed for so long
@@ -150,6 +150,13 @@ func (x *provider) fetch(ctx context.Context) (*metadata, error) {
 	}
 	x.keys.at(doc.JWKS)
 	return m, nil
+}
+
+// absent reports whether the issuer did not answer when it was asked last.
+func (x *provider) absent() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.away != nil
 }
 
 // checkURL refuses endpoints over which a token, code or password would travel in

@@ -233,6 +233,8 @@ func (x *provider) complete(ctx context.Context, m *metadata, c *claims, token *
 		for _, n := range []string{x.Claim, claimVerified} {
 			if v, ok := more.all[n]; ok {
 				c.all[n] = v
+			} else {
+				delete(c.all, n)
 			}
 		}
 	}

@@ -164,7 +164,7 @@ func (p *Providers) List(ctx context.Context) []Listing {
 	for i, x := range p.list {
 		wg.Go(func() {
 			_, err := x.discover(ctx)
-			out[i] = Listing{Name: x.Name, Title: x.Title, Away: err != nil}
+			out[i] = Listing{Name: x.Name, Title: x.Title, Away: err != nil || x.absent()}
 		})
 	}
 	wg.Wait()
