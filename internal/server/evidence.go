@@ -8,6 +8,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/merkle"
 	"github.com/greatseal-io/greatseal/statement"
@@ -184,6 +185,48 @@ func (s *Server) entry(ctx context.Context, index int64) ([]byte, error) {
 		return nil, err
 	}
 	return entries[i], nil
+}
+
+// Entries reads the log's entries from index from up to, and without, index to: within
+// one bundle's width of each other, and published.
+func (s *Server) Entries(ctx context.Context, head audit.Head, from, to int64) ([][]byte, error) {
+	if from < 0 || to > head.Size() || to < from || to-from > audit.TileWidth {
+		return nil, store.ErrNotFound
+	}
+	var out [][]byte
+	for at := from; at < to; {
+		n := at / audit.TileWidth
+		end := min(to, (n+1)*audit.TileWidth)
+		w := int(end - n*audit.TileWidth)
+		b, err := s.cfg.Store.ReadBundle(ctx, n, w)
+		if err != nil {
+			return nil, err
+		}
+		list, err := audit.ParseBundle(b, w)
+		if err != nil {
+			return nil, fmt.Errorf("server: log entries: %w", err)
+		}
+		out = append(out, list[at-n*audit.TileWidth:]...)
+		at = end
+	}
+	return out, nil
+}
+
+// ProveEntry proves that an entry is in the log that head heads.
+func (s *Server) ProveEntry(ctx context.Context, head audit.Head, index int64) (audit.Inclusion, error) {
+	if index < 0 || index >= head.Size() {
+		return audit.Inclusion{}, store.ErrNotFound
+	}
+	return audit.ProveInclusion(ctx, s.cfg.Store, head.Size(), index)
+}
+
+// ProveGrowth proves that the log of size entries, which head heads or extends, begins
+// with its first old entries.
+func (s *Server) ProveGrowth(ctx context.Context, head audit.Head, old, size int64) (audit.Consistency, error) {
+	if old < 0 || old > size || size > head.Size() {
+		return audit.Consistency{}, store.ErrNotFound
+	}
+	return audit.ProveConsistency(ctx, s.cfg.Store, old, size)
 }
 
 // Tile and Bundle serve the log.
