@@ -40,7 +40,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/greatseal-io/greatseal/internal/challenge"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
@@ -104,11 +106,11 @@ type API struct {
 	metrics  *metrics
 
 	people     atomic.Pointer[roll]
-	challenges challenges
+	challenges *challenge.Book
 	addresses  limiters // all calls of an address
 	strangers  limiters // calls of an address without a principal, and failed logins
 	principals limiters
-	waits      waits
+	waits      *limit.Waits
 
 	stopping chan struct{}
 	stop     sync.Once
@@ -135,7 +137,8 @@ func New(cfg Config) (*API, error) {
 	a.addresses.init(20*l.AnonPerSecond+l.PerSecond, 20*l.Burst)
 	a.strangers.init(l.AnonPerSecond, max(1, int(4*l.AnonPerSecond)))
 	a.principals.init(l.PerSecond, l.Burst)
-	a.waits.init(l.Waits, l.WaitsOf)
+	a.waits = limit.NewWaits(l.Waits, l.WaitsOf)
+	a.challenges = challenge.New(cfg.Store)
 	a.metrics = newMetrics(a)
 	a.huma = humago.New(a.mux, humaConfig(cfg.Version))
 	a.routes()
@@ -191,7 +194,7 @@ func (a *API) serve(rw http.ResponseWriter, r *http.Request) {
 	if c.r.Body != nil && c.r.Body != http.NoBody {
 		c.r.Body = a.patient(c.r.Body, w)
 	}
-	address := addressOf(r)
+	address := limit.Address(r)
 	if p := a.addresses.take(address, begun); p != nil {
 		writeProblem(w, p)
 		return

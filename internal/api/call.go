@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/greatseal-io/greatseal/internal/limit"
 )
 
 const (
@@ -78,26 +80,6 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// addressOf is what a peer is known by before it has said who it is: its address,
-// of which an IPv6 peer owns the whole /64.
-func addressOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "local" // a Unix socket
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return "local"
-	}
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return a.String()
-}
-
 // near reports whether the peer is on this machine and speaks for itself.
 func near(r *http.Request) bool {
 	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
@@ -124,9 +106,9 @@ func (a *API) waiting(ctx context.Context, d time.Duration) (wctx context.Contex
 	c := callOf(ctx)
 	who := c.who.Name
 	if who == "" {
-		who = "@" + addressOf(c.r)
+		who = "@" + limit.Address(c.r)
 	}
-	if !a.waits.enter(who) {
+	if !a.waits.Enter(who) {
 		return nil, nil, &problem{Status: 429, Code: "too-many-waits", Detail: "too many calls are waiting", Hint: "wait in fewer places", retry: 5}
 	}
 	wctx, cancel := context.WithTimeout(ctx, d)
@@ -137,5 +119,5 @@ func (a *API) waiting(ctx context.Context, d time.Duration) (wctx context.Contex
 		case <-wctx.Done():
 		}
 	}()
-	return wctx, func() { cancel(); a.waits.leave(who) }, nil
+	return wctx, func() { cancel(); a.waits.Leave(who) }, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/limit"
 )
 
 // ProtectedConfig is what the API of a protected instance is made of.
@@ -97,7 +98,7 @@ func (p *Protected) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Cache-Control", "no-store")
-	if pr := p.addresses.take(addressOf(r), time.Now()); pr != nil {
+	if pr := p.addresses.take(limit.Address(r), time.Now()); pr != nil {
 		writeProblem(newWriter(rw), pr)
 		return
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
+	"github.com/greatseal-io/greatseal/internal/challenge"
+	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -61,11 +63,11 @@ func (a *API) sessionRoutes() {
 			if p != nil {
 				return nil, p
 			}
-			n, err := a.challenges.make(ctx, a.cfg.Store, now)
+			n, err := a.challenges.Make(ctx, now)
 			if err != nil {
 				return nil, err
 			}
-			return &challengeOut{wire.Challenge{Nonce: n, Deployment: a.cfg.Server.Charter().Deployment, Audience: audience, Expires: now.Add(challengeLife).UTC()}}, nil
+			return &challengeOut{wire.Challenge{Nonce: n, Deployment: a.cfg.Server.Charter().Deployment, Audience: audience, Expires: now.Add(challenge.Life).UTC()}}, nil
 		})
 	route(a, op{method: http.MethodPost, path: "/sessions", id: "login", tag: "sessions", access: public(), status: 201,
 		sum: "Get a session", doc: "The signature is made by a credential of the charter, for logins, over \"greatseal login v1\", deployment, audience, name and nonce, a line each. A session reads and hands in; it never requests or endorses, which takes a signature of its own."},
@@ -118,8 +120,8 @@ func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 	if p != nil {
 		return nil, p
 	}
-	ends, err := a.challenges.check(ctx, a.cfg.Store, in.Nonce, now)
-	if errors.Is(err, errChallenge) {
+	ends, err := a.challenges.Check(ctx, in.Nonce, now)
+	if errors.Is(err, challenge.ErrNonce) {
 		return nil, refused
 	}
 	if err != nil {
@@ -129,13 +131,13 @@ func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 	msg := wire.LoginMessage(a.cfg.Server.Charter().Deployment, audience, in.Name, in.Nonce)
 	if cred == nil || cred.Verify(credential.Login, msg, in.Signature) != nil {
 		c := callOf(ctx)
-		if p := a.strangers.take(addressOf(c.r), time.Now()); p != nil {
+		if p := a.strangers.take(limit.Address(c.r), time.Now()); p != nil {
 			return nil, p
 		}
 		return nil, refused
 	}
 	// After the signature: nobody but those of the charter fills the table.
-	if err := a.cfg.Store.Once(ctx, challengeHash(in.Nonce), ends.Add(challengeSkew), now); errors.Is(err, store.ErrExists) {
+	if err := a.challenges.Use(ctx, in.Nonce, ends, now); errors.Is(err, store.ErrExists) {
 		return nil, refused
 	} else if err != nil {
 		return nil, err

@@ -56,7 +56,17 @@ type RequestOptions struct {
 
 // Request makes a signed request under charter c.
 func (a *Author) Request(ctx context.Context, c *charter.Charter, ref statement.CharterRef, cmd statement.Command, o RequestOptions) ([]byte, statement.ID, error) {
-	var none statement.ID
+	payload, err := RequestPayload(a.Name, a.Now(), a.Rand, c, ref, cmd, o)
+	if err != nil {
+		return nil, statement.ID{}, err
+	}
+	env, err := a.Sign(ctx, payload)
+	return env, statement.IDOf(payload), err
+}
+
+// RequestPayload makes the statement of a request under charter c, for somebody who
+// signs it elsewhere.
+func RequestPayload(name string, at time.Time, random io.Reader, c *charter.Charter, ref statement.CharterRef, cmd statement.Command, o RequestOptions) ([]byte, error) {
 	rule := c.Commands[cmd.Name]
 	if cmd.Sign != nil {
 		rule = c.Policies[cmd.Sign.Policy].Rule
@@ -66,29 +76,34 @@ func (a *Author) Request(ctx context.Context, c *charter.Charter, ref statement.
 		life = o.Expires
 	}
 	nonce := make([]byte, 16)
-	if _, err := io.ReadFull(a.Rand, nonce); err != nil {
-		return nil, none, fmt.Errorf("author: %w", err)
+	if _, err := io.ReadFull(random, nonce); err != nil {
+		return nil, fmt.Errorf("author: %w", err)
 	}
-	now := statement.Seconds(a.Now())
+	now := statement.Seconds(at)
 	r := statement.Request{
-		Deployment: c.Deployment, Charter: ref, Requester: a.Name, Command: cmd,
+		Deployment: c.Deployment, Charter: ref, Requester: name, Command: cmd,
 		Created: now, Expires: now.Add(life), Nonce: hex.EncodeToString(nonce), Reason: o.Reason, Origin: claims(o.Origin),
 	}
 	if !o.NotBefore.IsZero() {
 		r.NotBefore = statement.Seconds(o.NotBefore)
 	}
-	payload, err := statement.Encode(r)
-	if err != nil {
-		return nil, none, err
-	}
-	env, err := a.Sign(ctx, payload)
-	return env, statement.IDOf(payload), err
+	return statement.Encode(r)
 }
 
 // Endorsement makes a signed verdict on a request, which lasts as long as the
 // request, or for lasts where that is not 0.
 func (a *Author) Endorsement(ctx context.Context, r *statement.Request, id statement.ID, v statement.Verdict, comment string, lasts time.Duration, findings map[string]string) ([]byte, error) {
-	now := statement.Seconds(a.Now())
+	payload, err := EndorsementPayload(a.Name, a.Now(), r, id, v, comment, lasts, findings)
+	if err != nil {
+		return nil, err
+	}
+	return a.Sign(ctx, payload)
+}
+
+// EndorsementPayload makes the statement of a verdict, for somebody who signs it
+// elsewhere.
+func EndorsementPayload(name string, at time.Time, r *statement.Request, id statement.ID, v statement.Verdict, comment string, lasts time.Duration, findings map[string]string) ([]byte, error) {
+	now := statement.Seconds(at)
 	expires := r.Expires
 	if lasts != 0 {
 		expires = now.Add(lasts)
@@ -96,14 +111,10 @@ func (a *Author) Endorsement(ctx context.Context, r *statement.Request, id state
 	if !expires.After(now) {
 		expires = now.Add(time.Second) // the request is over; whoever judges says so
 	}
-	payload, err := statement.Encode(statement.Endorsement{
-		Deployment: r.Deployment, Request: id, Endorser: a.Name, Verdict: v, Comment: comment,
+	return statement.Encode(statement.Endorsement{
+		Deployment: r.Deployment, Request: id, Endorser: name, Verdict: v, Comment: comment,
 		Created: now, Expires: expires, Findings: claims(findings),
 	})
-	if err != nil {
-		return nil, err
-	}
-	return a.Sign(ctx, payload)
 }
 
 func claims(m map[string]string) []statement.Claim {

@@ -25,7 +25,7 @@ const (
 
 // Drafted is what a draft's path answers to static/sign.js.
 type Drafted struct {
-	Payload     []byte            `json:"payload,format:base64url"`
+	Payload     string            `json:"payload"` // base64url, as the IDs
 	Draft       string            `json:"draft"`
 	Expect      map[string]string `json:"expect"`
 	Credentials []DraftedKey      `json:"credentials"`
@@ -34,7 +34,7 @@ type Drafted struct {
 
 // DraftedKey is a passkey that may sign.
 type DraftedKey struct {
-	ID []byte `json:"id,format:base64url"`
+	ID string `json:"id"`
 }
 
 // Draft answers with a statement for the person's passkey to sign. expect says what the
@@ -45,10 +45,10 @@ func (v *Visit) Draft(payload []byte, expect map[string]string) error {
 	if len(keys) == 0 {
 		return NoPasskey(v.Who.Name)
 	}
-	out := Drafted{Payload: payload, Draft: v.draftMark(payload), Expect: expect, RPID: keys[0].RPID()}
+	out := Drafted{Payload: base64.RawURLEncoding.EncodeToString(payload), Draft: v.draftMark(payload), Expect: expect, RPID: keys[0].RPID()}
 	for _, k := range keys {
 		if k.RPID() == out.RPID {
-			out.Credentials = append(out.Credentials, DraftedKey{k.CredentialID()})
+			out.Credentials = append(out.Credentials, DraftedKey{base64.RawURLEncoding.EncodeToString(k.CredentialID())})
 		}
 	}
 	return v.JSON(200, out)
