@@ -7,15 +7,12 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/api/client"
-	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
-	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -199,11 +196,11 @@ func (a *App) showName(c *charter.Charter, name string) error {
 		}
 		if p := r.Person; p != nil {
 			field(w, "person", strings.TrimSpace(p.Name+" "+p.Email))
-			printCredentials(w, p.Credentials)
+			printCredentials(w, c, p.Credentials)
 		}
 		if m := r.Machine; m != nil {
 			field(w, "machine", orText(m.Owner, "nobody")+" owns it")
-			printCredentials(w, m.Credentials)
+			printCredentials(w, c, m.Credentials)
 		}
 		if len(r.MemberOf) > 0 {
 			field(w, "member of", strings.Join(r.MemberOf, ", "))
@@ -217,9 +214,9 @@ func printRule(w io.Writer, r charter.Rule) {
 	field(w, "waits", r.Lifetime().String()+" at the most")
 }
 
-func printCredentials(w io.Writer, list []charter.Credential) {
+func printCredentials(w io.Writer, in *charter.Charter, list []charter.Credential) {
 	for _, c := range list {
-		if p, err := c.Parse(); err == nil {
+		if p, err := in.Credential(c); err == nil {
 			hw := ""
 			if p.Hardware() {
 				hw = ", in hardware"
@@ -343,125 +340,4 @@ func (l *link) proposal(ctx context.Context, path string, must bool) (*charter.C
 		return nil, nil, fail(exitFailed, "", "%s changes nothing", path)
 	}
 	return doc, d, nil
-}
-
-// replayed is one request that the new charter would have decided otherwise.
-type replayed struct {
-	Request   string       `json:"request"`
-	What      string       `json:"what"`
-	Requester string       `json:"requester"`
-	Was       store.State  `json:"was"`
-	Would     quorum.State `json:"would"`
-	Why       string       `json:"why,omitzero"`
-}
-
-func (a *App) charterReplay() *cobra.Command {
-	var since string
-	c := &cobra.Command{
-		Use:   "replay CHARTER.yaml",
-		Short: "say what a new charter would have decided otherwise",
-		Long: `Judges past requests, with the endorsements that they got, under a charter that is
-only proposed, and lists those that would have ended otherwise.`,
-		Args: exactly("CHARTER.yaml"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			from, err := a.moment("since", since, true)
-			if err != nil {
-				return err
-			}
-			l, err := a.enter(ctx)
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			next, _, err := l.proposal(ctx, args[0], false)
-			if err != nil {
-				return err
-			}
-			seen, out, err := l.replay(ctx, next, from)
-			if err != nil {
-				return err
-			}
-			type result struct {
-				Judged int        `json:"judged"`
-				Other  []replayed `json:"otherwise"`
-			}
-			return a.print(result{seen, out}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s judged, %d would have ended otherwise\n", count(seen, "request"), len(out))
-				if len(out) == 0 {
-					return
-				}
-				t := &table{head: []string{"REQUEST", "WHAT", "REQUESTER", "WAS", "WOULD BE", "WHY"}}
-				for _, r := range out {
-					t.row(short(r.Request), r.What, r.Requester, r.Was, r.Would, r.Why)
-				}
-				t.write(w)
-			})
-		},
-	}
-	c.Flags().StringVar(&since, "since", "", "requests made since: 2026-01-31, or 720h (default: all)")
-	return c
-}
-
-func (l *link) replay(ctx context.Context, next *charter.Charter, since time.Time) (int, []replayed, error) {
-	chain, err := l.charters(ctx)
-	if err != nil {
-		return 0, nil, err
-	}
-	m := l.app.meter("judging", -1, false)
-	defer m.end()
-	f := client.Filter{Since: since, Limit: 200}
-	seen, out := 0, []replayed{}
-	for {
-		page, err := l.Requests(ctx, f)
-		if err != nil {
-			return 0, nil, err
-		}
-		for _, v := range page.Requests {
-			if v.State.Open() || v.Command.Charter != nil {
-				continue // a charter follows one other charter: under this one it cannot
-			}
-			r, err := l.judgeAgain(ctx, chain, next, &v)
-			if err != nil {
-				return 0, nil, err
-			}
-			seen++
-			m.add(1)
-			if r != nil {
-				out = append(out, *r)
-			}
-		}
-		if f.Before = page.Next; page.Next == "" {
-			return seen, out, nil
-		}
-	}
-}
-
-func (l *link) judgeAgain(ctx context.Context, chain *quorum.Chain, next *charter.Charter, v *server.View) (*replayed, error) {
-	env, err := l.Envelopes(ctx, v.ID)
-	if err != nil {
-		return nil, err
-	}
-	ev := quorum.Evidence{Request: env.Request}
-	for _, e := range env.Endorsements {
-		ev.Endorsements = append(ev.Endorsements, e)
-	}
-	at := v.Updated
-	if !at.Before(v.Expires) {
-		at = v.Expires.Add(-time.Second)
-	}
-	d, err := chain.Replay(next, ev, statement.Seconds(at), quorum.Options{})
-	if err != nil {
-		return nil, fail(exitRefused, "greatseal charter check", "%v", err)
-	}
-	same := map[store.State][]quorum.State{
-		store.Executed: {quorum.Granted}, store.Disapproved: {quorum.Disapproved}, store.Expired: {quorum.Pending, quorum.Refused},
-		store.Cancelled: {quorum.Pending, quorum.Refused, quorum.Disapproved}, store.Failed: {quorum.Refused, quorum.Pending},
-	}
-	// Items are not judged here: what failed for them fails again.
-	ofItems := []string{string(quorum.ItemsMismatch), string(quorum.NameNotAllowed), string(quorum.ParamNotAllowed)}
-	if slices.Contains(same[v.State], d.State) || v.State == store.Failed && slices.Contains(ofItems, v.Code) {
-		return nil, nil
-	}
-	return &replayed{v.ID, what(v.Command), v.Requester, v.State, d.State, orText(d.Missing, d.Reason)}, nil
 }

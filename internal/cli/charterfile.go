@@ -138,33 +138,6 @@ func (a *App) charterID() *cobra.Command {
 	}
 }
 
-func (a *App) charterDiff() *cobra.Command {
-	return &cobra.Command{
-		Use:   "diff OLD NEW",
-		Short: "say what a new charter changes, and what becomes weaker",
-		Args:  exactly("OLD", "NEW"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			old, _, _, err := readCharter(args[0])
-			if err != nil {
-				return err
-			}
-			next, _, _, err := readCharter(args[1])
-			if err != nil {
-				return err
-			}
-			d := charter.Diff(old, next)
-			return a.print(d, func(w io.Writer) {
-				for _, c := range d {
-					fmt.Fprintln(w, c)
-				}
-				if len(d) == 0 {
-					fmt.Fprintln(w, "no difference")
-				}
-			})
-		},
-	}
-}
-
 func (a *App) charterSign() *cobra.Command {
 	var out string
 	c := &cobra.Command{
