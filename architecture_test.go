@@ -23,7 +23,7 @@ internal/cli
 internal/bench
 internal/trial
 internal/console
-internal/console/requests internal/console/search internal/console/charters internal/console/passkeys internal/console/logs internal/console/operations internal/console/notices
+internal/console/requests internal/console/signon internal/console/search internal/console/charters internal/console/passkeys internal/console/logs internal/console/operations internal/console/notices
 internal/console/webtest
 internal/console/web
 internal/api/agents/client

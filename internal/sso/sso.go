@@ -151,6 +151,15 @@ type Listing struct {
 	Away        bool // it did not answer when it was asked last
 }
 
+// All lists the providers without asking them.
+func (p *Providers) All() []Listing {
+	out := make([]Listing, len(p.list))
+	for i, x := range p.list {
+		out[i] = Listing{Name: x.Name, Title: x.Title, Away: x.absent()}
+	}
+	return out
+}
+
 // listWait is how long the login page waits for providers that were not asked yet.
 const listWait = 2 * time.Second
 
