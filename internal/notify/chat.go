@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,19 +11,14 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/discord"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/googlechat"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/mattermost"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/rocketchat"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/slack"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/teams"
-	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/gotify"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/ntfy"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/pushover"
@@ -41,7 +37,6 @@ type Chat struct {
 	scheme       string
 	address      *url.URL
 	allowPrivate bool
-	resolve      resolver
 }
 
 // room is how long a message may be, in bytes: services refuse longer ones, or the
@@ -62,7 +57,7 @@ func NewChat(name, address string, allowPrivate bool) (*Chat, error) {
 	if err != nil || u.Opaque != "" || u.Scheme == "" {
 		return nil, fmt.Errorf("notify: channel %s: its address is none: want SERVICE://…", name)
 	}
-	c := &Chat{Name: name, scheme: u.Scheme, address: u, allowPrivate: allowPrivate, resolve: net.DefaultResolver}
+	c := &Chat{Name: name, scheme: u.Scheme, address: u, allowPrivate: allowPrivate}
 	if !slices.Contains(Services(), u.Scheme) {
 		return nil, fmt.Errorf("notify: channel %s: service %q: want one of %s", name, Line(u.Scheme, 32), strings.Join(Services(), ", "))
 	}
@@ -77,8 +72,8 @@ func NewChat(name, address string, allowPrivate bool) (*Chat, error) {
 	if err := c.vendor(); err != nil {
 		return nil, err
 	}
-	if u.Scheme == "matrix" {
-		_, err = parseMatrix(u)
+	if slices.Contains(posted(), u.Scheme) {
+		_, err = c.post(&Letter{}, "")
 	} else {
 		_, err = c.service(nil)
 	}
@@ -88,8 +83,7 @@ func NewChat(name, address string, allowPrivate bool) (*Chat, error) {
 	return c, nil
 }
 
-// vendor refuses a host of a service whose client the library keeps to itself, when
-// it is not the vendor's own.
+// vendor refuses a host of a service that has but its vendor's.
 func (c *Chat) vendor() error {
 	host := ""
 	switch c.scheme {
@@ -108,39 +102,12 @@ func (c *Chat) vendor() error {
 	return fmt.Errorf("notify: channel %s: %s: want the service's own host, not %q", c.Name, c.scheme, Line(host, 80))
 }
 
-// fixed is the host that a service's messages go to by a client of the library's
-// own, or "".
-func (c *Chat) fixed() string {
-	switch c.scheme {
-	case "slack":
-		if len(c.address.Path) > 1 || strings.HasPrefix(c.address.User.String(), "hook") {
-			return "hooks.slack.com"
-		}
-		return "slack.com"
-	case "telegram":
-		return "api.telegram.org"
-	case "teams":
-		return c.address.Query().Get("host")
-	case "googlechat":
-		return c.address.Host
-	}
-	return ""
-}
-
 // service makes the library's service anew for one message: it changes its
 // configuration while it sends.
 func (c *Chat) service(client *http.Client) (types.Service, error) {
 	var s types.Service
 	after := func() {}
 	switch c.scheme {
-	case "slack":
-		s = &slack.Service{}
-	case "teams":
-		s = &teams.Service{}
-	case "googlechat":
-		s = &googlechat.Service{}
-	case "telegram":
-		s = &telegram.Service{}
 	case "mattermost":
 		x := &mattermost.Service{}
 		s, after = x, func() { *x.GetHTTPClient() = *client }
@@ -235,25 +202,26 @@ func (c *Chat) Send(ctx context.Context, s *Sender, l *Letter, k Links) error {
 	w := &watched{through: base.Transport}
 	client := &http.Client{Transport: w, Timeout: base.Timeout, CheckRedirect: base.CheckRedirect}
 	var err error
-	if c.scheme == "matrix" {
-		err = c.matrix(ctx, client, l, text)
+	if slices.Contains(posted(), c.scheme) {
+		err = c.own(ctx, client, l, text)
 	} else {
 		err = c.hand(ctx, client, text)
 	}
 	f, code := w.failure.Load(), w.status.Load()
 	switch {
-	case code/100 == 2, err == nil && !w.used.Load() && c.fixed() != "":
+	case code/100 == 2 && !errors.Is(err, errTold):
 		return nil
-	case errors.Is(err, ErrPrivate), f != nil && errors.Is(*f, ErrPrivate):
+	case f != nil && errors.Is(*f, ErrPrivate):
 		err = ErrPrivate
+	case errors.Is(err, errTold):
 	case code != 0:
 		err = fmt.Errorf("the receiver answered %d", code)
-	case f != nil && !w.wrote.Load():
-		err = plainFailure(*f)
 	case w.wrote.Load():
 		err = ErrUnsure
+	case f != nil:
+		err = plainFailure(*f)
 	default:
-		err = plainFailure(err)
+		err = errForm
 	}
 	return fmt.Errorf("notify: channel %s: %w", c.Name, err)
 }
@@ -261,11 +229,6 @@ func (c *Chat) Send(ctx context.Context, s *Sender, l *Letter, k Links) error {
 // hand has the library send. It knows no context: what takes longer than it may is
 // left behind, and nobody knows whether the receiver has it.
 func (c *Chat) hand(ctx context.Context, client *http.Client, text string) error {
-	if host := c.fixed(); host != "" && !c.allowPrivate {
-		if err := publicName(ctx, c.resolve, host); err != nil {
-			return err
-		}
-	}
 	s, err := c.service(client)
 	if err != nil {
 		return err
@@ -290,30 +253,22 @@ func (c *Chat) hand(ctx context.Context, client *http.Client, text string) error
 	return ErrUnsure
 }
 
-var answered = regexp.MustCompile(`\b[1345][0-9][0-9]\b`)
-
 // plainFailure says what is wrong without what the library says: its errors hold
-// addresses with tokens in them. What is neither an answer nor a connection that
-// was not made is unsure.
+// addresses with tokens in them.
 func plainFailure(err error) error {
 	var dns *net.DNSError
 	var op *net.OpError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
 	switch {
-	case err == nil:
-		return errors.New("the receiver did not take it")
-	case errors.As(err, &dns), strings.Contains(err.Error(), "no such host"):
+	case errors.As(err, &dns):
 		return errors.New("its name is not found")
-	case errors.As(err, &op) && op.Op == "dial", strings.Contains(err.Error(), "dial tcp"):
-		return errors.New("no connection")
-	case strings.Contains(err.Error(), "tls: "), strings.Contains(err.Error(), "x509: "):
+	case errors.As(err, &unknown), errors.As(err, &name):
 		return errors.New("its certificate does not verify")
-	case errors.Is(err, errForm):
-		return errForm
+	case errors.As(err, &op) && op.Op == "dial":
+		return errors.New("no connection")
 	}
-	if code := answered.FindString(err.Error()); code != "" {
-		return errors.New("the receiver answered " + code)
-	}
-	return ErrUnsure
+	return errors.New("the connection ended")
 }
 
 // errForm is the error of a message that the library could not make.

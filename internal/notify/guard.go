@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -43,25 +42,6 @@ func private(a netip.Addr) bool {
 	a = a.WithZone("").Unmap()
 	special := slices.ContainsFunc(specialPrefixes(), func(p netip.Prefix) bool { return p.Contains(a) })
 	return !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || special
-}
-
-// resolver finds the addresses of a name; [net.Resolver] does.
-type resolver interface {
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-}
-
-// publicName looks a name up and refuses it if any of its addresses is not a public
-// one. It is for connections that somebody else makes: between the look and the
-// connection a name may change.
-func publicName(ctx context.Context, r resolver, host string) error {
-	list, err := r.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return fmt.Errorf("notify: %w", err)
-	}
-	if len(list) == 0 || slices.ContainsFunc(list, private) {
-		return ErrPrivate
-	}
-	return nil
 }
 
 // specialPrefixes are the networks of the IANA special-purpose registries (RFC

@@ -8,8 +8,7 @@
 //     in no log, error or address.
 //  2. Addresses inside the own network are refused when the connection is made,
 //     unless the receiver allows them, so that a name that changes its address
-//     leads nowhere. Chat services whose client the library does not hand out are
-//     at their vendor's names only, which are looked up before.
+//     leads nowhere.
 //  3. Redirects are not followed and answers are not read beyond a few bytes.
 //  4. Mail goes over TLS with a certificate that verifies, or to this machine.
 //  5. What a requester or endorser has written stands in quotation marks on one
