@@ -24,7 +24,7 @@ const (
 	androidGenerated       = 0 // KM_ORIGIN_GENERATED
 )
 
-// androidKey is section 8.4. What software alone enforces does not count.
+// androidKey is section 8.4. What software alone enforces is no attestation.
 func (s *signed) androidKey(raw cbor.RawMessage) (stated, error) {
 	var st struct {
 		Alg int64    `cbor:"alg"`
@@ -72,15 +72,39 @@ func (s *signed) androidKey(raw cbor.RawMessage) (stated, error) {
 	if _, all := hard[androidAllApplications]; all {
 		return stated{}, errors.New("the key is every application's")
 	}
-	var origin int
-	if rest, err := asn1.Unmarshal(hard[androidOrigin], &origin); err != nil || len(rest) != 0 || origin != androidGenerated {
-		return stated{}, errors.New("the key was not made in hardware")
+	made, err1 := only(androidGenerated, "", soft[androidOrigin], hard[androidOrigin])
+	signs, err2 := only(androidSign, "set", soft[androidPurpose], hard[androidPurpose])
+	if err := errors.Join(err1, err2); err != nil {
+		return stated{}, err
 	}
-	var purposes []int
-	if rest, err := asn1.UnmarshalWithParams(hard[androidPurpose], &purposes, "set"); err != nil || len(rest) != 0 || len(purposes) != 1 || purposes[0] != androidSign {
-		return stated{}, errors.New("the key is not for signing alone")
+	out, err := certified(chain, st.Alg, s.message(), st.Sig)
+	if err == nil && out.result == Model && !(made && signs) {
+		return stated{result: Unverified, why: "no hardware says that it has made the key, for signing alone"}, nil
 	}
-	return certified(chain, st.Alg, s.message(), st.Sig)
+	return out, err
+}
+
+// only reads what software and hardware say of a key: each nothing, or the one value
+// that is right. hardware reports whether hardware says it.
+func only(want int, params string, soft, hard []byte) (hardware bool, err error) {
+	for _, v := range [][]byte{soft, hard} {
+		if v == nil {
+			continue
+		}
+		var rest []byte
+		var one int
+		list := []int{0}
+		if params == "set" {
+			rest, err = asn1.UnmarshalWithParams(v, &list, params)
+		} else {
+			rest, err = asn1.Unmarshal(v, &one)
+			list[0] = one
+		}
+		if err != nil || len(rest) != 0 || len(list) != 1 || list[0] != want {
+			return false, errors.New("the key was not made there, or is not for signing alone")
+		}
+	}
+	return hard != nil, nil
 }
 
 // authorizations are the values of an AuthorizationList by tag.

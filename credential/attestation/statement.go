@@ -243,9 +243,6 @@ func (s *signed) u2f(raw cbor.RawMessage) (stated, error) {
 	if !ok || pub.Curve.Params().Name != "P-256" {
 		return stated{}, errors.New("want a certificate for P-256")
 	}
-	if !s.data.aaguid.IsZero() {
-		return stated{}, errors.New("the format has no model, and one is named")
-	}
 	key, ok := s.cred.Public().(*ecdsa.PublicKey)
 	if !ok {
 		return stated{}, errors.New("want a passkey with P-256")
