@@ -34,6 +34,7 @@ type SMTP struct {
 	TLS      string         // "starttls", "implicit", or "none": to this machine only
 	Roots    *x509.CertPool // nil: the system's
 	Hello    string         // name of this machine; "": localhost
+	Patience time.Duration  // with a server that greets, takes a certificate and a password; 20 s
 }
 
 // Mailer sends mail.
@@ -62,6 +63,9 @@ func NewMailer(c SMTP) (*Mailer, error) {
 	}
 	if c.Hello == "" {
 		c.Hello = "localhost"
+	}
+	if c.Patience <= 0 {
+		c.Patience = 20 * time.Second
 	}
 	return &Mailer{c: c, from: from}, nil
 }
@@ -126,7 +130,10 @@ func (m *Mailer) Send(ctx context.Context, to string, l *Letter, k Links) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, mailTime)
 	defer cancel()
+	greet, greeted := context.WithTimeout(ctx, m.c.Patience)
+	defer greeted()
 	var conn net.Conn
+	held := func() bool { return true }
 	config := &tls.Config{ServerName: m.c.Host, RootCAs: m.c.Roots, MinVersion: tls.VersionTLS12}
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		d := net.Dialer{Timeout: mailDial}
@@ -135,6 +142,9 @@ func (m *Mailer) Send(ctx context.Context, to string, l *Letter, k Links) error 
 			conn, err = (&tls.Dialer{NetDialer: &d, Config: config}).DialContext(ctx, network, address)
 		} else {
 			conn, err = d.DialContext(ctx, network, address)
+		}
+		if err == nil { // what hangs is cut off, of which the library knows nothing
+			held = context.AfterFunc(greet, func(c net.Conn) func() { return func() { c.Close() } }(conn))
 		}
 		return conn, err
 	}
@@ -154,11 +164,16 @@ func (m *Mailer) Send(ctx context.Context, to string, l *Letter, k Links) error 
 	if err != nil {
 		return fmt.Errorf("notify: mail: %w", err)
 	}
-	s, err := c.DialToSMTPClientWithContext(ctx)
+	s, err := c.DialToSMTPClientWithContext(greet)
+	if !held() && err == nil {
+		err = greet.Err()
+	}
 	if err != nil {
+		if conn != nil {
+			conn.Close()
+		}
 		return fmt.Errorf("notify: mail: %s: %w", m.c.Host, err)
 	}
-	// What hangs is cut off with ctx, whose end the library does not see from here on.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	err = c.SendWithSMTPClient(s, msg)

@@ -125,7 +125,7 @@ func TestMailLogin(t *testing.T) {
 	s := notifytest.Start(t, "starttls")
 	s.Say("auth seal hunter2")
 	with := func(password string) *notify.Mailer {
-		return mailer(t, s, "starttls", func(c *notify.SMTP) { c.User, c.Password = "seal", []byte(password) })
+		return mailer(t, s, "starttls", func(c *notify.SMTP) { c.User, c.Password, c.Patience = "seal", []byte(password), 2*time.Second })
 	}
 	if err := with("hunter2").Send(t.Context(), "bob@acme.example", letter(), links); err != nil {
 		t.Fatal(err)
