@@ -2,8 +2,8 @@
 // with reason codes, long-polls and server-sent events, resumable uploads, and
 // the audit log in the layout of C2SP tlog-tiles.
 //
-// Who one is, is told by a client certificate, a bearer token or a session, in
-// this order, on every listener alike. It opens doors to reading and limits what
+// Who one is, is told by a client certificate, a bearer token (one of the server's, or
+// an ID token of a workload) or a session, in this order, on every listener alike. It opens doors to reading and limits what
 // one peer may use; it never suffices to request or to endorse: those are
 // signatures of their own, which the keeper checks again.
 //
@@ -43,6 +43,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/challenge"
 	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/limit"
+	"github.com/greatseal-io/greatseal/internal/issuer"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
@@ -63,6 +64,12 @@ type Config struct {
 
 	Instance *instance.Instance // the server's part in a circle of trust; nil: none
 	Describe bool               // the document describes protected instances and agents too
+	Sessions store.Sessions // of the console; nil: there is none
+
+	Registrations *registration.Service // of passkeys; nil: one of the store's, if it keeps them
+
+	Issuers func(context.Context) ([]issuer.State, error) // what issuers of ID tokens publish; nil: nobody looks
+
 }
 
 // Limits bound what peers may ask for; zero members mean the defaults.

@@ -44,7 +44,7 @@ func foreign() []scope { return []scope{scopeRead, scopeLog, scopeMetrics} }
 // principal is who a caller is. The zero principal is nobody.
 type principal struct {
 	Name    string
-	Via     string // "certificate", "session", "token"
+	Via     string // "certificate", "session", "token", "workload"
 	scopes  []scope
 	tokenID string
 }
@@ -66,6 +66,8 @@ type roll struct {
 	version statement.CharterRef
 	charter *charter.Charter
 	keys    map[credential.ID]string // x509 credentials
+
+	workloads []workload
 }
 
 // roster is the roll of the charter in force.
@@ -95,6 +97,14 @@ func (a *API) roster() *roll {
 	}
 	for n, m := range head.Machines {
 		note(n, m.Credentials)
+		for _, c := range m.Credentials {
+			if c.OIDC == nil {
+				continue
+			}
+			if cred, err := head.Credential(c); err == nil {
+				r.workloads = append(r.workloads, workload{n, cred.(*credential.OIDC)})
+			}
+		}
 	}
 	a.people.Store(r)
 	return r
@@ -150,6 +160,16 @@ func (a *API) authenticate(r *http.Request) (principal, *problem) {
 		return principal{}, unauthorized
 	}
 	kind, token, _ := strings.Cut(header[0], " ")
+	if strings.EqualFold(kind, "Bearer") && looksJWT(token) {
+		name, _, err := roll.workload([]byte(token), "", a.cfg.Clock())
+		if err != nil {
+			return principal{}, unauthorized
+		}
+		if p.Name != "" && p.Name != name {
+			return principal{}, newProblem(401, "identities-differ", "use one of them", "the certificate is %s's, the token %s's", p.Name, name)
+		}
+		return principal{Name: name, Via: "workload", scopes: a.scopes(roll, name)}, nil
+	}
 	id, ok := tokenID(token)
 	if !strings.EqualFold(kind, "Bearer") || !ok {
 		return principal{}, unauthorized

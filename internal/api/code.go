@@ -74,6 +74,7 @@ func Codes() []Code {
 		{"too-large", 413, "The body is too large."},
 		{"too-many-endorsements", 409, "The endorser has said the same too often; the last one counts."},
 		{"too-many-items", 403, "More files than the policy allows."},
+		{"token-over", 403, "The token that signs the request is no longer valid."},
 		{"too-many-requests", 429, "Too many calls; Retry-After says when to come again."},
 		{"too-many-tokens", 409, "The principal has too many tokens."},
 		{"too-many-waits", 429, "Too many calls wait at a time."},

@@ -90,6 +90,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	gauge(desc("receipts_missing", "Receipts of the keeper that this server lacks and could not fetch."), float64(s.a.cfg.Server.Lacking()))
+	s.a.issuers(ctx, gauge)
 	gauge(desc("keeper_up", "1 when the keeper answers."), up)
 	if h, err := s.a.cfg.Store.Head(ctx); err == nil {
 		gauge(desc("log_size", "Entries of the log."), float64(h.Tree.Size))

@@ -205,6 +205,8 @@ func (a *API) routes() {
 	a.logRoutes()
 	a.timestampRoutes()
 	a.instanceRoutes()
+	a.workloadRoutes()
+	a.noticeRoutes()
 	a.healthRoutes()
 	a.specRoutes()
 }

@@ -42,7 +42,11 @@ type site struct {
 
 func newSite(t *testing.T, change ...func(*api.Config)) *site {
 	t.Helper()
-	w := servertest.New(t)
+	return siteOf(t, servertest.New(t), change...)
+}
+
+func siteOf(t *testing.T, w *servertest.World, change ...func(*api.Config)) *site {
+	t.Helper()
 	s := &site{World: w, store: w.Store("")}
 	s.srv, _ = w.Server(s.store)
 	c := api.Config{Server: s.srv, Store: s.store, Clock: w.Now, Version: "test", Admins: []string{"dave"}, Uploads: true, Formats: []string{"pe", "cms"},

@@ -45,6 +45,9 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 		return nil, false, err
 	}
 	files, upload, err := s.checkItems(ctx, env.ID(), &req, items, now)
+	if err := freshToken(env, now); err != nil {
+		return nil, false, err
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -123,6 +126,23 @@ func refusal(d *quorum.Decision) *Problem {
 }
 
 // sameKeeper refuses a charter that the keeper would refuse after everybody has
+// freshToken refuses a request that is signed with a token which is over: whoever
+// found it in evidence made the request then for now. The keeper has no such rule, for
+// requests wait; what it has is the quorum, which a token that names no request needs.
+func freshToken(env *statement.Envelope, now time.Time) error {
+	if credential.ID(env.Signatures[0].KeyID).Kind() != credential.KindOIDC {
+		return nil
+	}
+	t, err := credential.ParseIDToken(env.Signatures[0].Sig)
+	if err != nil {
+		return malformed("request", err)
+	}
+	if over := time.Unix(t.Expires, 0); now.Add(-quorum.Skew).After(over) {
+		return problem(403, "token-over", "sign again with a token of now", "the token that signs the request was valid until %s", over.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // endorsed it: what signs receipts and checkpoints, and the log's name, stay.
 func (s *Server) sameKeeper(req *statement.Request) error {
 	if req.Command.Charter == nil {

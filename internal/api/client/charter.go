@@ -70,6 +70,22 @@ func (c *Client) Login(ctx context.Context, deployment, name string, s credentia
 	return out, nil
 }
 
+// LoginToken gets a session for a workload's ID token, and uses it from now on. name
+// may be empty.
+func (c *Client) LoginToken(ctx context.Context, name string, token []byte) (*wire.Session, error) {
+	out, err := post[wire.Session](ctx, c, "/sessions/token", wire.TokenLogin{Name: name, Token: string(token)}, true)
+	if err != nil {
+		return nil, err
+	}
+	c.SetToken(out.Token)
+	return out, nil
+}
+
+// Issuers says what is known of the issuers of ID tokens that the charter pins.
+func (c *Client) Issuers(ctx context.Context) (*wire.Issuers, error) {
+	return get[wire.Issuers](ctx, c, "/issuers", nil, 0)
+}
+
 // Logout ends the session in use.
 func (c *Client) Logout(ctx context.Context) error {
 	_, err := c.bytes(ctx, call{method: http.MethodDelete, path: "/sessions"})

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/greatseal-io/greatseal/internal/issuer"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -192,6 +193,17 @@ type Login struct {
 // the signature elsewhere.
 func LoginMessage(deployment, audience, name, nonce string) []byte {
 	return []byte("greatseal login v1\n" + strings.Join([]string{deployment, audience, name, nonce}, "\n"))
+}
+
+// TokenLogin asks for a session with a workload's ID token.
+type TokenLogin struct {
+	Name  string `json:"name,omitempty" maxLength:"64"` // machine of the charter; empty: the only one whose token it is
+	Token string `json:"token" maxLength:"16384"`
+}
+
+// Issuers are the issuers of ID tokens that the charter pins.
+type Issuers struct {
+	Issuers []issuer.State `json:"issuers"`
 }
 
 // Session is a bearer token that stands for a person for some hours.
