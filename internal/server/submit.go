@@ -10,6 +10,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/notify"
@@ -44,10 +45,10 @@ func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r
 	if err := s.sameKeeper(&req); err != nil {
 		return nil, false, err
 	}
-	files, upload, err := s.checkItems(ctx, env.ID(), &req, items, now)
 	if err := freshToken(env, now); err != nil {
 		return nil, false, err
 	}
+	files, upload, err := s.checkItems(ctx, env.ID(), &req, items, now)
 	if err != nil {
 		return nil, false, err
 	}
@@ -125,7 +126,6 @@ func refusal(d *quorum.Decision) *Problem {
 	return problem(403, string(d.Code), "greatseal charter show says who may ask for what", "%s", d.Reason)
 }
 
-// sameKeeper refuses a charter that the keeper would refuse after everybody has
 // freshToken refuses a request that is signed with a token which is over: whoever
 // found it in evidence made the request then for now. The keeper has no such rule, for
 // requests wait; what it has is the quorum, which a token that names no request needs.
@@ -143,6 +143,7 @@ func freshToken(env *statement.Envelope, now time.Time) error {
 	return nil
 }
 
+// sameKeeper refuses a charter that the keeper would refuse after everybody has
 // endorsed it: what signs receipts and checkpoints, and the log's name, stay.
 func (s *Server) sameKeeper(req *statement.Request) error {
 	if req.Command.Charter == nil {
