@@ -71,6 +71,8 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Platform" + name
 	case "internal/updateset":
 		return "UpdateSet" + name
+	case "internal/release":
+		return "Release" + name
 	case "rejection":
 		return "Rejection" + name
 	}
@@ -196,6 +198,7 @@ func (a *API) routes() {
 	a.requestRoutes()
 	a.resultRoutes()
 	a.eventRoutes()
+	a.differenceRoutes()
 	a.endorsementRoutes()
 	a.uploadRoutes()
 	a.searchRoutes()

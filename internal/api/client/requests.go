@@ -19,6 +19,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
+	"github.com/greatseal-io/greatseal/internal/release"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
@@ -175,6 +176,16 @@ func (c *Client) Wait(ctx context.Context, id string, seen func(*server.View)) (
 func (c *Client) Files(ctx context.Context, id string, from, limit int) (*wire.FilePage, error) {
 	q := url.Values{"from": {strconv.Itoa(from)}, "limit": {strconv.Itoa(limit)}}
 	return get[wire.FilePage](ctx, c, "/requests/"+url.PathEscape(id)+"/files", q, large)
+}
+
+// Difference compares a request with a release: the one whose ID is against, or the
+// likeliest where that is empty.
+func (c *Client) Difference(ctx context.Context, id, against string, from, limit int) (*release.Difference, error) {
+	q := url.Values{"from": {strconv.Itoa(from)}, "limit": {strconv.Itoa(limit)}}
+	if against != "" {
+		q.Set("against", against)
+	}
+	return get[release.Difference](ctx, c, "/requests/"+url.PathEscape(id)+"/difference", q, large)
 }
 
 // Items returns the encoded items of a request; compare their root
