@@ -7,6 +7,7 @@ import (
 	"encoding/json/jsontext"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/author"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
+	"github.com/greatseal-io/greatseal/internal/workload"
 	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/statement"
@@ -36,7 +38,7 @@ type asking struct {
 func (k *asking) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&k.reason, "reason", "", "why, for the endorsers")
-	f.StringToStringVar(&k.origin, "origin", nil, "where it comes from, for the endorsers: repository=…, commit=…; repeatable")
+	f.StringToStringVar(&k.origin, "origin", nil, "where it comes from, for the endorsers: repository=…, commit=…; repeatable (default: what GitHub, GitLab or Jenkins says of the job)")
 	f.DurationVar(&k.expires, "expires", 0, "how long the request may wait (default: as long as the policy allows)")
 	f.StringVar(&k.notBefore, "not-before", "", "not executed earlier: 2006-01-02T15:04:05Z, or a duration from now: 8h")
 	f.BoolVar(&k.noWait, "no-wait", false, "return as soon as the request is made")
@@ -65,7 +67,14 @@ func (a *App) moment(flag, s string, past bool) (time.Time, error) {
 
 func (k *asking) options(a *App) (author.RequestOptions, error) {
 	t, err := a.moment("not-before", k.notBefore, false)
-	return author.RequestOptions{Expires: k.expires, NotBefore: t, Reason: k.reason, Origin: k.origin}, err
+	origin := workload.Origin(os.Getenv)
+	for n, v := range k.origin {
+		if origin == nil {
+			origin = map[string]string{}
+		}
+		origin[n] = v
+	}
+	return author.RequestOptions{Expires: k.expires, NotBefore: t, Reason: k.reason, Origin: origin}, err
 }
 
 // submit makes a request, signs it and hands it in.

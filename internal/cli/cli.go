@@ -167,7 +167,7 @@ Exit codes:
 	p.StringVar(&a.cfgPath, "config", "", "client configuration (default $GREATSEAL_CONFIG, else greatseal/client.yaml in the user's configuration folder)")
 	p.StringVar(&a.flags.Server, "server", "", "server: https://HOST, http://127.0.0.1:PORT or unix:PATH")
 	p.StringVar(&a.flags.Name, "as", "", "who you are in the charter")
-	p.StringVar(&a.flags.Identity, "identity", "", `SSH key: a private key file, a public key file (the agent holds the private one), or "agent"`)
+	p.StringVar(&a.flags.Identity, "identity", "", `SSH key: a private key file, a public key file (the agent holds the private one), or "agent"; in a job of CI, oidc:github, oidc:gitlab:VARIABLE, oidc:env:VARIABLE, oidc:file:PATH or oidc:command:PATH`)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fail(exitUsage, c.CommandPath()+" --help", "%v", err)
 	})

@@ -49,6 +49,6 @@ func (a *App) commands() []*cobra.Command {
 
 func (a *App) charterCommand() *cobra.Command {
 	c := &cobra.Command{Use: "charter", GroupID: "rule", Short: "who may do what, and who must agree"}
-	c.AddCommand(a.charterCheck(), a.charterID(), a.charterShow(), a.charterDiff(), a.charterPropose(), a.charterReplay(), a.charterSign(), a.charterFound())
+	c.AddCommand(a.charterCheck(), a.charterID(), a.charterShow(), a.charterDiff(), a.charterPropose(), a.charterReplay(), a.charterSign(), a.charterFound(), a.charterIssuers())
 	return c
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/author"
 	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/workload"
 	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -148,8 +149,11 @@ func (l *link) login(ctx context.Context) (*wire.Session, error) {
 		c, _ := l.chain.Head()
 		deployment = c.Deployment
 	}
-	out, err := l.Login(ctx, deployment, l.cfg.Name, s)
-	if err != nil {
+	var out *wire.Session
+	if w, ok := s.(*workload.Signer); ok && w.OIDC.Workload().Unbound {
+		return l.loginToken(ctx, w)
+	}
+	if out, err = l.Login(ctx, deployment, l.cfg.Name, s); err != nil {
 		return nil, err
 	}
 	if err := writeSession(l.cfg, out); err != nil {
@@ -195,6 +199,13 @@ func (l *link) sign(ctx context.Context) (credential.Signer, error) {
 	creds := credentialsOf(head, l.cfg.Name)
 	if len(creds) == 0 {
 		return nil, fail(exitFailed, orText(suggest(l.cfg.Name, names(head)), "greatseal charter show lists people and machines"), "nobody in the charter is called %q", l.cfg.Name)
+	}
+	if strings.HasPrefix(l.cfg.Identity, workload.Prefix) {
+		if l.signer, err = l.workload(ctx, head); err != nil {
+			l.signer = nil
+			return nil, err
+		}
+		return l.signer, nil
 	}
 	s, err := l.app.signer(ctx, l.cfg, creds)
 	if err != nil {

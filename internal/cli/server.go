@@ -77,8 +77,13 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 	for _, f := range all.Formats() {
 		formats = append(formats, f.Name())
 	}
+	issuers, err := watchIssuers(c, o, log)
+	if err != nil {
+		return err
+	}
 	h, err := api.New(api.Config{
-		Server: o.server, Store: o.store, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Admins: c.Admins,
+		Issuers: issuers.States,
+		Server:  o.server, Store: o.store, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Admins: c.Admins,
 		Private: c.Log.Private, Uploads: c.Blobs != "", Formats: formats, Instance: part,
 		Limits: api.Limits{Body: c.Limits.BodyBytes, PerSecond: c.Limits.PerSecond, Burst: c.Limits.Burst, AnonPerSecond: c.Limits.AnonPerSecond},
 	})
@@ -100,6 +105,9 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 			if inspected = o.inspect(work, log); inspected != nil {
 				log.Error("the inspector has ended", "error", inspected)
 			}
+	if !c.Issuers.Off {
+		wg.Go(func() { issuers.Run(work) })
+	}
 		})
 	}
 	err = api.Serve(ctx, h, api.Listen{Address: c.Listen, TLS: c.TLS}, ready)

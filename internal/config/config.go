@@ -48,6 +48,8 @@ type Server struct {
 	Log       Log            `yaml:"log,omitempty"`
 	Limits    Limits         `yaml:"limits,omitempty"`
 	Timestamp TimestampTrust `yaml:"timestamp,omitempty"`
+	Issuers   Issuers        `yaml:"issuers,omitempty"`
+	Console   Console        `yaml:"console,omitempty"`  // pages in a browser
 	Instance  *Instance      `yaml:"instance,omitempty"` // its part in a circle of trust; a protected instance has neither root nor keeper
 	SSO       []SSO          `yaml:"sso,omitempty"`      // where people sign in to the console
 }
@@ -124,6 +126,13 @@ type TimestampTrust struct {
 	Roots string `yaml:"roots,omitempty"` // PEM file
 }
 
+// Issuers says how the issuers of ID tokens that the charter pins are looked at, once
+// a day, for keys that it does not pin.
+type Issuers struct {
+	CA  string `yaml:"ca,omitempty"`  // PEM file of roots besides the system's, for a CI of one's own
+	Off bool   `yaml:"off,omitempty"` // nobody looks: the server has no way out
+}
+
 // Client is the configuration of a person's or machine's command line.
 type Client struct {
 	Server   string       `yaml:"server,omitempty"` // https://…, http://127.0.0.1:…, unix:PATH
@@ -131,7 +140,7 @@ type Client struct {
 	Cert     string       `yaml:"cert,omitempty"`   // client certificate and key
 	Key      string       `yaml:"key,omitempty"`
 	Name     string       `yaml:"name,omitempty"`     // who one is in the charter
-	Identity string       `yaml:"identity,omitempty"` // SSH key: file, public key file (through ssh-agent), or "agent"
+	Identity string       `yaml:"identity,omitempty"` // SSH key: file, public key file (through ssh-agent), or "agent"; or a job of CI: "oidc:github", …
 	Root     statement.ID `yaml:"root,omitempty"`     // ID of charter version 1: pinned
 }
 
@@ -244,7 +253,7 @@ func ReadServer(path string) (*Server, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	ps := []*string{&c.Blobs, &c.Keeper.Socket, &c.Timestamp.Roots}
+	ps := []*string{&c.Blobs, &c.Keeper.Socket, &c.Timestamp.Roots, &c.Issuers.CA}
 	for i := range c.Webhooks {
 		ps = append(ps, &c.Webhooks[i].SecretFile)
 	}
@@ -380,7 +389,7 @@ func ReadClient(path string) (*Client, error) {
 	}
 	dir := filepath.Dir(path)
 	ps := []*string{&c.CA, &c.Cert, &c.Key}
-	if c.Identity != "agent" {
+	if c.Identity != "agent" && !strings.HasPrefix(c.Identity, "oidc:") {
 		ps = append(ps, &c.Identity)
 	}
 	if err := paths(dir, ps...); err != nil {
