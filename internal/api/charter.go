@@ -95,5 +95,6 @@ func (a *API) status(ctx context.Context) (*wire.Status, error) {
 	if out.Jobs, err = a.cfg.Store.Jobs(ctx); err != nil {
 		return nil, err
 	}
+	out.Jobs = work(out.Jobs)
 	return out, nil
 }

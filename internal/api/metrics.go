@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,12 +42,29 @@ func newMetrics(a *API) *metrics {
 		{"signatures", "Signatures made.", &s.Signatures},
 		{"timestamps", "Timestamps obtained.", &s.Timestamps},
 		{"timestamp_failures", "Timestamps that no authority gave; they are tried again.", &s.TimestampFailures},
-		{"notifications", "Messages delivered.", &s.Notified},
-		{"notification_failures", "Messages that no receiver took; they are tried again.", &s.NotifyFailures},
+		{"notifications", "Messages delivered to webhooks.", &s.Notified},
+		{"notification_failures", "Messages that no webhook took; they are tried again.", &s.NotifyFailures},
 		{"log_entries_sequenced", "Entries given their place in the log by this process.", &s.Sequenced},
 	} {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "greatseal_" + c.name + "_total", Help: c.help},
 			func() float64 { return float64(c.v.Load()) }))
+	}
+	if e := a.cfg.Server.Notices(); e != nil {
+		n := &e.Metrics
+		for _, c := range []struct {
+			name, help string
+			v          *atomic.Int64
+		}{
+			{"sent", "Messages that a mail server or chat service has taken.", &n.Sent},
+			{"failures", "Attempts that failed; they are made again.", &n.Failures},
+			{"unsure", "Messages that were handed over twice without an answer.", &n.Unsure},
+			{"given_up", "Messages that were refused for good, or for too long.", &n.GivenUp},
+			{"held", "Messages that went into a digest.", &n.Held},
+			{"dropped", "Messages whose recipient was no longer there.", &n.Dropped},
+		} {
+			m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "greatseal_notices_" + c.name + "_total", Help: c.help},
+				func() float64 { return float64(c.v.Load()) }))
+		}
 	}
 	return m
 }
@@ -72,6 +90,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	s.a.issuers(ctx, gauge)
 	up := 0.0
 	if st, err := s.a.cfg.Server.Status(ctx); err == nil {
 		up = 1
@@ -90,7 +109,6 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	gauge(desc("receipts_missing", "Receipts of the keeper that this server lacks and could not fetch."), float64(s.a.cfg.Server.Lacking()))
-	s.a.issuers(ctx, gauge)
 	gauge(desc("keeper_up", "1 when the keeper answers."), up)
 	if h, err := s.a.cfg.Store.Head(ctx); err == nil {
 		gauge(desc("log_size", "Entries of the log."), float64(h.Tree.Size))
@@ -102,7 +120,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 				jobs[k] = 0
 			}
 		}
-		for k, n := range jobs {
+		for k, n := range work(jobs) {
 			gauge(desc("jobs", "Work that waits.", "kind"), float64(n), k)
 		}
 	}
@@ -149,4 +167,16 @@ func (a *API) healthRoutes() {
 				return nil
 			}), nil
 		})
+}
+
+// work counts jobs without the names of receivers, which kinds may end with.
+func work(jobs map[string]int) map[string]int {
+	out := map[string]int{}
+	for k, n := range jobs {
+		if i := strings.IndexAny(k, ".:"); i >= 0 && (k[:i] == "notice" || k[:i] == "webhook") {
+			k = k[:i]
+		}
+		out[k] += n
+	}
+	return out
 }

@@ -318,3 +318,10 @@ func (s *Server) CheckEscalation(list []config.Escalation) error {
 	}
 	return nil
 }
+
+// MayReadTold reports whether somebody may see who was told about r: its requester,
+// the owner of the machine that is, and officers.
+func (s *Server) MayReadTold(r *store.Request, who string) bool {
+	head := s.Charter()
+	return who != "" && (who == r.Requester || who == owner(head, r.Requester) || slices.Contains(Officers(head), who))
+}
