@@ -5,7 +5,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 PACKAGES = $(shell sed 's/\#.*//' tools/judges/packages/*)
 
-.PHONY: build demo test deps judges oracles lint generate fuzz
+.PHONY: build demo test console-test deps judges oracles lint generate fuzz
 
 build: ## both binaries into bin/
 	@mkdir -p bin
@@ -18,6 +18,9 @@ demo: build ## the whole way of a signature, and of a record, with attacks on bo
 test: judges ## everything, against real servers, tokens and verifiers
 	$(GO) vet ./...
 	$(GO) test -timeout 30m ./...
+
+console-test: judges ## the console in a real browser, with a real provider; what it shows is in screens/
+	$(GO) test -timeout 30m ./internal/browser/... ./internal/console/... ./internal/sso/...
 
 deps: ## what the tests need of Debian; does nothing where it is all there
 	@missing=; for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
