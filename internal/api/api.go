@@ -28,6 +28,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -44,6 +45,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/issuer"
+	"github.com/greatseal-io/greatseal/internal/registration"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
@@ -119,6 +121,8 @@ type API struct {
 	principals limiters
 	waits      *limit.Waits
 
+	registrations *registration.Service // nil: none
+
 	stopping chan struct{}
 	stop     sync.Once
 }
@@ -146,6 +150,14 @@ func New(cfg Config) (*API, error) {
 	a.principals.init(l.PerSecond, l.Burst)
 	a.waits = limit.NewWaits(l.Waits, l.WaitsOf)
 	a.challenges = challenge.New(cfg.Store)
+	a.registrations = cfg.Registrations
+	if st, ok := cfg.Store.(registration.Store); ok && a.registrations == nil {
+		r, err := registration.New(registration.Config{Chain: cfg.Server.Chain, Store: st, Clock: cfg.Clock, Rand: rand.Reader})
+		if err != nil {
+			return nil, err
+		}
+		a.registrations = r
+	}
 	a.metrics = newMetrics(a)
 	a.huma = humago.New(a.mux, humaConfig(cfg.Version))
 	a.routes()

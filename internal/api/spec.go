@@ -203,6 +203,7 @@ func (a *API) routes() {
 	a.uploadRoutes()
 	a.searchRoutes()
 	a.charterRoutes()
+	a.passkeyRoutes()
 	a.sessionRoutes()
 	a.tokenRoutes()
 	a.logRoutes()
