@@ -215,12 +215,18 @@ func factChanges(old, now []format.Fact) []Change {
 	if slices.Equal(old, now) {
 		return nil
 	}
-	all := make(map[string]*values, len(now))
+	old, now = uncommon(old, now)
+	all := make(map[string]*values, 8)
 	var names []string
+	arena := make([]values, 0, 8)
 	at := func(n string) *values {
 		v := all[n]
 		if v == nil {
-			v = &values{}
+			if len(arena) == cap(arena) {
+				arena = make([]values, 0, 16)
+			}
+			arena = append(arena, values{})
+			v = &arena[len(arena)-1]
 			all[n] = v
 			names = append(names, n)
 		}
@@ -248,6 +254,36 @@ func factChanges(old, now []format.Fact) []Change {
 		out = append(out, v.changes(g, n, oldEnd, nowEnd)...)
 	}
 	return out
+}
+
+// uncommon leaves away the facts at the beginning of both lists that are the same, in
+// whole groups of a name.
+func uncommon(old, now []format.Fact) (a, b []format.Fact) {
+	n := 0
+	for n < len(old) && n < len(now) && old[n] == now[n] {
+		n++
+	}
+	for n > 0 && (n < len(old) && related(old[n].Name, old[n-1].Name) || n < len(now) && related(now[n].Name, old[n-1].Name)) {
+		n--
+	}
+	// A name of the beginning may come again.
+	first := make(map[string]bool, n)
+	for _, f := range old[:n] {
+		first[f.Name] = true
+	}
+	for _, l := range [][]format.Fact{old[n:], now[n:]} {
+		for _, f := range l {
+			if first[strings.TrimSuffix(f.Name, format.ListSuffix)] {
+				return old, now
+			}
+		}
+	}
+	return old[n:], now[n:]
+}
+
+// related are the names of a list and of its summary.
+func related(a, b string) bool {
+	return strings.TrimSuffix(a, format.ListSuffix) == strings.TrimSuffix(b, format.ListSuffix)
 }
 
 // lastOf is the last value of a sorted list that does not stand whole, or "".

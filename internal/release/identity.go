@@ -18,12 +18,12 @@ func fact(f *server.FileView, name string) string {
 }
 
 // Fold is a name with its version numbers folded: app-1.2.3-x64.exe is app-#-x64.exe.
-// Numbers that are no version (x64, 32) are left as they are: they tell files apart.
+// Numbers that are no version (x64, sha256) are left as they are: they tell files apart.
 func Fold(name string) string {
 	var b strings.Builder
 	for i := 0; i < len(name); {
 		c := name[i]
-		if !isDigit(c) || i > 0 && isLetter(name[i-1]) && !(name[i-1] == 'v' && (i == 1 || !isLetter(name[i-2]))) {
+		if !isDigit(c) {
 			b.WriteByte(c)
 			i++
 			continue
@@ -33,7 +33,7 @@ func Fold(name string) string {
 		for end < len(name) {
 			n := span(name[end:], isDigit)
 			end += n
-			if n > 0 && end+1 < len(name) && (name[end] == '.' || name[end] == '_' || name[end] == '~' || name[end] == '+') && isDigit(name[end+1]) {
+			if n > 0 && end+1 < len(name) && (name[end] == '.' || name[end] == '~' || name[end] == '+') && isDigit(name[end+1]) {
 				dots++
 				end++
 				continue
@@ -41,7 +41,7 @@ func Fold(name string) string {
 			break
 		}
 		number := name[i:end]
-		alone := (i == 0 || !isLetter(name[i-1]) || name[i-1] == 'v') && (end == len(name) || !isLetter(name[end]))
+		alone := (i == 0 || !isLetter(name[i-1]) || name[i-1] == 'v' && (i == 1 || !isLetter(name[i-2]))) && (end == len(name) || !isLetter(name[end]))
 		switch {
 		case dots > 0 || alone && number != "32" && number != "64" && number != "86":
 			b.WriteByte('#')
