@@ -44,7 +44,7 @@ internal/instance/keystore
 internal/instance
 internal/records
 internal/server/servertest
-internal/author internal/stamp internal/sso/... internal/replay internal/registration internal/analysis internal/release
+internal/author internal/stamp internal/sso/... internal/replay internal/registration internal/analysis internal/release/...
 internal/server
 internal/keeper/host
 internal/keeper/wire

@@ -2,18 +2,17 @@ package release
 
 import (
 	"bytes"
-	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/internal/release/releasetest"
 	"github.com/greatseal-io/greatseal/internal/server"
 )
 
@@ -66,101 +65,7 @@ func wants(t *testing.T, d *Difference, list ...[2]string) {
 	}
 }
 
-// program makes a PE32+ image with these imports (LIBRARY!function) and strings of its
-// version resource.
-func program(characteristics uint16, imports, version []string) []byte {
-	le := binary.LittleEndian
-	const rva = 0x1000
-	data := make([]byte, 0x3000)
-	// Descriptors at 0, thunks at 0x400, names at 0xc00.
-	thunk, name := 0x400, 0xc00
-	put := func(s string) int {
-		at := name
-		copy(data[name+2:], s)
-		name += (len(s) + 4) &^ 1
-		return at
-	}
-	i, last := -1, ""
-	for _, x := range imports {
-		lib, fn, _ := strings.Cut(x, "!")
-		if lib != last {
-			i, last = i+1, lib
-			thunk += 8
-			at := put(lib)
-			le.PutUint32(data[20*i:], uint32(rva+thunk))
-			le.PutUint32(data[20*i+12:], uint32(rva+at+2))
-			le.PutUint32(data[20*i+16:], uint32(rva+thunk))
-		}
-		le.PutUint64(data[thunk:], uint64(rva+put(fn)))
-		thunk += 8
-	}
-	// The version resource at 0x2000: three levels of directories, then the strings.
-	const res = 0x2000
-	for level, id := range []uint32{16, 1, 1033} {
-		at := res + 24*level
-		le.PutUint16(data[at+14:], 1)
-		le.PutUint32(data[at+16:], id)
-		to := uint32(24*(level+1)) | 1<<31
-		if level == 2 {
-			to = 72
-		}
-		le.PutUint32(data[at+20:], to)
-	}
-	node := func(key string, val int, text string, children []byte) []byte {
-		b := make([]byte, 6)
-		for _, c := range utf16.Encode([]rune(key + "\x00")) {
-			b = le.AppendUint16(b, c)
-		}
-		b = append(b, make([]byte, (4-len(b)%4)%4)...)
-		if text != "" {
-			for _, c := range utf16.Encode([]rune(text + "\x00")) {
-				b = le.AppendUint16(b, c)
-			}
-			val = len(text) + 1
-		}
-		b = append(b, children...)
-		le.PutUint16(b, uint16(len(b)))
-		le.PutUint16(b[2:], uint16(val))
-		return append(b, make([]byte, (4-len(b)%4)%4)...)
-	}
-	var strs []byte
-	for k := 0; k+1 < len(version); k += 2 {
-		strs = append(strs, node(version[k], 0, version[k+1], nil)...)
-	}
-	info := node("VS_VERSION_INFO", 0, "", node("StringFileInfo", 0, "", node("040904b0", 0, "", strs)))
-	le.PutUint32(data[res+72:], rva+res+96)
-	le.PutUint32(data[res+76:], uint32(len(info)))
-	copy(data[res+96:], info)
-
-	b := make([]byte, 0x200)
-	copy(b, "MZ")
-	le.PutUint32(b[0x3c:], 64)
-	copy(b[64:], "PE\x00\x00\x64\x86\x01\x00")
-	le.PutUint16(b[64+20:], 240)
-	le.PutUint16(b[64+22:], 0x22)
-	o := b[64+24:]
-	le.PutUint16(o, 0x20b)
-	le.PutUint32(o[32:], 0x1000)
-	le.PutUint32(o[36:], 0x200)
-	le.PutUint32(o[56:], 0x5000)
-	le.PutUint32(o[60:], 0x200)
-	le.PutUint16(o[68:], 3)
-	le.PutUint16(o[70:], characteristics)
-	le.PutUint32(o[108:], 16)
-	le.PutUint32(o[112+8:], rva)
-	le.PutUint32(o[112+12:], 20*uint32(i+2))
-	le.PutUint32(o[112+16:], rva+res)
-	le.PutUint32(o[112+20:], 0x1000)
-	s := o[240:]
-	copy(s, ".data")
-	le.PutUint32(s[8:], uint32(len(data)))
-	le.PutUint32(s[12:], rva)
-	le.PutUint32(s[16:], uint32(len(data)))
-	le.PutUint32(s[20:], 0x200)
-	return append(b, data...)
-}
-
-const hardened = 0x20 | 0x40 | 0x100 | 0x4000
+const hardened = releasetest.Hardened
 
 // Two releases of a Windows program: the second imports more, is older, and has lost
 // what protects it.
@@ -168,8 +73,8 @@ func TestProgram(t *testing.T) {
 	words := func(v, company string) []string {
 		return []string{"ProductName", "Example", "CompanyName", company, "FileVersion", v, "OriginalFilename", "app.exe"}
 	}
-	old := views(t, artifact("app-1.3.exe", program(hardened, []string{"KERNEL32.dll!ExitProcess"}, words("1.3.0.0", "Example Ltd"))))
-	now := views(t, artifact("app-1.2.exe", program(0x40, []string{"KERNEL32.dll!ExitProcess", "KERNEL32.dll!CreateRemoteThread", "WS2_32.dll!WSAStartup"}, words("1.2.9.0", "Exarnple Ltd"))))
+	old := views(t, artifact("app-1.3.exe", releasetest.Program(hardened, []string{"KERNEL32.dll!ExitProcess"}, words("1.3.0.0", "Example Ltd"))))
+	now := views(t, artifact("app-1.2.exe", releasetest.Program(0x40, []string{"KERNEL32.dll!ExitProcess", "KERNEL32.dll!CreateRemoteThread", "WS2_32.dll!WSAStartup"}, words("1.2.9.0", "Exarnple Ltd"))))
 	d := Between(old, now, true)
 	if d.Counts != (Counts{Changed: 1}) {
 		t.Fatalf("%+v", d.Counts)
@@ -352,7 +257,7 @@ func TestHostileFacts(t *testing.T) {
 		imports = append(imports, "lib"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+string(rune('a'+i/26))+".dll!f")
 	}
 	evil := "<script>alert(1)</script>\u202egnp.exe\x1b[2J"
-	v := views(t, artifact("a.exe", program(0, append([]string{evil + ".dll!" + evil}, imports...)[:45], []string{"ProductName", evil, "FileVersion", "1\n2"})))
+	v := views(t, artifact("a.exe", releasetest.Program(0, append([]string{evil + ".dll!" + evil}, imports...)[:45], []string{"ProductName", evil, "FileVersion", "1\n2"})))
 	n := 0
 	for _, f := range v[0].Facts {
 		n += len(f.Name) + len(f.Value)
