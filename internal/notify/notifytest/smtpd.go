@@ -74,6 +74,8 @@ type Server struct {
 	Port  int
 	Roots *x509.CertPool // its certificate is for "localhost" and 127.0.0.1
 
+	Certificate []byte // the same, DER
+
 	tb    testing.TB
 	stdin io.WriteCloser
 	ack   chan string
@@ -207,7 +209,7 @@ func (s *Server) certificate(dir, host string) (cert, key string) {
 			s.tb.Fatal(err)
 		}
 	}
-	s.Roots = x509.NewCertPool()
+	s.Roots, s.Certificate = x509.NewCertPool(), der
 	s.Roots.AppendCertsFromPEM(pemCert)
 	return cert, key
 }
