@@ -1,31 +1,16 @@
-// Package dextest runs Dex, an OpenID provider, for tests: the real program that
-// tools/judges builds, with people of the test's, on free ports of this machine, over
-// TLS by an authority of the test's own.
+// Package dextest runs OpenID providers for tests: Dex, and oidc-provider for what Dex
+// does not do. They are the real programs that tools/judges builds, with people of the
+// test's, on free ports of this machine, over TLS by an authority of the test's own.
 //
-// Dex keeps everything in memory: one that is started again has other signing keys.
+// They keep everything in memory: one that is started again has other signing keys.
 package dextest
 
 import (
-	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json/v2"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -78,23 +63,20 @@ type Dex struct {
 	Other  Client // another confidential client, with the same redirect addresses
 	Public Client // one without a secret
 
-	tb   testing.TB
-	dir  string
-	log  output
-	cmd  *exec.Cmd
-	done chan struct{}
+	program
 }
 
 // Start runs a Dex that sends people back to the addresses that are given, until the
 // test ends.
 func Start(tb testing.TB, redirectURLs ...string) *Dex {
 	tb.Helper()
-	d := &Dex{tb: tb, dir: tb.TempDir(), ClientID: "greatseal", Secret: "dex-test-secret-" + random(tb), Users: Users()}
+	d := &Dex{ClientID: "greatseal", Secret: "dex-test-secret-" + random(tb), Users: Users()}
+	d.program = newProgram(tb)
+	d.CAFile, d.CA = d.certificates()
 	d.SecretFile = d.write("secret", []byte(d.Secret+"\n"))
 	d.Other = Client{ID: "other", Secret: "dex-test-secret-" + random(tb)}
 	d.Other.SecretFile = d.write("secret-other", []byte(d.Other.Secret+"\n"))
 	d.Public = Client{ID: "greatseal-public"}
-	d.certificates()
 	port := freePort(tb)
 	d.Issuer = fmt.Sprintf("https://127.0.0.1:%d/dex", port)
 	hash, err := bcrypt.GenerateFromPassword([]byte(Password), bcrypt.MinCost+6) // Dex wants 10 at least
@@ -109,7 +91,7 @@ func Start(tb testing.TB, redirectURLs ...string) *Dex {
 	b, err := json.Marshal(map[string]any{
 		"issuer":  d.Issuer,
 		"storage": map[string]any{"type": "memory"},
-		"web":     map[string]any{"https": fmt.Sprintf("127.0.0.1:%d", port), "tlsCert": filepath.Join(d.dir, "dex.pem"), "tlsKey": filepath.Join(d.dir, "dex.key")},
+		"web":     map[string]any{"https": fmt.Sprintf("127.0.0.1:%d", port), "tlsCert": filepath.Join(d.dir, certFile), "tlsKey": filepath.Join(d.dir, keyFile)},
 		"oauth2":  map[string]any{"skipApprovalScreen": true},
 		"logger":  map[string]any{"level": "warn"},
 		"staticClients": []map[string]any{
@@ -123,8 +105,7 @@ func Start(tb testing.TB, redirectURLs ...string) *Dex {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	d.write("config.yaml", b) // JSON is YAML
-	tb.Cleanup(d.Stop)
+	d.name, d.args, d.url = formattest.Program(tb, "dex", "make judges"), []string{"serve", d.write("config.yaml", b)}, d.Issuer // JSON is YAML
 	d.Up()
 	return d
 }
@@ -133,140 +114,4 @@ func Start(tb testing.TB, redirectURLs ...string) *Dex {
 func (d *Dex) Config() config.SSO {
 	return config.SSO{Name: "dex", Title: "Dex", Issuer: d.Issuer, ClientID: d.ClientID, ClientSecretFile: d.SecretFile, CA: d.CAFile,
 		Claim: config.ClaimEmail, Scopes: []string{"email", "profile", "groups"}, Groups: "groups"}
-}
-
-// Up starts Dex again, at the same address, and waits until it answers.
-func (d *Dex) Up() {
-	d.tb.Helper()
-	name := formattest.Program(d.tb, "dex", "make judges")
-	c := exec.Command(name, "serve", filepath.Join(d.dir, "config.yaml"))
-	c.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "TMPDIR=" + d.dir}
-	c.Stdout, c.Stderr = &d.log, &d.log
-	c.SysProcAttr = dieWithTest()
-	if err := c.Start(); err != nil {
-		d.tb.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		_ = c.Wait() // it is killed
-		close(done)
-	}()
-	d.cmd, d.done = c, done
-	client := d.HTTPClient()
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(d.tb.Context(), time.Minute)
-	defer cancel()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.Issuer+"/.well-known/openid-configuration", nil)
-		if err != nil {
-			d.tb.Fatal(err)
-		}
-		if resp, err := client.Do(req); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		select {
-		case <-done:
-			d.tb.Fatalf("dex has ended:\n%s", d.log.String())
-		case <-ctx.Done():
-			d.tb.Fatalf("dex does not answer:\n%s", d.log.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// Stop kills Dex. Up starts it again.
-func (d *Dex) Stop() {
-	if d.cmd == nil {
-		return
-	}
-	_ = d.cmd.Process.Kill() // it may have ended
-	<-d.done
-	d.cmd = nil
-}
-
-// HTTPClient is a client that trusts Dex's authority, without cookies.
-func (d *Dex) HTTPClient() *http.Client {
-	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: d.CA}}}
-}
-
-func (d *Dex) write(name string, b []byte) string {
-	path := filepath.Join(d.dir, name)
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		d.tb.Fatal(err)
-	}
-	return path
-}
-
-// certificates makes the authority and Dex's certificate.
-func (d *Dex) certificates() {
-	must := func(err error) {
-		if err != nil {
-			d.tb.Fatal(err)
-		}
-	}
-	now := time.Now()
-	make := func(serial int64, name string, ca bool, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		must(err)
-		c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(48 * time.Hour), BasicConstraintsValid: true, IsCA: ca}
-		if ca {
-			c.KeyUsage = x509.KeyUsageCertSign
-			parent, by = c, k
-		} else {
-			c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-			c.IPAddresses, c.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
-		}
-		der, err := x509.CreateCertificate(rand.Reader, c, parent, k.Public(), by)
-		must(err)
-		c, err = x509.ParseCertificate(der)
-		must(err)
-		return c, k
-	}
-	ca, caKey := make(1, "Authority of the test's provider", true, nil, nil)
-	leaf, leafKey := make(2, "dex", false, ca, caKey)
-	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
-	must(err)
-	d.CAFile = d.write("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}))
-	d.write("dex.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}))
-	d.write("dex.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	d.CA = x509.NewCertPool()
-	d.CA.AddCert(ca)
-}
-
-func freePort(tb testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-func random(tb testing.TB) string {
-	b := make([]byte, 12)
-	if _, err := rand.Read(b); err != nil {
-		tb.Fatal(err)
-	}
-	return fmt.Sprintf("%x", b)
-}
-
-// output is what Dex says, for when something is wrong.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
