@@ -21,6 +21,7 @@ func redirects(names ...string) (out []string) {
 // TestDex: everything that a person does at a real provider, and what an attacker
 // does who has one too.
 func TestDex(t *testing.T) {
+	t.Parallel()
 	dex := dextest.Start(t, redirects("dex", "public", "other", "names")...)
 	public, other, names := dex.Config(), dex.Config(), dex.Config()
 	public.Name, public.ClientID, public.ClientSecretFile = "public", dex.Public.ID, ""
@@ -216,6 +217,7 @@ func TestDex(t *testing.T) {
 // TestDexGoesAndComes: a provider that is away at the start and comes, goes, and comes
 // back with other keys.
 func TestDexGoesAndComes(t *testing.T) {
+	t.Parallel()
 	dex := dextest.Start(t, redirects("dex")...)
 	dex.Stop()
 	w := newWorld(t, dex.Config())

@@ -16,12 +16,14 @@ import (
 // TestNode: a second provider, which names itself in its answers, in each algorithm,
 // with claims in the ID token and without.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		alg  string
 		thin bool
 		body bool
 	}{{"RS256", false, false}, {"PS256", true, true}, {"ES256", true, false}, {"EdDSA", false, true}} {
 		t.Run(c.alg, func(t *testing.T) {
+			t.Parallel()
 			n := dextest.StartNode(t, dextest.NodeOptions{RedirectURL: redirects("node")[0], AfterLogout: base + "/console/login", Algorithm: c.alg, Thin: c.thin, SecretInBody: c.body})
 			cfg := n.Config()
 			cfg.MaxAge = config.Duration(3600e9)
@@ -63,6 +65,7 @@ func TestNode(t *testing.T) {
 // TestNodeLogout: out here leads out there, and what the provider then says is
 // believed once.
 func TestNodeLogout(t *testing.T) {
+	t.Parallel()
 	var w *world
 	type call struct {
 		token string

@@ -67,7 +67,7 @@ func StartNode(tb testing.TB, o NodeOptions) *Node {
 	for name, u := range Users() {
 		users[name] = map[string]any{"email": u.Email, "email_verified": u.Verified, "preferred_username": u.Username, "groups": u.Groups}
 	}
-	b, err := json.Marshal(map[string]any{"issuer": n.Issuer, "port": port, "thin": o.Thin, "clients": []any{client}, "users": users,
+	b, err := json.Marshal(map[string]any{"issuer": n.Issuer, "port": port, "algorithm": o.Algorithm, "thin": o.Thin, "clients": []any{client}, "users": users,
 		"key": filepath.Join(n.dir, keyFile), "cert": filepath.Join(n.dir, certFile)})
 	if err != nil {
 		tb.Fatal(err)

@@ -9,14 +9,16 @@ const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const key = (alg, type, options) => ({
   ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }), use: 'sig', alg, kid: alg,
 });
-const rsa = key('RS256', 'rsa', { modulusLength: 2048 });
+const keys = {
+  RS256: () => key('RS256', 'rsa', { modulusLength: 2048 }),
+  PS256: () => key('PS256', 'rsa', { modulusLength: 2048 }),
+  ES256: () => key('ES256', 'ec', { namedCurve: 'P-256' }),
+  EdDSA: () => key('EdDSA', 'ed25519'),
+};
 const provider = new Provider(config.issuer, {
   clients: config.clients,
-  jwks: {
-    keys: [rsa, { ...rsa, alg: 'PS256', kid: 'PS256' },
-      key('ES256', 'ec', { namedCurve: 'P-256' }), key('EdDSA', 'ed25519')],
-  },
-  enabledJWA: { idTokenSigningAlgValues: ['RS256', 'PS256', 'ES256', 'EdDSA'] },
+  jwks: { keys: [keys[config.algorithm]()] },
+  enabledJWA: { idTokenSigningAlgValues: [config.algorithm] },
   findAccount: (ctx, id) => config.users[id] && {
     accountId: id, claims: async () => ({ sub: id, ...config.users[id] }),
   },
