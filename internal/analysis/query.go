@@ -86,8 +86,12 @@ type Spread struct {
 	Name   string        `json:"name,omitzero"`
 	Day    int64         `json:"day,omitzero"` // the first of the step
 	N      int64         `json:"n"`
-	Median time.Duration `json:"median"`
-	P90    time.Duration `json:"p90"`
+	Median time.Duration `json:"-"`
+	P90    time.Duration `json:"-"`
+
+	// The same, for programs.
+	MedianSeconds int64 `json:"medianSeconds"`
+	P90Seconds    int64 `json:"p90Seconds"`
 }
 
 type steps map[int64]int64
@@ -110,6 +114,7 @@ func (s steps) spread() Spread {
 		return 0
 	}
 	out.Median, out.P90 = rank(0.5), rank(0.9)
+	out.MedianSeconds, out.P90Seconds = int64(out.Median.Seconds()+0.5), int64(out.P90.Seconds()+0.5)
 	return out
 }
 
@@ -212,7 +217,7 @@ type Summary struct {
 	Expired     []Line   `json:"expired"`
 	Cancelled   []Line   `json:"cancelled"`
 	Rejected    int64    `json:"rejected"`
-	Quorum      []Spread `json:"quorum"` // nanoseconds
+	Quorum      []Spread `json:"quorum"`
 	Pace        []Spread `json:"pace"`
 	Growth      []Change `json:"growth"` // of signatures by policy, against the span before
 }

@@ -218,7 +218,8 @@ func TestLife(t *testing.T) {
 	if len(found.Files) != 1 || found.Files[0].File.Index != 1 || found.Files[0].Request != v.ID {
 		t.Errorf("search by name: %+v", found)
 	}
-	for what, q := range map[string]client.Search{"requester": {Person: "alice"}, "endorser": {Person: "carol"}, "key": {Key: "release"}, "policy": {Policy: "release"}, "since": {Since: s.Now().Add(-time.Hour)}} {
+	for what, q := range map[string]client.Search{"requester": {Person: "alice"}, "endorser": {Person: "carol"}, "key": {Key: "release"}, "policy": {Policy: "release"}, "since": {Since: s.Now().Add(-time.Hour)},
+		"format": {Format: "cms"}, "requester alone": {Requester: "alice"}, "endorser alone": {Endorser: "carol", Name: "app*"}} {
 		if found, err = alice.Search(ctx, q); err != nil || len(found.Files) != 3 {
 			t.Errorf("search by %s: %d files, %v", what, len(found.Files), err)
 		}
@@ -227,6 +228,31 @@ func TestLife(t *testing.T) {
 	must(t, err)
 	if found, err = alice.Search(ctx, client.Search{Digest: p.Content}); err != nil || len(found.Files) != 1 {
 		t.Errorf("search by digest: %+v %v", found, err)
+	}
+	if found, err = alice.Search(ctx, client.Search{Prefix: fmt.Sprintf("%x", p.Content[:4])}); err != nil || len(found.Files) != 1 {
+		t.Errorf("search by the beginning of a digest: %+v %v", found, err)
+	}
+	paged := map[int]bool{}
+	for q := (client.Search{Policy: "release", Limit: 2}); ; q.After = found.Next {
+		found, err = alice.Search(ctx, q)
+		must(t, err)
+		for _, f := range found.Files {
+			paged[f.File.Index] = true
+		}
+		if found.Truncated != (found.Next != "") || len(found.Files) > 2 {
+			t.Errorf("%+v", found)
+		}
+		if found.Next == "" {
+			break
+		}
+	}
+	if len(paged) != 3 {
+		t.Errorf("%d files on pages", len(paged))
+	}
+	_, err = alice.Search(ctx, client.Search{Policy: "release", After: "1-0"})
+	wants(t, "a page that is none", err, "malformed")
+	if st, err := alice.Stats(ctx, 7); err != nil || len(st.Days) != 7 || st.Entries == 0 || len(st.Policies) != 1 || st.Policies[0].N != 3 || st.Behind != 0 {
+		t.Errorf("stats: %+v %v", st, err)
 	}
 	if found, err = alice.Search(ctx, client.Search{Person: "dave"}); err != nil || len(found.Files) != 0 {
 		t.Errorf("search for nobody: %+v %v", found, err)

@@ -53,7 +53,7 @@ func access(private bool) map[string][]string {
 		"GET /v1/charter": open, "GET /v1/charter/chain": open, "GET /v1/keys": read, "GET /v1/status": {"read", "log", "metrics", "inspect"},
 		"POST /v1/sessions/challenge": nil, "POST /v1/sessions": nil, "DELETE /v1/sessions": {"read", "request", "log"},
 		"POST /v1/tokens": {"request", "admin"}, "GET /v1/tokens": {"read", "admin"}, "DELETE /v1/tokens/{id}": {"request", "admin"},
-		"GET /v1/search": read, "GET /v1/log/checkpoint": log, "GET /v1/log/tile/{path}": log, "GET /v1/log/body/{sum}": log,
+		"GET /v1/search": read, "GET /v1/stats": read, "GET /v1/log/checkpoint": log, "GET /v1/log/tile/{path}": log, "GET /v1/log/body/{sum}": log,
 		"POST /v1/timestamp": open, "GET /healthz": nil, "GET /readyz": nil, "GET /metrics": nil, // metrics: from this machine; see TestMetrics
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 	"github.com/greatseal-io/greatseal/format/file"
 	"github.com/greatseal-io/greatseal/internal/api/client"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
+	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/statement"
 	"github.com/greatseal-io/greatseal/verify"
@@ -151,11 +153,17 @@ func logFault(err error) error {
 func (a *App) logSearch() *cobra.Command {
 	var s client.Search
 	var path, digest, since, until string
+	most := 0
 	c := &cobra.Command{
 		Use:   "search",
 		Short: "find signed files",
+		Long: `Finds files of executed requests, the latest signed first. A digest is any that the
+file's plan has, in full or its first 8 digits or more; in names * stands for
+anything, and a letter for its capital. Product and publisher are as the files state
+them.`,
 		Example: `  greatseal log search --file app.exe
-  greatseal log search --person alice --since 720h`,
+  greatseal log search --person alice --since 720h
+  greatseal log search --name '*-setup.msi' --endorser bob --limit 0`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -171,17 +179,16 @@ func (a *App) logSearch() *cobra.Command {
 			case digest != "" && path != "":
 				return fail(exitUsage, "leave one of them out", "--digest and --file say the same")
 			case digest != "":
-				d, err := hex.DecodeString(digest)
-				if err != nil {
-					return fail(exitUsage, "give it in hexadecimal digits", "--digest: %v", err)
+				if _, err := hex.DecodeString(digest + strings.Repeat("0", len(digest)%2)); err != nil || len(digest) < store.MinDigest {
+					return fail(exitUsage, "give it in hexadecimal digits", "--digest: want %d digits or more", store.MinDigest)
 				}
-				digests = [][]byte{d}
+				s.Prefix = strings.ToLower(digest)
 			case path != "":
 				if digests, err = contents(ctx, path); err != nil {
 					return err
 				}
 			}
-			if s.Name+s.Person+s.Key+s.Policy+since+until == "" && digests[0] == nil {
+			if s.Name+s.Person+s.Key+s.Policy+s.Product+s.Publisher+s.Requester+s.Endorser+s.Format+s.Prefix+since+until == "" && digests[0] == nil {
 				return fail(exitUsage, "greatseal log search --since 720h, --name 'app*', --file app.exe, …", "say what to search for")
 			}
 			l, err := a.enter(ctx)
@@ -191,24 +198,41 @@ func (a *App) logSearch() *cobra.Command {
 			defer l.Close()
 			out := wire.FoundPage{Files: []wire.Found{}}
 			for _, d := range digests {
-				s.Digest = d
-				page, err := l.Search(ctx, s)
-				if err != nil {
-					return err
+				s.Digest, s.After = d, ""
+				for {
+					s.Limit = 0
+					if most > 0 {
+						s.Limit = min(most-len(out.Files)+1, 1000)
+					}
+					page, err := l.Search(ctx, s)
+					if err != nil {
+						return err
+					}
+					out.Files = append(out.Files, page.Files...)
+					if s.After = page.Next; s.After == "" || most > 0 && len(out.Files) > most {
+						break
+					}
 				}
-				out.Files = append(out.Files, page.Files...)
-				out.Truncated = out.Truncated || page.Truncated
+			}
+			if most > 0 && len(out.Files) > most {
+				out.Files, out.Truncated = out.Files[:most], true
 			}
 			return a.print(out, func(w io.Writer) { printFound(w, &out) })
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&path, "file", "", "file, by its content")
-	f.StringVar(&digest, "digest", "", "digest of the signed content, hexadecimal")
+	f.StringVar(&digest, "digest", "", "digest of the signed content, hexadecimal, or its first digits")
 	f.StringVar(&s.Name, "name", "", "name of the file; * matches anything")
 	f.StringVar(&s.Person, "person", "", "requester or endorser")
+	f.StringVar(&s.Requester, "requester", "", "requester")
+	f.StringVar(&s.Endorser, "endorser", "", "who endorsed it")
 	f.StringVar(&s.Key, "key", "", "key")
 	f.StringVar(&s.Policy, "policy", "", "signing policy")
+	f.StringVar(&s.Format, "format", "", "format: pe, deb, …")
+	f.StringVar(&s.Product, "product", "", "product, as the file states it")
+	f.StringVar(&s.Publisher, "publisher", "", "publisher, as the file states it")
+	f.IntVar(&most, "limit", 1000, "files to list; 0: all")
 	f.StringVar(&since, "since", "", "signed since: 2026-01-31, or 72h")
 	f.StringVar(&until, "until", "", "signed until")
 	return c
@@ -225,7 +249,7 @@ func printFound(w io.Writer, p *wire.FoundPage) {
 	}
 	t.write(w)
 	if p.Truncated {
-		fmt.Fprintln(w, "there is more: narrow the search")
+		fmt.Fprintln(w, "there is more: narrow the search, or --limit")
 	}
 }
 

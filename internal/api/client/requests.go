@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json/jsontext"
@@ -18,6 +19,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/analysis"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/release"
 	"github.com/greatseal-io/greatseal/internal/server"
@@ -318,24 +320,46 @@ const maxInbox = 100_000
 
 // Search selects executed files.
 type Search struct {
-	Digest []byte // of the content, as plans have it
-	Name   string // '*' matches anything
-	Person string // requester or endorser
-	Key    string
-	Policy string
-	Since  time.Time
-	Until  time.Time
+	Digest    []byte // any of the file's digests in its plan
+	Prefix    string // or the beginning of one: 8 hexadecimal digits or more
+	Name      string // '*' matches anything
+	Product   string
+	Publisher string
+	Person    string // requester or endorser
+	Requester string
+	Endorser  string
+	Key       string
+	Policy    string
+	Format    string
+	Since     time.Time
+	Until     time.Time
+	After     string // FoundPage.Next of the page before
+	Limit     int    // 0: as many as a page can have
 }
 
-// Search finds executed files.
+// Search finds executed files, the latest signed first: one page of them.
 func (c *Client) Search(ctx context.Context, s Search) (*wire.FoundPage, error) {
 	q := url.Values{}
-	set(q, "digest", hex.EncodeToString(s.Digest))
+	set(q, "digest", cmp.Or(hex.EncodeToString(s.Digest), s.Prefix))
 	set(q, "name", s.Name)
+	set(q, "product", s.Product)
+	set(q, "publisher", s.Publisher)
 	set(q, "person", s.Person)
+	set(q, "requester", s.Requester)
+	set(q, "endorser", s.Endorser)
 	set(q, "key", s.Key)
 	set(q, "policy", s.Policy)
+	set(q, "format", s.Format)
 	setTime(q, "since", s.Since)
 	setTime(q, "until", s.Until)
+	set(q, "after", s.After)
+	if s.Limit > 0 {
+		set(q, "limit", strconv.Itoa(s.Limit))
+	}
 	return get[wire.FoundPage](ctx, c, "/search", q, large)
+}
+
+// Stats are what the log tells of the last days, counted.
+func (c *Client) Stats(ctx context.Context, days int) (*analysis.Summary, error) {
+	return get[analysis.Summary](ctx, c, "/stats", url.Values{"days": {strconv.Itoa(days)}}, large)
 }

@@ -99,11 +99,12 @@ type Found struct {
 	File      server.FileView `json:"file"`
 }
 
-// FoundPage is the result of a search. Truncated says that there is more: narrow
-// the search.
+// FoundPage is one page of a search. Truncated says that there is more, Next where
+// the page that follows begins: the query's "after".
 type FoundPage struct {
 	Files     []Found `json:"files"`
 	Truncated bool    `json:"truncated,omitzero"`
+	Next      string  `json:"next,omitzero"`
 }
 
 // Charter is the charter in force.
