@@ -39,6 +39,11 @@ func Serve(ctx context.Context, a *API, l Listen, ready func(net.Addr)) error {
 	return serve(ctx, a.Handler(), a.Stop, a.log, l, ready)
 }
 
+// ServeWith is Serve with something around the API, whose streams stop ends.
+func ServeWith(ctx context.Context, a *API, around http.Handler, stop func(), l Listen, ready func(net.Addr)) error {
+	return serve(ctx, around, func() { a.Stop(); stop() }, a.log, l, ready)
+}
+
 // ServeProtected is Serve for a protected instance. There nobody logs in: what tells
 // people apart is a certificate, or who may open the socket.
 func ServeProtected(ctx context.Context, p *Protected, l Listen, ready func(net.Addr)) error {

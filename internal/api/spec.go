@@ -206,6 +206,7 @@ func (a *API) routes() {
 	a.passkeyRoutes()
 	a.sessionRoutes()
 	a.tokenRoutes()
+	a.consoleRoutes()
 	a.logRoutes()
 	a.timestampRoutes()
 	a.instanceRoutes()

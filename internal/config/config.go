@@ -315,9 +315,12 @@ func (c *Server) check() error {
 		if err := c.TLS.check("listen beyond loopback"); err != nil {
 			return err
 		}
-		if c.TLS.CA == "" {
+		if c.TLS.CA == "" && !c.Console.WithoutCertificate {
 			return errors.New("config: tls: ca is missing: beyond loopback, clients show a certificate")
 		}
+	}
+	if err := c.Console.check(); err != nil {
+		return err
 	}
 	if err := errors.Join(c.Instance.check(), checkSSO(c.SSO, c.URL)); err != nil {
 		return err

@@ -8,20 +8,16 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/greatseal-io/greatseal/internal/console/signon"
 	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/sso"
 )
 
 // Config is what a Console is made of.
 type Config struct {
 	web.Config
-	SignOns []SignOn // other places where people sign in, in order
-	Areas   []web.Area
-}
-
-// SignOn is a place where people sign in: a link of the login page.
-type SignOn struct {
-	Title string // "Example Ltd"
-	Path  string // "/console/login/oidc/example"
+	Providers *sso.Providers // where people sign in, too; nil: nowhere
+	Areas     []web.Area
 }
 
 // Console is the pages of one server.
@@ -36,7 +32,12 @@ func New(cfg Config) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range cfg.Areas {
+	h := &home{providers: cfg.Providers}
+	areas := []web.Area{h.area()}
+	if cfg.Providers != nil {
+		areas = append(areas, signon.Area(cfg.Providers))
+	}
+	for _, a := range append(areas, cfg.Areas...) {
 		if err := site.Add(a); err != nil {
 			return nil, err
 		}

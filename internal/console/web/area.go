@@ -42,7 +42,7 @@ func (p *Person) Is(r ...Role) bool {
 // Area is one part of the console: pages that belong together.
 type Area struct {
 	Name   string // "search": names its assets, and itself in logs
-	Files  fs.FS  // templates/*.html and static/*; nil: none
+	Files  fs.FS  // templates/*.html and static/*; nil: none. Embed "all:templates": go:embed leaves out names that begin with "_"
 	Nav    []Nav
 	Routes []Route
 }

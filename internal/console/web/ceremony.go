@@ -68,6 +68,26 @@ func (v *Visit) Passkeys() []*credential.Passkey {
 	return v.site.passkeys(v.Who.Name, v.site.Origin(v.Request))
 }
 
+// PasskeysOf are the passkeys that the charter has of somebody and that browsers use at
+// an origin.
+func (s *Site) PasskeysOf(name, origin string) []*credential.Passkey { return s.passkeys(name, origin) }
+
+// PasskeyBy finds the passkey with a WebAuthn credential id, and whose it is; nil when
+// the charter has none, or not one for the origin.
+func (s *Site) PasskeyBy(id []byte, origin string) (name string, key *credential.Passkey) {
+	for n := range s.roll().charter.People {
+		for _, k := range s.passkeys(n, origin) {
+			if bytes.Equal(k.CredentialID(), id) {
+				if key != nil && name != n {
+					return "", nil // of two people: nobody's
+				}
+				name, key = n, k
+			}
+		}
+	}
+	return name, key
+}
+
 func (s *Site) passkeys(name, origin string) []*credential.Passkey {
 	var out []*credential.Passkey
 	for _, c := range s.roll().charter.People[name].Credentials {
@@ -94,25 +114,50 @@ func (v *Visit) draftMark(payload []byte) string {
 // so that a wrong one gets a clear answer; whoever acts on it checks again. What the
 // statement says is the caller's to compare with what was asked.
 func (v *Visit) Signed(form url.Values) (envelope, payload []byte, err error) {
-	malformed := Problemf(400, "malformed", "load the page again", "the signed statement is not complete")
-	field := func(name string) []byte {
-		if len(form[name]) != 1 {
-			return nil
-		}
-		b, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(form.Get(name), "="))
-		if err != nil {
-			return nil
-		}
-		return b
-	}
-	payload = field(FieldPayload)
-	id := field(FieldID)
-	a := credential.Assertion{AuthenticatorData: field(FieldAuthData), ClientDataJSON: field(FieldClient), Signature: field(FieldSignature)}
-	if payload == nil || id == nil || a.AuthenticatorData == nil || a.ClientDataJSON == nil || a.Signature == nil || len(payload) > statement.MaxPayload {
-		return nil, nil, malformed
+	payload = field(form, FieldPayload)
+	if payload == nil || len(payload) > statement.MaxPayload {
+		return nil, nil, incomplete()
 	}
 	if !hmac.Equal([]byte(form.Get(FieldDraft)), []byte(v.draftMark(payload))) {
 		return nil, nil, Problemf(409, "draft-changed", "load the page again", "that is not the statement which this session drafted")
+	}
+	sig, err := v.assertion(form, credential.Statement, statement.PAE(payload))
+	if err != nil {
+		return nil, nil, err
+	}
+	e := statement.Envelope{Payload: payload, Signatures: []statement.Signature{*sig}}
+	envelope, err = e.Encode()
+	return envelope, payload, err
+}
+
+// SignedLogin takes the assertion of a passkey of the person's over a message that is no
+// statement, such as a withdrawal.
+func (v *Visit) SignedLogin(form url.Values, message []byte) (*statement.Signature, error) {
+	return v.assertion(form, credential.Login, message)
+}
+
+func incomplete() *Problem {
+	return Problemf(400, "malformed", "load the page again", "the signature is not complete")
+}
+
+// field reads a field in base64url, with padding or without.
+func field(form url.Values, name string) []byte {
+	if len(form[name]) != 1 {
+		return nil
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(form.Get(name), "="))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// assertion checks the assertion in a form: a passkey of the person's, over message.
+func (v *Visit) assertion(form url.Values, p credential.Purpose, message []byte) (*statement.Signature, error) {
+	id := field(form, FieldID)
+	a := credential.Assertion{AuthenticatorData: field(form, FieldAuthData), ClientDataJSON: field(form, FieldClient), Signature: field(form, FieldSignature)}
+	if id == nil || a.AuthenticatorData == nil || a.ClientDataJSON == nil || a.Signature == nil {
+		return nil, incomplete()
 	}
 	var key *credential.Passkey
 	for _, k := range v.Passkeys() {
@@ -121,18 +166,16 @@ func (v *Visit) Signed(form url.Values) (envelope, payload []byte, err error) {
 		}
 	}
 	if key == nil {
-		return nil, nil, Problemf(403, "credential-unknown", "use a passkey that the charter has of yours", "the passkey that signed is not one of %s's", v.whoName())
+		return nil, Problemf(403, "credential-unknown", "use a passkey that the charter has of yours", "the passkey that signed is not one of %s's", v.whoName())
 	}
 	sig, err := a.Encode()
 	if err != nil {
-		return nil, nil, malformed
+		return nil, incomplete()
 	}
-	if err := key.Verify(credential.Statement, statement.PAE(payload), sig); err != nil {
-		return nil, nil, Problemf(403, "signature", "load the page again and sign anew", "the passkey's signature does not fit: %v", err)
+	if err := key.Verify(p, message, sig); err != nil {
+		return nil, Problemf(403, "signature", "load the page again and sign anew", "the passkey's signature does not fit: %v", err)
 	}
-	e := statement.Envelope{Payload: payload, Signatures: []statement.Signature{{KeyID: string(key.ID()), Sig: sig}}}
-	envelope, err = e.Encode()
-	return envelope, payload, err
+	return &statement.Signature{KeyID: string(key.ID()), Sig: sig}, nil
 }
 
 func (v *Visit) whoName() string {

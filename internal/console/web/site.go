@@ -152,6 +152,12 @@ func (s *Site) Logger() *slog.Logger { return s.log }
 // Now is the time.
 func (s *Site) Now() time.Time { return s.cfg.Clock() }
 
+// Challenges are the nonces that people sign to sign in.
+func (s *Site) Challenges() *challenge.Book { return s.challenges }
+
+// Salt is a secret of this process, for what is to look random and be the same again.
+func (s *Site) Salt() string { return s.mark }
+
 // Routes lists the routes of all areas.
 func (s *Site) Routes() []Route { return slices.Clone(s.routes) }
 
@@ -256,6 +262,17 @@ func (s *Site) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// Stranger counts a sign-in that failed, and is a problem when there were too many from
+// there.
+func (v *Visit) Stranger() error {
+	wait := v.site.strangers.Take(limit.Address(v.Request), time.Now())
+	if wait == 0 {
+		return nil
+	}
+	v.Writer.Header().Set("Retry-After", fmt.Sprint(wait))
+	return Problemf(429, "too-many-requests", "wait a little", "too many sign-ins failed")
 }
 
 func (s *Site) tooMany(v *Visit, wait int) {

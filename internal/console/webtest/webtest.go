@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -60,7 +61,7 @@ func New(t testing.TB, o Options, areas func(*Bench) []web.Area) *Bench {
 		sc = append(sc, o.Server)
 	}
 	b.Server, _ = b.World.Server(b.Store, sc...)
-	cfg := web.Config{Server: b.Server, Store: b.Store, Clock: b.Now, Version: "test", URL: Origin, Strict: true,
+	cfg := web.Config{Server: b.Server, Store: b.Store, Clock: b.Now, Version: "test", URL: Origin, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Strict: true,
 		Auditor: []string{"group:test-auditor"}, Operator: []string{"group:test-operator"}, Limits: web.Limits{PerSecond: 1e4, Burst: 1e4}}
 	if o.Web != nil {
 		o.Web(&cfg)

@@ -4,7 +4,8 @@
 // the passkey, and only then sends the form, with the statement and its signature.
 //
 //   data-sign       where the statement is drafted
-//   data-expect     JSON: what the predicate must say, by dotted path
+//   data-expect     JSON: what the predicate must say, by dotted path; of the form, and of
+//                   the button that was pressed
 //   data-expect-field (of a field)  the dotted path that must say what the field does
 "use strict";
 (() => {
@@ -27,7 +28,7 @@
   const at = (value, path) => path.split(".").reduce((v, name) => (v !== null && typeof v === "object" && Object.hasOwn(v, name) ? v[name] : undefined), value);
 
   // Refuses a statement that says something else than was asked.
-  const compare = (form, draft, statement) => {
+  const compare = (form, submitter, draft, statement) => {
     const predicate = statement.predicate;
     if (statement._type !== "https://in-toto.io/Statement/v1" || predicate === null || typeof predicate !== "object") throw new Error("this is no statement");
     const seen = [];
@@ -38,6 +39,7 @@
       if (is !== "" && !seen.some(([p]) => p === path)) seen.push([path, is]);
     };
     for (const [path, value] of Object.entries(JSON.parse(form.dataset.expect ?? "{}"))) want(path, value);
+    for (const [path, value] of Object.entries(JSON.parse(submitter?.dataset.expect ?? "{}"))) want(path, value);
     for (const field of form.querySelectorAll("[data-expect-field]")) want(field.dataset.expectField, field.value.trim().replace(/\r\n?/g, "\n"));
     for (const [path, value] of Object.entries(draft.expect ?? {})) want(path, value);
     return seen;
@@ -87,7 +89,7 @@
     if (!answer.ok) throw new Error(draft.detail + (draft.hint ? " – " + draft.hint : ""));
     const payload = decode(draft.payload);
     const statement = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(payload));
-    const facts = compare(form, draft, statement);
+    const facts = compare(form, submitter, draft, statement);
     const challenge = await crypto.subtle.digest("SHA-256", preAuthentication(payload));
     if (!await ask([["statement", String(statement.predicateType)], ...facts], hex(challenge))) return;
     const credential = await navigator.credentials.get({ publicKey: {
