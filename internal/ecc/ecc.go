@@ -39,6 +39,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/greatseal-io/greatseal/internal/notices"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/order"
@@ -61,7 +62,7 @@ var (
 type Store interface {
 	store.Queue
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
-	Lease(ctx context.Context, kinds []string, limit int, now time.Time, d time.Duration) ([]store.Job, error)
+	notices.Jobs
 	Done(ctx context.Context, id int64) error
 	Retry(ctx context.Context, id int64, at time.Time, cause string) error
 }
@@ -131,6 +132,7 @@ type Config struct {
 	Logger    *slog.Logger // nil: none
 	Webhooks  []notify.Webhook
 	Sender    Sender // nil with no Webhooks
+	Notices   bool   // operators are told of rejections, by whoever runs the notices of Store
 	Times     Times
 	Limits    Limits
 }
@@ -238,7 +240,9 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.listen(ctx) })
 	wg.Go(func() { every(ctx, s.cfg.Times.Poll, s.poll) })
 	wg.Go(func() { every(ctx, s.cfg.Times.Sweep, s.sweep) })
-	wg.Go(func() { every(ctx, s.cfg.Times.Sweep, s.deliver) })
+	if len(s.cfg.Webhooks) > 0 {
+		wg.Go(func() { s.deliver(ctx) })
+	}
 	wg.Go(func() { every(ctx, time.Hour, s.forget) })
 	wg.Wait()
 	return ctx.Err()

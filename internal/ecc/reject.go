@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/internal/notices"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/record"
@@ -20,7 +21,8 @@ import (
 // Rejected is the event of webhooks about rejections.
 const Rejected notify.Event = notify.Rejected
 
-// kindRejection is the kind of the jobs that deliver rejections.
+// kindRejection is the kind of the jobs that deliver rejections; ":" and the name of
+// the receiver follow.
 const kindRejection = "agent-rejection"
 
 // maxListed is how many records a rejection names, and maxListedBytes how long their
@@ -84,8 +86,16 @@ func (s *Service) Reject(ctx context.Context, p *Peer, l Lease, r *rejection.Err
 	var jobs []store.Job
 	for _, w := range s.cfg.Webhooks {
 		if w.Wants(Rejected) {
-			jobs = append(jobs, store.Job{Kind: kindRejection, Ref: x.ID + "/" + w.Name, Payload: []byte(x.ID), RunAt: now})
+			jobs = append(jobs, store.Job{Kind: kindRejection + ":" + w.Name, Ref: x.ID + "/" + w.Name, Payload: []byte(x.ID), RunAt: now})
 		}
+	}
+	if s.cfg.Notices {
+		j, err := notices.Alert(Rejected, x.ID, s.cfg.Instance, now, notify.Fact{Name: "Agent", Value: x.Agent}, notify.Fact{Name: "Job", Value: x.Job}, notify.Fact{Name: "Topic", Value: x.Topic},
+			notify.Fact{Name: "Code", Value: x.Code}, notify.Fact{Name: "Subject", Value: x.Subject}, notify.Fact{Name: "Detail", Value: x.Detail})
+		if err != nil {
+			return fmt.Errorf("ecc: rejection: %w", err)
+		}
+		jobs = append(jobs, j)
 	}
 	fresh, err := s.cfg.Store.RejectWork(ctx, q, x, []store.LogEntry{entry}, jobs)
 	if err != nil {
@@ -139,23 +149,15 @@ type webhook struct {
 	Data      *rejected    `json:"data"`
 }
 
-const (
-	deliverLease = time.Minute
-	deliverTries = 12
-)
+const deliverTries = 12
 
-// deliver sends what waits to be sent.
+// deliver sends what waits to be sent, to each receiver apart.
 func (s *Service) deliver(ctx context.Context) {
-	if len(s.cfg.Webhooks) == 0 {
-		return
-	}
-	jobs, err := s.cfg.Store.Lease(ctx, []string{kindRejection}, 16, s.now(), deliverLease)
-	if err != nil {
-		s.complain(ctx, "messages", err)
-		return
-	}
-	for _, j := range jobs {
+	l := &notices.Lanes{Store: s.cfg.Store, Prefix: kindRejection, Clock: s.now, Logger: s.log, Do: func(ctx context.Context, j store.Job) {
 		err := s.send(ctx, &j)
+		if ctx.Err() != nil {
+			return // the lease runs out and somebody else does it
+		}
 		if err == nil {
 			s.Metrics.Notified.Add(1)
 		}
@@ -164,12 +166,13 @@ func (s *Service) deliver(ctx context.Context) {
 				s.log.Error("a message about a rejection was given up", "rejection", string(j.Payload), "error", err)
 			}
 			s.complain(ctx, "messages", s.cfg.Store.Done(ctx, j.ID))
-			continue
+			return
 		}
 		s.Metrics.NotifyFailures.Add(1)
 		wait := min(5*time.Second<<min(j.Attempts, 10), time.Hour)
 		s.complain(ctx, "messages", s.cfg.Store.Retry(ctx, j.ID, s.now().Add(wait), err.Error()))
-	}
+	}}
+	l.Run(ctx)
 }
 
 func (s *Service) send(ctx context.Context, j *store.Job) error {

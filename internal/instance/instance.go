@@ -32,6 +32,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/author"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/ecc"
+	"github.com/greatseal-io/greatseal/internal/notices"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/platform"
 	"github.com/greatseal-io/greatseal/internal/records"
@@ -55,6 +56,7 @@ type Config struct {
 	Keys     OpenKeys                               // of a protected instance with agents: keystore.Open
 	Webhooks []notify.Webhook                       // of rejections and findings
 	Sender   *notify.Sender
+	Notices  *notices.Engine // tells operators of the same; nil: nobody. The server's own where there is one
 	Clock    func() time.Time
 	Logger   *slog.Logger
 }
@@ -201,7 +203,7 @@ func (i *Instance) protect(ctx context.Context) error {
 		return err
 	}
 	i.Queue, err = ecc.New(ecc.Config{Store: i.c.Store, Source: &source{i.Part, i.Guard, i.Platforms, i.c.Clock}, Circles: i.Circles, Instance: i.c.Config.Name, Runtime: keys.Runtime,
-		Authority: authority, Clock: i.c.Clock, Logger: i.log, Webhooks: i.c.Webhooks, Sender: i.c.Sender, Times: ecc.Times{Heartbeat: a.Heartbeat.Or(0)}})
+		Authority: authority, Clock: i.c.Clock, Logger: i.log, Webhooks: i.c.Webhooks, Sender: i.c.Sender, Notices: i.c.Notices != nil, Times: ecc.Times{Heartbeat: a.Heartbeat.Or(0)}})
 	return err
 }
 
@@ -232,13 +234,10 @@ func (i *Instance) Run(ctx context.Context) {
 		wg.Go(func() { i.refresh(ctx) })
 	}
 	if len(i.c.Webhooks) > 0 {
-		wg.Go(func() {
-			every(ctx, tellEvery, func() {
-				if err := i.tell(ctx); err != nil && ctx.Err() == nil {
-					i.log.Error("messages about records wait", "error", err)
-				}
-			})
-		})
+		wg.Go(func() { i.tell(ctx) })
+	}
+	if i.c.Notices != nil && i.c.Server == nil { // which tells people otherwise
+		wg.Go(func() { i.c.Notices.Run(ctx, nil) })
 	}
 	if i.Queue != nil {
 		wg.Go(func() { i.told("the queue", ctx, i.Queue.Run) })

@@ -8,18 +8,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/greatseal-io/greatseal/internal/notices"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
 
 const (
-	// kindFinding is the kind of the jobs that deliver findings.
+	// kindFinding is the kind of the jobs that deliver findings; ":" and the name of
+	// the receiver follow.
 	kindFinding = "record-finding"
 	// gatherFindings is how long findings of one kind are one message.
 	gatherFindings = 10 * time.Second
 
-	tellEvery = 2 * time.Second
-	tellLease = time.Minute
 	tellTries = 12
 )
 
@@ -44,7 +44,7 @@ type found struct {
 // the same table, code and subject are one message until it is sent: an update of a
 // million rows is no million of messages.
 func (i *Instance) found(ctx context.Context, f store.Finding) error {
-	if len(i.c.Webhooks) == 0 {
+	if len(i.c.Webhooks) == 0 && i.c.Notices == nil {
 		return nil
 	}
 	data := found{Instance: i.c.Config.Name, Source: f.Source, Table: f.Table, Ref: string(f.Ref), Code: f.Code, Subject: f.Subject, Detail: f.Detail}
@@ -58,21 +58,28 @@ func (i *Instance) found(ctx context.Context, f store.Finding) error {
 	var jobs []store.Job
 	for _, w := range i.c.Webhooks {
 		if w.Wants(notify.Untrusted) {
-			jobs = append(jobs, store.Job{Kind: kindFinding, Ref: id + "/" + w.Name, Payload: body, RunAt: end})
+			jobs = append(jobs, store.Job{Kind: kindFinding + ":" + w.Name, Ref: id + "/" + w.Name, Payload: body, RunAt: end})
 		}
+	}
+	if i.c.Notices != nil {
+		j, err := notices.Alert(notify.Untrusted, id, data.Instance, f.At, notify.Fact{Name: "Noticed by", Value: data.Source}, notify.Fact{Name: "Table", Value: data.Table},
+			notify.Fact{Name: "Record", Value: data.Ref}, notify.Fact{Name: "Code", Value: data.Code}, notify.Fact{Name: "Subject", Value: data.Subject}, notify.Fact{Name: "Detail", Value: data.Detail})
+		if err != nil {
+			return fmt.Errorf("instance: message: %w", err)
+		}
+		j.RunAt = end
+		jobs = append(jobs, j)
 	}
 	return i.c.Store.Enqueue(ctx, jobs...)
 }
 
-// tell sends what waits to be sent.
-func (i *Instance) tell(ctx context.Context) error {
-	jobs, err := i.c.Store.Lease(ctx, []string{kindFinding}, 16, i.c.Clock(), tellLease)
-	if err != nil {
-		return err
-	}
-	for _, j := range jobs {
+// tell sends what waits to be sent, to each receiver apart.
+func (i *Instance) tell(ctx context.Context) {
+	l := &notices.Lanes{Store: i.c.Store, Prefix: kindFinding, Clock: i.c.Clock, Logger: i.log, Do: func(ctx context.Context, j store.Job) {
 		err := i.send(ctx, &j)
 		switch {
+		case ctx.Err() != nil:
+			return // the lease runs out and somebody else does it
 		case err == nil, j.Attempts >= tellTries:
 			if err != nil {
 				i.log.Error("a message about a record was given up", "error", err)
@@ -82,11 +89,11 @@ func (i *Instance) tell(ctx context.Context) error {
 			wait := min(5*time.Second<<min(j.Attempts, 10), time.Hour)
 			err = i.c.Store.Retry(ctx, j.ID, i.c.Clock().Add(wait), err.Error())
 		}
-		if err != nil {
-			return err
+		if err != nil && ctx.Err() == nil {
+			i.log.Error("messages about records wait", "error", err)
 		}
-	}
-	return nil
+	}}
+	l.Run(ctx)
 }
 
 func (i *Instance) send(ctx context.Context, j *store.Job) error {
