@@ -45,6 +45,16 @@ func (p *Providers) EndSession(ctx context.Context, name string) string {
 	return u.String()
 }
 
+// Named is the name of the provider with an issuer; empty where there is none.
+func (p *Providers) Named(issuer string) string {
+	for _, x := range p.list {
+		if x.Issuer == issuer {
+			return x.Name
+		}
+	}
+	return ""
+}
+
 // End says which sessions a provider ends.
 type End struct {
 	Issuer  string
