@@ -46,7 +46,7 @@ type ConsoleOptions struct {
 	Temp      string // folder for everything else; default the system's
 	Runs      int    // of each page; default 20
 	// Areas are the console's.
-	Areas    func(s *server.Server, st *store.SQL, a *analysis.Analysis) []web.Area
+	Areas    func(s *server.Server, st *store.SQL, a *analysis.Analysis) ([]web.Area, error)
 	Progress Progress
 }
 
@@ -162,10 +162,14 @@ func (o *ConsoleOptions) one(ctx context.Context, rep *ConsoleReport, name, dsn,
 	if err := st.PutSaved(ctx, saved); err != nil && !errors.Is(err, store.ErrExists) {
 		return err
 	}
+	areas, err := o.Areas(s, st, a)
+	if err != nil {
+		return err
+	}
 	c, err := console.New(console.Config{
 		Config: web.Config{Server: s, Store: st, Clock: time.Now, Logger: slog.New(slog.DiscardHandler), Version: "bench", Operator: []string{me}, Auditor: []string{me},
 			Limits: web.Limits{PerSecond: 1e9, Burst: 1e9}},
-		Areas: append(o.Areas(s, st, a), entrance.area()),
+		Areas: append(areas, entrance.area()),
 	})
 	if err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"github.com/greatseal-io/greatseal/internal/store"
 )
 
-func someAreas(s *server.Server, st *store.SQL, a *analysis.Analysis) []web.Area {
-	return []web.Area{search.Area(s, st, a), logs.Area(s, st)}
+func someAreas(s *server.Server, st *store.SQL, a *analysis.Analysis) ([]web.Area, error) {
+	return []web.Area{search.Area(s, st, a), logs.Area(s, st)}, nil
 }
 
 // A small town: every page answers, none is too large, and a second run finds what
