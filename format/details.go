@@ -34,6 +34,7 @@ type Details struct {
 	bytes  int // and their bytes
 	spare  int
 	unsaid int
+	full   bool // not even what counts the rest has room
 	rest   hash.Hash // over what found no room
 }
 
@@ -41,7 +42,7 @@ type Details struct {
 func NewDetails(before int) *Details {
 	left := max(MaxFacts-1-before, 0)
 	spare := min(left, detailSpare)
-	return &Details{room: min(MaxDetails, left-spare), bytes: MaxDetailBytes, spare: spare, rest: sha256.New()}
+	return &Details{room: min(MaxDetails, left-spare), bytes: MaxDetailBytes, spare: spare, full: before >= MaxFacts, rest: sha256.New()}
 }
 
 // Say adds one fact, if it has a value.
@@ -136,7 +137,7 @@ const FactUnsaid = "unsaid"
 // Facts are what was added, in that order.
 func (d *Details) Facts() []Fact {
 	out := slices.Clone(d.facts)
-	if d.unsaid > 0 {
+	if d.unsaid > 0 && !d.full {
 		out = append(out, Fact{FactUnsaid, fmt.Sprintf("%d, sha256 %.16x", d.unsaid, d.rest.Sum(nil))})
 	}
 	return out
