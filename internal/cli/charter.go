@@ -12,6 +12,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/api/client"
+	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -247,16 +248,7 @@ The same charter proposed again attaches to the request that is open.`,
 			if !a.json {
 				printDiff(a.Err, d)
 			}
-			payload, err := charter.Encode(next)
-			if err != nil {
-				return fail(exitRefused, "greatseal charter check "+args[0], "%v", err)
-			}
-			if open, err := l.proposed(ctx, next); err != nil {
-				return err
-			} else if open != nil {
-				payload = open
-			}
-			v, rc, err := l.ask(ctx, statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}}, k)
+			v, payload, inForce, err := l.propose(ctx, next, k)
 			if err != nil {
 				return err
 			}
@@ -270,16 +262,39 @@ The same charter proposed again attaches to the request that is open.`,
 			}
 			r := result{v.ID, v.Attached, v.State, v.Awaits, next.Ref(payload), d}
 			return a.print(r, func(w io.Writer) {
-				if rc == nil {
+				if inForce == 0 {
 					fmt.Fprintf(w, "request %s waits for %s\n", short(v.ID), waitsFor(v))
 					return
 				}
-				fmt.Fprintf(w, "charter %d is in force\n%s\n", rc.Next.Version, rc.Next.ID)
+				fmt.Fprintf(w, "charter %d is in force\n%s\n", inForce, charter.ID(payload))
 			})
 		}),
 	}
 	k.flags(c)
 	return c
+}
+
+// propose asks for a charter, or attaches to the open request for the same one. The
+// payload is that which was asked for; inForce is its version once it is executed.
+func (l *link) propose(ctx context.Context, next *charter.Charter, k *asking) (v *server.View, payload []byte, inForce uint64, err error) {
+	if payload, err = charter.Encode(next); err != nil {
+		return nil, nil, 0, fail(exitRefused, "greatseal charter check says where", "%v", err)
+	}
+	open, err := l.proposed(ctx, next)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if open != nil {
+		payload = open
+	}
+	v, rc, err := l.ask(ctx, statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}}, k)
+	if err != nil || rc == nil {
+		return v, payload, 0, err
+	}
+	if rc.Next.ID != charter.ID(payload) {
+		return nil, nil, 0, fail(exitUnverified, "tell the server's administrator", "the receipt names another charter than the one that was asked for")
+	}
+	return v, payload, rc.Next.Version, nil
 }
 
 // proposed is the statement of an open request for the same charter, or nil. When
@@ -331,6 +346,11 @@ func (l *link) proposal(ctx context.Context, path string, must bool) (*charter.C
 	head, ref := chain.Head()
 	if doc.Version != ref.Version && doc.Version != ref.Version+1 {
 		return nil, nil, fail(exitFailed, "greatseal charter show --yaml prints the one in force", "%s was made from version %d: in force is %d", path, doc.Version, ref.Version)
+	}
+	// One that was made while the version before was in force, and not of this one,
+	// would take back what this one changed.
+	if doc.Version == ref.Version && !doc.Created.Equal(head.Created) || doc.Version == ref.Version+1 && !doc.Previous.IsZero() && doc.Previous != ref.ID {
+		return nil, nil, fail(exitFailed, "make it again from the one in force: greatseal charter show --yaml, or greatseal app new", "%s follows another charter than version %d, which is in force", path, ref.Version)
 	}
 	if doc.Version == ref.Version || doc.Previous.IsZero() {
 		doc.Version, doc.Previous, doc.Created = ref.Version+1, ref.ID, statement.Seconds(l.app.Now())

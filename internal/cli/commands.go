@@ -41,6 +41,7 @@ func (a *App) commands() []*cobra.Command {
 		a.agentsCommand(),
 		a.queueCommand(),
 		a.charterCommand(),
+		a.appCommand(),
 		a.tlsCommand(),
 		a.initCommand(),
 		a.benchCommand(),
