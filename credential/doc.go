@@ -1,7 +1,7 @@
 // Package credential is the public half of what people and machines sign
 // endorsements and requests with, and the offline check of their signatures.
 //
-// There are three kinds. Each has a text form, which charters carry; an [ID],
+// There are four kinds. Each has a text form, which charters carry; an [ID],
 // which is a fingerprint; and a signature form, which endorsements carry. All
 // three forms are strict: what is accepted re-encodes to itself.
 //
@@ -54,6 +54,17 @@
 // them. The challenge is SHA-256(message) for statements and
 // SHA-256("login\n" message) for logins.
 //
+// # Workloads
+//
+// Text: the JSON of a [Workload], which has the issuer's public keys in it. Charters
+// carry the rest, and the keys beside it: package charter makes one of the two.
+//
+// ID: "oidc:" and the SHA-256 of that JSON without the keys in lower-case hexadecimal.
+//
+// Signature: an ID token as a compact JWS (RFC 7515 section 7.1), for an audience
+// that names the message; see [OIDC]. It signs requests, and nothing else that is
+// a statement.
+//
 // # Invariants
 //
 //  1. A signature for one [Purpose] never verifies for another one.
@@ -67,7 +78,10 @@
 //  5. A passkey signs for its relying party, from the origins in its text, outside
 //     of frames of other origins; an assertion whose backup-eligible flag is not
 //     the registered one is refused.
-//  6. Parsers and verifiers allocate in proportion to their input, refuse what is
+//  6. A workload's token verifies for requests made while it was valid, which is an
+//     hour at the most, and with the pinned key that it names; nothing in it chooses
+//     a key or an algorithm. Where it is bound it verifies for one message.
+//  7. Parsers and verifiers allocate in proportion to their input, refuse what is
 //     too long, and never panic, whatever the input.
 //
 // The package is pure: no files, no network, no clock, no randomness.
