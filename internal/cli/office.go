@@ -75,8 +75,16 @@ func openOffice(ctx context.Context, c *config.Server, log *slog.Logger) (o *off
 		return o, err
 	}
 	cfg.Sender = notify.NewSender()
-	o.server, err = server.New(ctx, cfg)
-	return o, err
+	if cfg.Notices, err = openNotices(c, operators(c), o.store, log); err != nil {
+		return o, err
+	}
+	if o.server, err = server.New(ctx, cfg); err != nil || c.Notify == nil {
+		return o, err
+	}
+	if err := o.server.CheckEscalation(c.Notify.Escalation); err != nil {
+		log.Warn("an escalation leads to nobody", "error", err) // the charter may get them yet
+	}
+	return o, nil
 }
 
 // dialKeeper reaches the keeper, or runs it inside.

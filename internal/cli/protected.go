@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/instance/keystore"
+	"github.com/greatseal-io/greatseal/internal/notices"
 	"github.com/greatseal-io/greatseal/internal/notify"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -29,10 +31,16 @@ func openInstance(ctx context.Context, c *config.Server, db *store.SQL, s *serve
 	if err != nil {
 		return nil, err
 	}
+	var told *notices.Engine
+	if s != nil {
+		told = s.Notices()
+	} else if told, err = openNotices(c, append(slices.Clone(c.Instance.Roles.Administrators), c.Instance.Roles.Operators...), db, log); err != nil {
+		return nil, err
+	}
 	return instance.Open(ctx, instance.Config{
 		Keys:   keystore.Open,
 		Config: c.Instance, Store: db, Server: s, Root: c.Root, TLS: func(t *config.TLS) (*tls.Config, error) { return sideTLS(ctx, t, log) },
-		Webhooks: hooks, Sender: notify.NewSender(), Clock: time.Now, Logger: log,
+		Webhooks: hooks, Sender: notify.NewSender(), Notices: told, Clock: time.Now, Logger: log,
 	})
 }
 
