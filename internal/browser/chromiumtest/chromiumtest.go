@@ -317,6 +317,40 @@ func (p *Page) Overflow() []string {
 })()`)
 }
 
+// Overlap lists texts that lie over one another: two elements with text of their own,
+// neither inside the other, whose boxes share more than a few pixels.
+func (p *Page) Overlap() []string {
+	p.tb.Helper()
+	return Eval[[]string](p, `(() => {
+  const own = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+  const out = [], all = [];
+  for (const e of document.body.querySelectorAll('*')) {
+    if (!own(e) || !e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}) || e.closest('.skip, .hidden, dialog:not([open]), svg, canvas')) continue;
+    const range = document.createRange();
+    for (const n of e.childNodes) {
+      if (n.nodeType !== 3 || !n.textContent.trim()) continue;
+      range.selectNodeContents(n);
+      for (const r of range.getClientRects()) if (r.width > 2 && r.height > 2) all.push({e, x: r.left, y: r.top, X: r.right, Y: r.bottom});
+    }
+  }
+  all.sort((a, b) => a.y - b.y);
+  const clipped = (e, r) => { for (; e && e !== document.body; e = e.parentElement) { const s = getComputedStyle(e); if (s.overflowX !== 'visible' || s.overflowY !== 'visible' || s.clipPath !== 'none') { const b = e.getBoundingClientRect(); if (r.x >= b.right - 1 || r.X <= b.left + 1 || r.y >= b.bottom - 1 || r.Y <= b.top + 1) return true; } } return false; };
+  for (let i = 0; i < all.length && out.length < 10; i++) for (let j = i + 1; j < all.length && all[j].y < all[i].Y - 3; j++) {
+    const a = all[i], b = all[j];
+    if (a.e === b.e || a.e.contains(b.e) || b.e.contains(a.e)) continue;
+    if (Math.min(a.X, b.X) - Math.max(a.x, b.x) > 3 && Math.min(a.Y, b.Y) - Math.max(a.y, b.y) > 3 && !clipped(a.e, a) && !clipped(b.e, b)) out.push(a.e.tagName + ' "' + a.e.textContent.trim().slice(0, 40) + '" and ' + b.e.tagName + ' "' + b.e.textContent.trim().slice(0, 40) + '"');
+  }
+  return out;
+})()`)
+}
+
+// Settled waits until the page has loaded what it loads by itself.
+func (p *Page) Settled() {
+	p.tb.Helper()
+	p.wait(`document.readyState === 'complete' && !document.querySelector('.htmx-request') &&
+  [...document.querySelectorAll('[hx-trigger="load"]')].every(e => !e.querySelector('a[href="' + e.getAttribute('hx-get') + '"]'))`, "a page that has settled")
+}
+
 // Violation is what axe-core finds wrong.
 type Violation struct {
 	ID     string `json:"id"`
