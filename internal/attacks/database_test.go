@@ -410,6 +410,8 @@ var elsewhere = map[string]string{
 	"retrieved_sets":      "a set is verified when it is committed (internal/records)",
 	"circle_bundles":      "bundles prove themselves (internal/instance)",
 	"registrations":       "officers compare fingerprints, and the charter has the passkey itself (internal/registration)",
+	"sessions":            "whoever writes sessions sees what their person sees; it takes a signature to request and to endorse (internal/console/web)",
+	"session_links":       "as sessions",
 	"issuers":             "it is what issuers were seen to publish; the keys that count are the charter's (internal/issuer)",
 
 	"catalogue":              "what is found is shown, and leads to the request (internal/store/storetest)",

@@ -82,6 +82,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Tokens", tokens},
 		{"SecretIsShared", secretIsShared},
 		{"UsedOnce", usedOnce},
+		{"Sessions", sessions},
+		{"CodesOnce", linksOnce},
 		{"Timestamps", timestamps},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, open(t)) })
