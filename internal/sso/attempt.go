@@ -27,7 +27,9 @@ const (
 	cookieStem    = "greatseal-sso-"
 )
 
-// attempt is what a browser keeps of a login that it began.
+// attempt is what a browser keeps of a login that it began. Whoever can read the
+// database can seal one; to use it he would have to put it into the browser of somebody
+// else, which the cookie's name forbids to all but this host.
 type attempt struct {
 	Provider string `json:"p"`
 	Issuer   string `json:"i"` // as it was configured then
