@@ -72,7 +72,7 @@
 //     the comment or the certificate around the key) and signatures.
 //  3. Keys that are weak are refused when parsed: DSA, RSA below 3072 bits or with
 //     an exponent below 65537, Ed25519 points of small order, certificates in
-//     place of SSH keys.
+//     place of SSH keys. Of issuers, RSA keys from 2048 bits are taken.
 //  4. A signature by a FIDO key or passkey without a person's presence is refused,
 //     by a passkey also one without user verification.
 //  5. A passkey signs for its relying party, from the origins in its text, outside

@@ -39,6 +39,7 @@ func FuzzParse(f *testing.F) {
 	for _, v := range seedVectors(f, "") {
 		f.Add(string(v.Kind), v.Text)
 	}
+	f.Add("oidc", ciCredential(f, credentialtest.NewIssuer(ciURL, "key-1", nil), nil).Text())
 	f.Add("x509", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
 	f.Fuzz(func(t *testing.T, kind, text string) {
 		c, err := credential.Parse(credential.Kind(kind), text)

@@ -169,7 +169,14 @@ func parseOIDC(text string) (*OIDC, error) {
 	if err := json.Unmarshal([]byte(text), &w, json.RejectUnknownMembers(true)); err != nil {
 		return nil, refuse("oidc: %w", err)
 	}
-	return NewOIDC(w)
+	c, err := NewOIDC(w)
+	if err != nil {
+		return nil, err
+	}
+	if c.text != text {
+		return nil, refuse("oidc: not in its canonical form")
+	}
+	return c, nil
 }
 
 // Kind implements [Credential].

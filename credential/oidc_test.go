@@ -410,6 +410,11 @@ func TestOIDCIdentity(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	for _, text := range []string{" " + old.Text(), old.Text() + "\n", strings.Replace(old.Text(), `,"claims"`, `,"x":1,"claims"`, 1), strings.Replace(old.Text(), `{"issuer"`, `{"unbound":false,"issuer"`, 1)} {
+		if _, err := credential.Parse(credential.KindOIDC, text); !errors.Is(err, credential.ErrCredential) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 	var zero credential.OIDC
 	if zero.ID() != "" || zero.Describe() == "" || zero.Verify(credential.Login, nil, nil) == nil {
 		t.Error("the zero workload is somebody")
