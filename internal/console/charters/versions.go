@@ -1,0 +1,279 @@
+package charters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/replay"
+	"github.com/greatseal-io/greatseal/quorum"
+	"github.com/greatseal-io/greatseal/statement"
+)
+
+// versionsPage is the number of versions on one page, maxChanges that of differences
+// which are shown of one.
+const (
+	versionsPage = 10
+	maxChanges   = 100
+)
+
+// difference is what a charter changes.
+type difference struct {
+	Changes  []charter.Change
+	Left     int // that are not shown
+	Weaker   int
+	Stronger int
+	Trust    int
+}
+
+func compare(a, b *charter.Charter) difference {
+	var d difference
+	for _, c := range charter.Diff(a, b) {
+		if c.Path == "version" || c.Path == "previous" || c.Path == "created" {
+			continue
+		}
+		switch c.Effect {
+		case charter.Weaker:
+			d.Weaker++
+		case charter.Stronger:
+			d.Stronger++
+		case charter.Trust:
+			d.Trust++
+		}
+		if len(d.Changes) == maxChanges {
+			d.Left++
+			continue
+		}
+		if len(c.Text) > 1000 {
+			c.Text = c.Text[:1000] + "…"
+		}
+		d.Changes = append(d.Changes, c)
+	}
+	return d
+}
+
+type versionRow struct {
+	Version   uint64
+	ID        statement.ID
+	Since     time.Time // in force since
+	Request   string
+	Requester string
+	Reason    string
+	Endorsers []string
+	Founders  bool
+	difference
+}
+
+type versionsData struct {
+	Versions []versionRow
+	More     string
+}
+
+func (a *area) versions(v *web.Visit) error {
+	chain := a.server.Chain()
+	_, ref := chain.Head()
+	from := ref.Version
+	if s := v.Query().Get("from"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil || n < 1 || n > ref.Version {
+			return web.Problemf(404, "not-found", "", "there is no such version")
+		}
+		from = n
+	}
+	p := &versionsData{}
+	links := chain.Links()
+	for n := from; n >= 1; n-- {
+		if len(p.Versions) == versionsPage {
+			p.More = home + "/versions?" + url.Values{"from": {strconv.FormatUint(n, 10)}}.Encode()
+			break
+		}
+		c, r, err := chain.Version(n)
+		if err != nil {
+			return err
+		}
+		row := versionRow{Version: n, ID: r.ID, Since: c.Created}
+		if n == 1 {
+			row.Founders = true
+			p.Versions = append(p.Versions, row)
+			break
+		}
+		old, _, err := chain.Version(n - 1)
+		if err != nil {
+			return err
+		}
+		row.difference = compare(old, c)
+		if i := int(n) - 2; i < len(links) {
+			row.link(chain, links[i], n-1)
+		}
+		p.Versions = append(p.Versions, row)
+	}
+	return v.Page("versions.html", "Versions of the charter", p)
+}
+
+// link says who brought a version into force.
+func (r *versionRow) link(chain *quorum.Chain, l quorum.Link, before uint64) {
+	r.Since = l.At
+	d, past, err := chain.JudgeUnder(before, l.Evidence, l.At, quorum.Options{})
+	if err != nil || past == nil {
+		return
+	}
+	r.Request, r.Requester, r.Reason = d.Request.String(), past.Request().Requester, past.Request().Reason
+	for _, x := range d.Votes {
+		if x.Counted {
+			r.Endorsers = append(r.Endorsers, x.Endorser)
+		}
+	}
+}
+
+type changeData struct {
+	Request string
+	Old     uint64
+	New     uint64
+	Stale   bool // follows a charter that is no longer in force
+	Foreign bool // follows one that is not in the chain
+	difference
+	Warnings []charter.Warning
+	Replay   string // address, "" when it makes no sense any more
+}
+
+// carried is the charter that a request carries, and the one that it follows, which is
+// nil when it is not in the chain.
+func (a *area) carried(v *web.Visit) (id statement.ID, old, next *charter.Charter, err error) {
+	r, err := a.server.Find(v.Request.Context(), v.Path("id"))
+	if err != nil {
+		return id, nil, nil, err
+	}
+	env, err := statement.DecodeEnvelope(r.Envelope)
+	if err != nil {
+		return id, nil, nil, err
+	}
+	req, err := statement.Decode[statement.Request](env.Payload)
+	if err != nil {
+		return id, nil, nil, err
+	}
+	if req.Command.Charter == nil {
+		return id, nil, nil, web.Problemf(404, "not-found", "", "that request carries no charter")
+	}
+	if next, err = charter.Decode(req.Command.Charter.Statement); err != nil {
+		return id, nil, nil, web.Problemf(422, "charter-invalid", "", "the charter that it carries cannot be read: %.300v", err)
+	}
+	if c, ref, err := a.server.Chain().Version(next.Version - 1); err == nil && ref.ID == next.Previous {
+		old = c
+	}
+	return r.ID, old, next, nil
+}
+
+// change is what a request for charter.replace would change: for the request's page.
+func (a *area) change(v *web.Visit) error {
+	id, old, next, err := a.carried(v)
+	if err != nil {
+		return err
+	}
+	_, ref := a.server.Chain().Head()
+	d := &changeData{Request: id.String(), Old: next.Version - 1, New: next.Version, Foreign: old == nil, Stale: next.Version <= ref.Version && next.Version > 1}
+	if old != nil {
+		d.difference = compare(old, next)
+		d.Warnings = newWarnings(old, next)
+	}
+	if old != nil && !d.Stale {
+		d.Replay = home + "/change/" + d.Request + "/replay"
+	}
+	if v.HTMX() {
+		return v.Part("change.html", "change", d)
+	}
+	return v.Page("change.html", "Change of the charter", d)
+}
+
+// newWarnings are those of a charter that the one before does not have.
+func newWarnings(old, next *charter.Charter) []charter.Warning {
+	have := map[charter.Warning]bool{}
+	for _, w := range charter.Lint(old) {
+		have[w] = true
+	}
+	var out []charter.Warning
+	for _, w := range charter.Lint(next) {
+		if !have[w] && len(out) < maxChanges {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// The bounds of a replay in the console.
+const (
+	replayPerRule = 1_000
+	replayTotal   = 4_000
+	replayKeep    = 50
+	replayWait    = 5 * time.Second // for others'
+	replayLasts   = time.Minute     // that a result is shown again
+)
+
+// kept is the last result, so that a page that is loaded again costs nothing.
+type kept struct {
+	mu   sync.Mutex
+	id   statement.ID // of the proposal
+	head statement.ID
+	at   time.Time
+	rep  *replay.Report
+}
+
+// replay judges past requests under a charter. It waits for others that do so.
+func (a *area) replay(ctx context.Context, next *charter.Charter, now time.Time) (*replay.Report, error) {
+	payload, err := charter.Encode(next)
+	if err != nil {
+		return nil, err
+	}
+	chain := a.server.Chain()
+	_, ref := chain.Head()
+	id := charter.ID(payload)
+	a.kept.mu.Lock()
+	if k := &a.kept; k.rep != nil && k.id == id && k.head == ref.ID && now.Sub(k.at) < replayLasts {
+		defer a.kept.mu.Unlock()
+		return k.rep, nil
+	}
+	a.kept.mu.Unlock()
+	wait, cancel := context.WithTimeout(ctx, replayWait)
+	defer cancel()
+	select {
+	case a.replays <- struct{}{}:
+		defer func() { <-a.replays }()
+	case <-wait.Done():
+		return nil, web.Problemf(503, "busy", "try again in a moment; or greatseal charter replay", "others replay charters at this moment")
+	}
+	rep, err := replay.Run(ctx, chain, next, replay.Server(a.server), replay.Options{Now: now, PerRule: replayPerRule, Total: replayTotal, Keep: replayKeep, Cache: quorum.NewCache(1 << 12)})
+	if err != nil {
+		if errors.Is(err, charter.ErrCharter) {
+			return nil, web.Problemf(422, "charter-invalid", "", "%v", err)
+		}
+		return nil, fmt.Errorf("charters: replay: %w", err)
+	}
+	a.kept.mu.Lock()
+	defer a.kept.mu.Unlock()
+	a.kept.id, a.kept.head, a.kept.at, a.kept.rep = id, ref.ID, now, rep
+	return rep, nil
+}
+
+func (a *area) changeReplay(v *web.Visit) error {
+	_, old, next, err := a.carried(v)
+	if err != nil {
+		return err
+	}
+	_, ref := a.server.Chain().Head()
+	if old == nil || next.Previous != ref.ID {
+		return web.Problemf(409, "charter-moved", "", "another charter is in force: this one cannot follow it")
+	}
+	rep, err := a.replay(v.Request.Context(), next, v.Now)
+	if err != nil {
+		return err
+	}
+	if v.HTMX() {
+		return v.Part("replay.html", "replay", rep)
+	}
+	return v.Page("replay.html", "What would have been decided otherwise", rep)
+}
