@@ -131,6 +131,8 @@ type TimestampTrust struct {
 type Issuers struct {
 	CA  string `yaml:"ca,omitempty"`  // PEM file of roots besides the system's, for a CI of one's own
 	Off bool   `yaml:"off,omitempty"` // nobody looks: the server has no way out
+
+	WithoutCertificate bool `yaml:"without_certificate,omitempty"` // beyond loopback, clients come without a certificate too: jobs of CI have none, and show a token
 }
 
 // Client is the configuration of a person's or machine's command line.
@@ -315,7 +317,7 @@ func (c *Server) check() error {
 		if err := c.TLS.check("listen beyond loopback"); err != nil {
 			return err
 		}
-		if c.TLS.CA == "" && !c.Console.WithoutCertificate {
+		if c.TLS.CA == "" && !c.Console.WithoutCertificate && !c.Issuers.WithoutCertificate {
 			return errors.New("config: tls: ca is missing: beyond loopback, clients show a certificate")
 		}
 	}
