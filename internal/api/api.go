@@ -43,8 +43,8 @@ import (
 
 	"github.com/greatseal-io/greatseal/internal/challenge"
 	"github.com/greatseal-io/greatseal/internal/instance"
-	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/issuer"
+	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/registration"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -64,14 +64,14 @@ type Config struct {
 	Formats []string     // names of the formats that the server knows
 	Limits  Limits
 
-	Instance *instance.Instance // the server's part in a circle of trust; nil: none
-	Describe bool               // the document describes protected instances and agents too
 	Sessions store.Sessions // of the console; nil: there is none
 
 	Registrations *registration.Service // of passkeys; nil: one of the store's, if it keeps them
 
 	Issuers func(context.Context) ([]issuer.State, error) // what issuers of ID tokens publish; nil: nobody looks
 
+	Instance *instance.Instance // the server's part in a circle of trust; nil: none
+	Describe bool               // the document describes protected instances and agents too
 }
 
 // Limits bound what peers may ask for; zero members mean the defaults.
