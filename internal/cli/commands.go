@@ -40,6 +40,7 @@ func (a *App) commands() []*cobra.Command {
 		a.trustCommand(),
 		a.agentsCommand(),
 		a.queueCommand(),
+		a.passkeyCommand(),
 		a.charterCommand(),
 		a.appCommand(),
 		a.tlsCommand(),
