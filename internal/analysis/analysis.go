@@ -39,17 +39,17 @@ const (
 	Signatures  Kind = "signatures"  // files signed [policy]
 	ByKey       Kind = "key"         // signatures made [key]
 	ByFormat    Kind = "format"      // files signed [format]
-	Requests    Kind = "requests"    // requests entered [requester, policy or command]
+	Requests    Kind = "requests"    // requests entered [requester]
 	Executed    Kind = "executed"    // requests executed [policy or command]
 	Refused     Kind = "refused"     // refusals of the keeper [reason code, policy or command]
 	Disapproved Kind = "disapproved" // disapprovals [endorser, policy or command]
-	Endorsed    Kind = "endorsed"    // endorsements [endorser, policy or command]
+	Endorsed    Kind = "endorsed"    // endorsements [endorser]
 	Expired     Kind = "expired"     // requests out of time [policy or command]
 	Cancelled   Kind = "cancelled"   // requests withdrawn [policy or command]
 	Rejected    Kind = "rejected"    // endorsements that the server refused []
 	Unread      Kind = "unread"      // entries that say nothing [kind of entry]
-	Quorum      Kind = "quorum"      // seconds from entry to quorum [policy or command]; Bucket
-	Pace        Kind = "pace"        // seconds from entry to an endorsement [endorser]; Bucket
+	Quorum      Kind = "quorum"      // seconds from entry to quorum [policy or command]; by week, in buckets
+	Pace        Kind = "pace"        // seconds from entry to an endorsement [endorser]; by week, in buckets
 )
 
 // Kinds lists every kind.
@@ -249,7 +249,7 @@ func (a *Analysis) count(ctx context.Context, list []audit.Entry) ([]store.Tally
 	}
 	sum := map[store.Tally]int64{} // N of the key is 0
 	add := func(k Kind, at time.Time, name, other string, bucket, n int64) {
-		sum[store.Tally{Kind: string(k), Day: Day(at), Name: name, Other: other, Bucket: bucket}] += n
+		sum[store.Tally{Kind: string(k), Day: k.day(at), Name: name, Other: other, Bucket: bucket}] += n
 	}
 	for _, e := range list {
 		var body []byte
@@ -282,18 +282,18 @@ func countEntry(add func(k Kind, at time.Time, name, other string, bucket, n int
 	switch e.Kind {
 	case audit.KindRequest:
 		if b != nil {
-			add(Requests, e.Time, b.Requester, about, 0, 1)
+			add(Requests, e.Time, b.Requester, "", 0, 1)
 		}
 	case audit.KindEndorsement:
 		x, err := payload[statement.Endorsement](body)
 		if err != nil {
 			return err
 		}
-		k := Endorsed
 		if x.Verdict == statement.Disapprove {
-			k = Disapproved
+			add(Disapproved, e.Time, x.Endorser, about, 0, 1)
+		} else {
+			add(Endorsed, e.Time, x.Endorser, "", 0, 1)
 		}
-		add(k, e.Time, x.Endorser, about, 0, 1)
 		if b != nil && !b.Entered.IsZero() {
 			add(Pace, e.Time, x.Endorser, "", Bucket(e.Time.Sub(b.Entered)), 1)
 		}
@@ -372,6 +372,18 @@ func payload[T statement.Predicate](envelope []byte) (*T, error) {
 
 // Day is a time's day, in UTC, since 1970.
 func Day(t time.Time) int64 { return int64(math.Floor(float64(t.Unix()) / 86400)) }
+
+// Week is the Monday of a day's week.
+func Week(day int64) int64 { return day - (day+3)%7 } // day 0 was a Thursday
+
+// day is the day under which a kind counts what happened at t: distributions, of
+// which there are many numbers, by week.
+func (k Kind) day(t time.Time) int64 {
+	if k == Quorum || k == Pace {
+		return Week(Day(t))
+	}
+	return Day(t)
+}
 
 // Date is the beginning of a day.
 func Date(day int64) time.Time { return time.Unix(day*86400, 0).UTC() }

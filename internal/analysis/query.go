@@ -118,8 +118,10 @@ func (s steps) spread() Spread {
 	return out
 }
 
-// SpreadBy is the distribution of a kind for each of its names, in their order.
+// SpreadBy is the distribution of a kind for each of its names, in their order, of
+// the weeks that r touches.
 func (a *Analysis) SpreadBy(k Kind, r Range) []Spread {
+	r.From = Week(r.From)
 	sum := map[string]steps{}
 	a.each(k, r, func(c cell, n int64) {
 		if sum[c.name] == nil {
@@ -137,20 +139,19 @@ func (a *Analysis) SpreadBy(k Kind, r Range) []Spread {
 	return out
 }
 
-// SpreadSeries is the distribution of a kind in steps of so many days, of name or of
-// all. Steps without any are left out.
-func (a *Analysis) SpreadSeries(k Kind, name string, r Range, days int64) []Spread {
-	days = max(1, days)
+// SpreadSeries is the distribution of a kind, of name or of all, in the weeks that r
+// touches. Weeks without any are left out.
+func (a *Analysis) SpreadSeries(k Kind, name string, r Range) []Spread {
+	r.From = Week(r.From)
 	sum := map[int64]steps{}
 	a.each(k, r, func(c cell, n int64) {
 		if name != "" && c.name != name {
 			return
 		}
-		at := r.From + (c.day-r.From)/days*days
-		if sum[at] == nil {
-			sum[at] = steps{}
+		if sum[c.day] == nil {
+			sum[c.day] = steps{}
 		}
-		sum[at][c.bucket] += n
+		sum[c.day][c.bucket] += n
 	})
 	out := []Spread{}
 	for day, s := range sum {

@@ -131,7 +131,7 @@ func (c *conditions) clone() *conditions {
 // finds a page of what is frequent.
 const (
 	firstLook = 500
-	lastLook  = 6000
+	lastLook  = 4000
 )
 
 // Search finds files of executed requests. What a filter finds in no order (a name,

@@ -24,10 +24,7 @@ type spanLink struct {
 	Here        bool
 }
 
-const (
-	shownNames = 15
-	weekDays   = 7
-)
+const shownNames = 15
 
 // drawn makes all charts of a time range; policy, if there is one, narrows those about
 // policies.
@@ -76,12 +73,10 @@ func (a *area) drawn(now time.Time, s span, policy string) []chart {
 		put(byName(c, a.analysis.By(x.kind, r), shownNames, func(n string) string { return searchFor(r, x.filter, n) }))
 	}
 
-	c = chart{ID: "quorum", Title: title("Time to quorum, by week"), Note: "wide: nine of ten within; narrow: the median", Columns: []string{"Week from", "Requests", "Median", "Nine of ten within"}}
+	c = chart{ID: "quorum", Title: title("Time to quorum, by week"), Note: "of whole weeks; wide: nine of ten within; narrow: the median", Columns: []string{"Week from", "Requests", "Median", "Nine of ten within"}}
 	points = nil
-	from := r
-	from.From -= from.From % weekDays
 	hours := func(d time.Duration) float64 { return d.Hours() }
-	for _, p := range a.analysis.SpreadSeries(analysis.Quorum, policy, from, weekDays) {
+	for _, p := range a.analysis.SpreadSeries(analysis.Quorum, policy, r) {
 		date := analysis.Date(p.Day).Format(time.DateOnly)
 		points = append(points, point{Label: date[5:], A: hours(p.Median), B: hours(p.P90), ATitle: date + ": median " + seconds(p.Median) + ", nine of ten within " + seconds(p.P90)})
 		c.Rows = append(c.Rows, []cell{{Text: date}, number(p.N), {Text: seconds(p.Median), Number: true}, {Text: seconds(p.P90), Number: true}})

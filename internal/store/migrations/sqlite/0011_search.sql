@@ -48,7 +48,7 @@ CREATE TABLE catalogue_waiting (
   next    INTEGER NOT NULL -- the first of its files that is not in the catalogue
 );
 INSERT INTO catalogue_waiting (request, next) SELECT id, 0 FROM requests WHERE state = 'executed' AND command = 'sign' ORDER BY receipt;
-CREATE INDEX endorsements_endorser ON endorsements (endorser);
+CREATE INDEX endorsements_endorser ON endorsements (endorser, request);
 CREATE INDEX requests_unsigned ON requests (state, created) WHERE state <> 'executed';
 CREATE INDEX requests_pending ON requests (policy, created) WHERE state = 'pending';
 CREATE INDEX requests_policy ON requests (policy, created);
