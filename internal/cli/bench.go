@@ -21,7 +21,7 @@ func (a *App) benchCommand() *cobra.Command {
 		Long: `Measures on this machine, in a temporary folder and against nothing that is in
 use. docs/bench.md says what is measured, and shows a table.`,
 	}
-	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild(), a.benchLog(), a.benchFormats(), a.benchFormatChild(), a.benchRecords(), a.benchAgents())
+	c.AddCommand(a.benchKeeper(), a.benchPlan(), a.benchPlanChild(), a.benchLog(), a.benchFormats(), a.benchFormatChild(), a.benchRecords(), a.benchAgents(), a.benchConsole())
 	return c
 }
 
