@@ -34,7 +34,7 @@ type Details struct {
 	bytes  int // and their bytes
 	spare  int
 	unsaid int
-	full   bool // not even what counts the rest has room
+	full   bool      // not even what counts the rest has room
 	rest   hash.Hash // over what found no room
 }
 
@@ -147,7 +147,9 @@ func (d *Details) Facts() []Fact {
 // before them. They have one of names, or that name and [ListSuffix], in this order,
 // and the form that [Details] gives them. Plans without details are fine.
 func CutDetails(facts []Fact, names ...string) ([]Fact, error) {
-	begin := slices.IndexFunc(facts, func(f Fact) bool { return f.Name == FactUnsaid || slices.Contains(names, strings.TrimSuffix(f.Name, ListSuffix)) })
+	begin := slices.IndexFunc(facts, func(f Fact) bool {
+		return f.Name == FactUnsaid || slices.Contains(names, strings.TrimSuffix(f.Name, ListSuffix))
+	})
 	if begin < 0 {
 		return facts, nil
 	}

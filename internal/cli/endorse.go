@@ -17,7 +17,6 @@ import (
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/format"
-	"github.com/greatseal-io/greatseal/internal/api/client"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/quorum"
@@ -342,7 +341,7 @@ func (l *link) printJudged(ctx context.Context, w io.Writer, j *judged, most int
 	printRequest(w, s)
 	switch c := j.r.Command; {
 	case c.Sign != nil:
-		return l.printBefore(ctx, w, j)
+		return l.printSince(ctx, w, j.id, j.files, j.recomputers())
 	case c.Charter != nil:
 		return l.printCharter(ctx, w, c.Charter.Statement)
 	case c.Generate != nil:
@@ -389,60 +388,6 @@ func printDiff(w io.Writer, d []charter.Change) {
 		}
 		field(w, "changes", mark+" "+c.String())
 	}
-}
-
-// printBefore compares the files with those of their names that were signed last
-// under the policy.
-func (l *link) printBefore(ctx context.Context, w io.Writer, j *judged) error {
-	if len(j.files) == 0 {
-		return nil
-	}
-	page, err := l.Requests(ctx, client.Filter{State: []store.State{store.Executed}, Policy: j.r.Command.Sign.Policy, Name: j.files[0].Name, Limit: 1})
-	if err != nil {
-		return err
-	}
-	if len(page.Requests) == 0 {
-		field(w, "before", "no file called "+j.files[0].Name+" was signed under this policy")
-		return nil
-	}
-	last := page.Requests[0]
-	_, items, err := l.request(ctx, last.ID)
-	if err != nil {
-		return err
-	}
-	old := map[string]*format.Plan{}
-	for _, b := range items {
-		it, p, err := format.DecodeItem(b)
-		if err != nil {
-			return unverified("", err)
-		}
-		old[it.Name] = p
-	}
-	field(w, "before", fmt.Sprintf("request %s of %s, by %s", short(last.ID), when(last.Updated), last.Requester))
-	shown, fresh := 0, 0
-	for i, b := range j.items {
-		_, p, err := format.DecodeItem(b)
-		if err != nil {
-			return err
-		}
-		was, ok := old[j.files[i].Name]
-		delete(old, j.files[i].Name)
-		if !ok {
-			fresh++
-			continue
-		}
-		if d := changes(was, p); len(d) > 0 && shown < maxDiffs {
-			shown++
-			field(w, "", "  "+wordOf(j.recomputers())+"  "+j.files[i].Name+": "+strings.Join(d, "; "))
-		}
-	}
-	if fresh > 0 {
-		field(w, "", count(fresh, "file")+" that the request before did not have")
-	}
-	if len(old) > 0 {
-		field(w, "", count(len(old), "file")+" of the request before are not in this one")
-	}
-	return nil
 }
 
 // maxDiffs is how many files are compared in words.

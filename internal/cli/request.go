@@ -12,7 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/greatseal-io/greatseal/credential"
+	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/api/client"
+	"github.com/greatseal-io/greatseal/internal/api/wire"
+	"github.com/greatseal-io/greatseal/internal/release"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/quorum"
@@ -21,7 +24,7 @@ import (
 
 func (a *App) requestCommand() *cobra.Command {
 	c := &cobra.Command{Use: "request", GroupID: "endorse", Short: "look at requests, collect and withdraw them"}
-	c.AddCommand(a.requestList(), a.requestShow(), a.requestCancel(), a.collectCommand(""))
+	c.AddCommand(a.requestList(), a.requestShow(), a.requestDiff(), a.requestCancel(), a.collectCommand(""))
 	return c
 }
 
@@ -128,7 +131,9 @@ func what(c statement.Command) string {
 // shownRequest is the document of request show.
 type shownRequest struct {
 	server.View
-	Files []server.FileView `json:"files,omitzero"`
+	Files      []server.FileView   `json:"files,omitzero"`
+	Told       []wire.Told         `json:"told,omitzero"`       // where the caller may see it
+	Difference *release.Difference `json:"difference,omitzero"` // without its files: request diff has them
 }
 
 func (a *App) requestShow() *cobra.Command {
@@ -174,6 +179,14 @@ func (l *link) show(ctx context.Context, id string, files int, watch bool) error
 				return err
 			}
 			s.Files = page.Files
+			if s.Difference, err = l.Difference(ctx, v.ID, "", 0, 1); err != nil {
+				return err
+			}
+			s.Difference.Files = nil
+		}
+		// Whoever may not see it, or asks a server that tells nobody, does without.
+		if told, err := l.Told(ctx, v.ID); err == nil {
+			s.Told = told
 		}
 		switch {
 		case watch && l.app.json:
@@ -246,6 +259,9 @@ func printRequest(w io.Writer, s *shownRequest) {
 		printDecision(w, d)
 	}
 	printFiles(w, s.Files, v.Count, v.Recomputed)
+	if s.Difference != nil {
+		printSummary(w, s.Difference)
+	}
 }
 
 // printDecision draws the quorum's tree and the votes.
@@ -314,7 +330,7 @@ func printFiles(w io.Writer, files []server.FileView, total int, recomputed []st
 			}
 		}
 		say(word, "size = "+size(f.Size))
-		for _, x := range f.Facts {
+		for _, x := range listed(f.Facts) {
 			say(word, x.Name+" = "+x.Value)
 		}
 		for _, x := range f.Claims {
@@ -332,6 +348,27 @@ func printFiles(w io.Writer, files []server.FileView, total int, recomputed []st
 	default:
 		field(w, "recomputed", "by nobody yet: names, and what is marked claimed, are the requester's word")
 	}
+}
+
+// listed puts long lists of facts of one name on a line each.
+func listed(facts []format.Fact) (out []format.Fact) {
+	for len(facts) > 0 {
+		n := 1
+		for n < len(facts) && facts[n].Name == facts[0].Name {
+			n++
+		}
+		if n < 4 {
+			out = append(out, facts[:n]...)
+		} else {
+			var values []string
+			for _, f := range facts[:n] {
+				values = append(values, f.Value)
+			}
+			out = append(out, format.Fact{Name: fmt.Sprintf("%d × %s", n, facts[0].Name), Value: strings.Join(values, ", ")})
+		}
+		facts = facts[n:]
+	}
+	return out
 }
 
 func (a *App) requestCancel() *cobra.Command {

@@ -442,7 +442,7 @@ func (a *App) printVerified(v *verify.Verified) error {
 func printReport(w io.Writer, r *format.Report) {
 	field(w, "format", r.Format)
 	field(w, "size", size(r.Size))
-	for _, f := range r.Facts {
+	for _, f := range listed(r.Facts) {
 		field(w, "", f.Name+" = "+f.Value)
 	}
 	for i, s := range r.Signatures {
