@@ -9,7 +9,8 @@
 //
 //  1. The request is one DSSE envelope with one signature, of this deployment,
 //     and names a charter of the chain that is not newer than the one in force.
-//  2. The requester stands in the charter and his credential verifies.
+//  2. The requester stands in the charter and his credential verifies. A workload's
+//     is a token that was valid when the request was made; it verifies nothing else.
 //  3. The command has a rule, which lets the requester ask. To sign: the policy's
 //     key, formats, purposes and number of items. charter.replace: the charter
 //     that is carried follows the one in force.
