@@ -84,6 +84,7 @@ func deliverer() error {
 // kill -9 at every step: everybody is told, nobody twice but where the process was
 // killed with the receiver's answer in its hands; then with one Message-ID.
 func TestKilledAtEveryStep(t *testing.T) {
+	t.Parallel()
 	for _, step := range notices.Steps() {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()

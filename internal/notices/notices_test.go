@@ -19,6 +19,7 @@ import (
 // From the request to its end: those who can act are asked, those who are missing are
 // reminded, others are told when time runs, and the requester of the end.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", func(c *notices.Config) {
 		c.Reminders = []config.Share{share(t, "50%"), share(t, "90%")}
 		c.Escalation = []config.Escalation{{After: share(t, "20h"), To: []string{"person:ann", "group:officers", "channel:ops"}}}
@@ -67,6 +68,7 @@ func TestLife(t *testing.T) {
 // Whoever has been answered meanwhile is not reminded; who has disapproved and why is
 // told; whoever has spoken learns the outcome if he wants to.
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", nil)
 	pref := defaults
 	pref.Outcomes = true
@@ -101,6 +103,7 @@ func TestOutcomes(t *testing.T) {
 
 // A quorum that cannot be reached is told of once for each reason.
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", nil, func(c *charter.Charter) {
 		x := c.Policies["release"]
 		x.Rule.Veto = nil
@@ -124,6 +127,7 @@ func TestUnreachable(t *testing.T) {
 
 // A digest is one mail that lists what waits then, and not what was answered before.
 func TestDigest(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", nil)
 	pref := defaults
 	pref.Deliver, pref.Outcomes = "hourly", true
@@ -166,6 +170,7 @@ func TestDigest(t *testing.T) {
 // Invariant 5: who is no longer in the charter, or never was, is told nothing; what is
 // about no request goes to operators.
 func TestOperators(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", nil)
 	j, err := notices.Alert(notify.Rejected, "r1", "prod", p.Now(), notify.Fact{Name: "Agent", Value: "web-1\r\nBcc: x"}, notify.Fact{Name: "Code", Value: "signature-invalid"})
 	if err != nil {
@@ -186,6 +191,7 @@ func TestOperators(t *testing.T) {
 
 // Invariant 3: one that hangs and one that is away hold up nobody.
 func TestLanes(t *testing.T) {
+	t.Parallel()
 	slow, away := newChannel(t), newChannel(t)
 	slow.hang = make(chan struct{})
 	defer close(slow.hang)
@@ -204,6 +210,7 @@ func TestLanes(t *testing.T) {
 
 // A mail server that is away for an hour gets each mail once.
 func TestAway(t *testing.T) {
+	t.Parallel()
 	mail := notifytest.Start(t, "starttls")
 	g := newGate(t, mail.Port)
 	g.set(true)
@@ -246,6 +253,7 @@ func TestAway(t *testing.T) {
 // Answers of a mail server: refused for good is given up at once, a connection that
 // falls after the text is tried once more with the same Message-ID.
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", nil)
 	states := func(id statement.ID) (out []store.NoticeState) {
 		list, err := p.e.Of(t.Context(), id)
@@ -300,6 +308,7 @@ func TestAnswers(t *testing.T) {
 
 // Invariants 1 and 2: several replicas on one database send everything once.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t)
 	p := newPost(t, pg.Database(), nil)
 	p.replica(t, nil)
@@ -330,6 +339,7 @@ func TestReplicas(t *testing.T) {
 
 // A charter that is proposed is told to the officers who are not asked.
 func TestProposed(t *testing.T) {
+	t.Parallel()
 	p := newPost(t, "", nil)
 	next := *p.Charter
 	next.Version, next.Previous = 2, p.Pin
