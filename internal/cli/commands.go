@@ -26,6 +26,7 @@ func (a *App) commands() []*cobra.Command {
 		a.requestCommand(),
 		a.endorseCommand(),
 		a.disapproveCommand(),
+		a.noticesCommand(),
 		a.keyCommand(),
 		a.logCommand(),
 		a.loginCommand(),
