@@ -16,6 +16,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/format/file"
+	"github.com/greatseal-io/greatseal/internal/analysis"
 	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/instance"
@@ -85,8 +86,21 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 		Issuers: issuers.States,
 		Server:  o.server, Store: o.store, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Admins: c.Admins,
 		Private: c.Log.Private, Uploads: c.Blobs != "", Formats: formats, Instance: part,
-		Limits: api.Limits{Body: c.Limits.BodyBytes, PerSecond: c.Limits.PerSecond, Burst: c.Limits.Burst, AnonPerSecond: c.Limits.AnonPerSecond},
+		Limits:   api.Limits{Body: c.Limits.BodyBytes, PerSecond: c.Limits.PerSecond, Burst: c.Limits.Burst, AnonPerSecond: c.Limits.AnonPerSecond},
+		Sessions: o.sessions(),
 	})
+	if err != nil {
+		return err
+	}
+	around, endStreams := h.Handler(), func() {}
+	pages, err := openConsole(c, o, log)
+	if err != nil {
+		return err
+	}
+	if pages != nil {
+		around, endStreams = pages.Handler(h.Handler()), pages.Stop
+	}
+	registered, err := o.registrations()
 	if err != nil {
 		return err
 	}
@@ -96,6 +110,13 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 	var wg sync.WaitGroup
 	wg.Go(func() { o.server.Run(work) })
 	wg.Go(func() { server.GiveRoom(work) })
+	wg.Go(func() {
+		analysis.New(o.store).Run(work, func(err error) { log.Error("counting the log", "error", err) })
+	})
+	wg.Go(func() { registered.Run(work, time.Minute, log) })
+	if !c.Issuers.Off {
+		wg.Go(func() { issuers.Run(work) })
+	}
 	if part != nil {
 		wg.Go(func() { part.Run(work) })
 	}
@@ -105,12 +126,9 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 			if inspected = o.inspect(work, log); inspected != nil {
 				log.Error("the inspector has ended", "error", inspected)
 			}
-	if !c.Issuers.Off {
-		wg.Go(func() { issuers.Run(work) })
-	}
 		})
 	}
-	err = api.Serve(ctx, h, api.Listen{Address: c.Listen, TLS: c.TLS}, ready)
+	err = api.ServeWith(ctx, h, around, endStreams, api.Listen{Address: c.Listen, TLS: c.TLS, Optional: c.Console.WithoutCertificate || c.Issuers.WithoutCertificate}, ready)
 	stop()
 	wg.Wait()
 	return errors.Join(err, inspected)
@@ -172,7 +190,7 @@ func (a *App) dev(ctx context.Context, dir, listen, records string) error {
   %[3]s verify YOUR.exe --evidence YOUR.exe.evidence.json --root %[1]s/charter-v1.json --ca %[1]s/trial-ca.crt --tsa-ca %[1]s/trial-ca.crt
 
 Policy "inspected" uploads the file; "nightly" signs nightly-* unattended. Ctrl-C ends.
-`, dir, addr, program())
+%[4]s`, dir, addr, program(), consoleHint(dir, addr))
 	})
 }
 

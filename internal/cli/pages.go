@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/greatseal-io/greatseal/internal/analysis"
+	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/console"
+	"github.com/greatseal-io/greatseal/internal/console/charters"
+	"github.com/greatseal-io/greatseal/internal/console/logs"
+	"github.com/greatseal-io/greatseal/internal/console/notices"
+	"github.com/greatseal-io/greatseal/internal/console/passkeys"
+	"github.com/greatseal-io/greatseal/internal/console/requests"
+	"github.com/greatseal-io/greatseal/internal/console/search"
+	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/store"
+)
+
+// openConsole puts the console of a server together, or nothing where it is off.
+func openConsole(c *config.Server, o *office, log *slog.Logger) (_ *console.Console, err error) {
+	if c.Console.Off {
+		return nil, nil
+	}
+	cfg := console.Config{Config: web.Config{
+		Server: o.server, Store: o.store, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Admins: c.Admins,
+		Auditor: c.Console.Roles.Auditor, Operator: c.Console.Roles.Operator,
+	}}
+	if cfg.Providers, err = openProviders(c, o, log); err != nil {
+		return nil, err
+	}
+	reg, err := o.registrations()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Areas = []web.Area{
+		notices.Area(o.server),
+		passkeys.Area(reg, o.store),
+		requests.Area(o.server, o.store),
+		charters.Area(o.server),
+		search.Area(o.server, o.store, analysis.New(o.store)),
+		logs.Area(o.server, o.store),
+	}
+	return console.New(cfg)
+}
+
+// sessions are those of the console, where it is on.
+func (o *office) sessions() store.Sessions {
+	if o.cfg.Console.Off {
+		return nil
+	}
+	return o.store
+}
+
+// consoleHint says to whoever plays with a deployment how he gets to its pages. On this
+// machine they are at "localhost": browsers have no passkeys for addresses.
+func consoleHint(dir string, addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "" // a socket, which browsers do not reach
+	}
+	return fmt.Sprintf(`
+In a browser: http://localhost:%[2]s/console/
+
+  %[3]s --config %[1]s/people/bob.yaml console           opens it, signed in as bob
+`, dir, port, program())
+}
