@@ -258,6 +258,9 @@ func printRequest(w io.Writer, s *shownRequest) {
 	if d := v.Decision; d != nil {
 		printDecision(w, d)
 	}
+	if t := toldSummary(s.Told); t != "" {
+		field(w, "told", t)
+	}
 	printFiles(w, s.Files, v.Count, v.Recomputed)
 	if s.Difference != nil {
 		printSummary(w, s.Difference)
