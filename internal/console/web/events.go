@@ -36,7 +36,6 @@ func (v *Visit) Events() (*Events, error) {
 		return nil, Problemf(429, "too-many-streams", "close some of the pages", "too many pages are open")
 	}
 	ctx, cancel := context.WithTimeout(v.Request.Context(), streamLife)
-	stopped := context.AfterFunc(ctx, func() {})
 	go func() {
 		select {
 		case <-s.stopping:
@@ -45,7 +44,7 @@ func (v *Visit) Events() (*Events, error) {
 		}
 	}()
 	name := v.Who.Name
-	e := &Events{v: v, ctl: http.NewResponseController(v.Writer), ctx: ctx, done: func() { stopped(); cancel(); s.streams.Leave(name) }}
+	e := &Events{v: v, ctl: http.NewResponseController(v.Writer), ctx: ctx, done: func() { cancel(); s.streams.Leave(name) }}
 	v.Writer.Header().Set("Content-Type", "text/event-stream")
 	v.Writer.Header().Set("X-Accel-Buffering", "no")
 	v.Writer.WriteHeader(http.StatusOK)
@@ -75,7 +74,7 @@ func (e *Events) Send(name string, data any) error {
 // Beat shows the browser that the stream is alive, and ends it when the session has
 // ended.
 func (e *Events) Beat() error {
-	p, err := e.v.site.session(e.v.Request.WithContext(e.ctx), e.v.secret)
+	p, err := e.v.site.session(e.v.Request.WithContext(e.ctx), e.v.secret, false)
 	if err != nil {
 		return err
 	}

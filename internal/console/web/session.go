@@ -134,13 +134,14 @@ func (v *Visit) SignOut() error {
 }
 
 // person says who calls, with the secret of his session. Nobody is no error; then the
-// secret is that of his browser's forms, and empty where it has none yet.
-func (s *Site) person(w http.ResponseWriter, r *http.Request) (*Person, string, error) {
+// secret is that of his browser's forms, and empty where it has none yet. used is that
+// somebody does something.
+func (s *Site) person(w http.ResponseWriter, r *http.Request, used bool) (*Person, string, error) {
 	c, err := r.Cookie(s.cookieName(r))
 	if err != nil {
 		return nil, s.formSecret(r), nil
 	}
-	p, err := s.session(r, c.Value)
+	p, err := s.session(r, c.Value, used)
 	if err != nil {
 		return nil, "", err
 	}
@@ -158,8 +159,9 @@ func (s *Site) formSecret(r *http.Request) string {
 	return ""
 }
 
-// session checks a secret; nil is nobody.
-func (s *Site) session(r *http.Request, secret string) (*Person, error) {
+// session checks a secret; nil is nobody. used is that somebody does something: a page
+// that is left open does not keep its session.
+func (s *Site) session(r *http.Request, secret string, used bool) (*Person, error) {
 	if len(secret) != 43 {
 		return nil, nil
 	}
@@ -193,7 +195,7 @@ func (s *Site) session(r *http.Request, secret string) (*Person, error) {
 	if len(p.Roles) == 0 && !p.InCharter {
 		return end("no longer anybody's business")
 	}
-	if now.Sub(x.Seen) >= seenEvery {
+	if used && now.Sub(x.Seen) >= seenEvery {
 		if err := s.cfg.Store.SeeSession(ctx, x.Hash, now); err != nil {
 			return nil, err
 		}

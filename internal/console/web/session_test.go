@@ -304,6 +304,31 @@ func TestStreamEndsWithTheSession(t *testing.T) {
 	}
 }
 
+// A page that is left open does not keep its session.
+func TestOpenStreamIsNoUse(t *testing.T) {
+	b := bench(t)
+	alice := b.As("alice")
+	res := alice.Open("GET", "/console/sample/events", nil, nil)
+	defer res.Body.Close()
+	in := bufio.NewScanner(res.Body)
+	for in.Scan() && !strings.HasPrefix(in.Text(), "data:") {
+	}
+	b.Pass(59 * time.Minute)
+	beats <- struct{}{}
+	for in.Scan() && in.Text() != ": still here" {
+	}
+	b.Pass(2 * time.Minute)
+	beats <- struct{}{}
+	for in.Scan() {
+		if in.Text() != "" {
+			t.Errorf("after the end: %q", in.Text())
+		}
+	}
+	if signedIn(alice) {
+		t.Error("an hour without use has passed")
+	}
+}
+
 func TestBodiesAreBounded(t *testing.T) {
 	b := bench(t)
 	alice := b.As("alice")

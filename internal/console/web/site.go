@@ -208,7 +208,7 @@ func (s *Site) Handler() http.Handler {
 	s.mux.HandleFunc("GET "+staticPrefix, s.serveStatic)
 	s.mux.HandleFunc(Home, func(w http.ResponseWriter, r *http.Request) {
 		v := &Visit{Writer: w, Request: r, Now: s.Now(), site: s, area: s.kit}
-		v.Who, v.secret, _ = s.person(w, r)
+		v.Who, v.secret, _ = s.person(w, r, false)
 		s.fail(v, Problemf(404, "not-found", "", "there is no such page"))
 	})
 	return http.HandlerFunc(s.serve)
@@ -325,7 +325,7 @@ func (s *Site) admit(v *Visit) error {
 		return nil
 	}
 	var err error
-	if v.Who, v.secret, err = s.person(v.Writer, v.Request); err != nil {
+	if v.Who, v.secret, err = s.person(v.Writer, v.Request, !v.route.Stream); err != nil {
 		return err
 	}
 	if v.Who == nil && !v.route.Public {
