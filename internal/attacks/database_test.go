@@ -412,6 +412,8 @@ var elsewhere = map[string]string{
 	"registrations":       "officers compare fingerprints, and the charter has the passkey itself (internal/registration)",
 	"sessions":            "whoever writes sessions sees what their person sees; it takes a signature to request and to endorse (internal/console/web)",
 	"session_links":       "as sessions",
+	"notices":             "nobody concludes anything from a message; it leads to the request (internal/notices)",
+	"notice_preferences":  "when somebody is told; where, stands elsewhere (internal/notices)",
 	"issuers":             "it is what issuers were seen to publish; the keys that count are the charter's (internal/issuer)",
 
 	"catalogue":              "what is found is shown, and leads to the request (internal/store/storetest)",
