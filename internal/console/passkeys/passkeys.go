@@ -125,8 +125,10 @@ type shown struct {
 	Waits       bool
 }
 
+// show recomputes a registration. Whether a charter can have it is found out where one
+// is looked at: all of a charter is checked for it.
 func (a *area) show(v *web.Visit, r *store.Registration) shown {
-	head, ref := v.Site().Server().Chain().Head()
+	head := v.Site().Server().Charter()
 	s := shown{Registration: *r, Waits: r.State.Waiting()}
 	reg, err := registration.Look(head, r)
 	if err != nil {
@@ -136,7 +138,7 @@ func (a *area) show(v *web.Visit, r *store.Registration) shown {
 	s.Fingerprint, s.Model, s.Attestation = attestation.Fingerprint(reg.Credential()), reg.AAGUID().Describe(), reg.String()
 	s.Attested, s.Synced, s.BackedUp = reg.Result() == attestation.Model, reg.BackupEligible(), reg.BackedUp()
 	if s.Waits {
-		if _, err := registration.Draft(head, ref, r, r.Replaces, v.Now); err != nil {
+		if err := head.Passkeys.Admits(reg); err != nil {
 			s.Refused = err.Error()
 		}
 	}
@@ -350,10 +352,13 @@ func (a *area) one(v *web.Visit) error {
 	if !r.Request.IsZero() {
 		d.RequestID = r.Request.String()
 	}
-	if may := registration.MayPropose(head, v.Who.Name); may && r.State == store.RegistrationOpen && d.Refused == "" {
-		d.Propose = len(v.Passkeys()) > 0
-		d.Command = `greatseal passkey propose ` + r.ID + ` --fingerprint "…"`
-		if next, err := registration.Draft(head, ref, r, r.Replaces, v.Now); err == nil {
+	if r.State == store.RegistrationOpen && d.Refused == "" {
+		next, err := registration.Draft(head, ref, r, r.Replaces, v.Now)
+		if err != nil {
+			d.Refused = err.Error()
+		} else if registration.MayPropose(head, v.Who.Name) {
+			d.Propose = len(v.Passkeys()) > 0
+			d.Command = `greatseal passkey propose ` + r.ID + ` --fingerprint "…"`
 			d.Changes = charter.Diff(head, next)
 		}
 	}
