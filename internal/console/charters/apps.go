@@ -198,7 +198,9 @@ func (a *area) app(v *web.Visit) error {
 		return err
 	}
 	f.Now = v.Now
-	return v.Page("app.html", name, template.Progress(name, f))
+	d := &appData{Status: template.Progress(name, f)}
+	a.steps(v, d, &f)
+	return v.Page("app.html", name, d)
 }
 
 // seen is the number of requests of one kind that a progress page looks at.

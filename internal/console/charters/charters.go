@@ -61,6 +61,9 @@ func Area(s *server.Server) web.Area {
 			{Method: get, Path: appsPath, Serve: a.apps},
 			{Method: get, Path: appsPath + "/new/{template}", Roles: officers, Serve: a.setUp},
 			{Method: get, Path: appsPath + "/of/{name}", Serve: a.app},
+			{Method: get, Path: appsPath + "/of/{name}/csr", Serve: a.csr},
+			{Method: post, Path: appsPath + "/of/{name}/draft", Roles: officers, MaxBody: 256 << 10, Serve: a.keyDraft},
+			{Method: post, Path: appsPath + "/of/{name}/ask", Roles: officers, MaxBody: 1 << 20, Serve: a.keyAsk},
 		}}
 }
 

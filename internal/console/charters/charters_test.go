@@ -321,7 +321,7 @@ func TestSetUp(t *testing.T) {
 	alice := b.As("alice")
 	status := func() *webtest.Page { return alice.Get(home + "/apps/of/docs").OK().Clean().Small() }
 	status().Has("choose a template", "greatseal app new TEMPLATE --name docs")
-	p := bob.Get(path + "?name=docs&quorum=1+of+officers").OK()
+	p := bob.Get(path + "?name=docs&quorum=1+of+officers&uri=test:docs").OK()
 	form := url.Values{"yaml": {value(t, p)}, "reason": {"set up docs"}}
 	res := bob.Ceremony(key, home+"/draft", home+"/propose", form).Want(http.StatusSeeOther)
 	id, err := statement.ParseID(strings.TrimPrefix(res.Header.Get("Location"), "/console/requests/"))
@@ -339,7 +339,7 @@ func TestSetUp(t *testing.T) {
 	})
 	status().Has("follows version 1: version 2 is in force, so propose it again")
 	bob.Draft(home+"/draft", form).Want(409)
-	p = bob.Get(path + "?name=docs&quorum=1+of+officers").OK().Has("Propose version 3")
+	p = bob.Get(path + "?name=docs&quorum=1+of+officers&uri=test:docs").OK().Has("Propose version 3")
 	form.Set("yaml", value(t, p))
 	res = bob.Ceremony(key, home+"/draft", home+"/propose", form).Want(http.StatusSeeOther)
 	id, err = statement.ParseID(strings.TrimPrefix(res.Header.Get("Location"), "/console/requests/"))
@@ -358,4 +358,32 @@ func TestSetUp(t *testing.T) {
 	}
 	b.Until(b.Server, id, store.Executed)
 	status().Has("version 3 is in force", `greatseal key generate docs --subject "CN=docs,O=Example Ltd" --self-signed 365`, "one of officers")
+
+	// The key is asked for here too, with the passkey.
+	alice.Post(home+"/apps/of/docs/draft", url.Values{"do": {"generate"}, "subject": {"CN=docs"}}).Want(403)
+	at := home + "/apps/of/docs"
+	bob.Get(at).OK().Clean().Small().Has("Generate key docs", "for a year")
+	bob.Draft(at+"/draft", url.Values{"do": {"generate"}}).Want(400)
+	bob.Draft(at+"/draft", url.Values{"do": {"destroy"}}).Want(400)
+	bob.Draft(at+"/draft", url.Values{"do": {"certificate"}, "chain": {webtest.Hostile()[0]}}).Want(400)
+	bob.Draft(home+"/apps/of/other/draft", url.Values{"do": {"generate"}, "subject": {"CN=x"}}).Want(404)
+	gen := url.Values{"do": {"generate"}, "subject": {"CN=docs,O=Example Ltd"}}
+	bob.Ceremony(key, at+"/draft", at+"/ask", gen, func(f url.Values) { f.Set("subject", "CN=another") }).Want(409)
+	res = bob.Ceremony(key, at+"/draft", at+"/ask", gen).Want(http.StatusSeeOther)
+	if id, err = statement.ParseID(strings.TrimPrefix(res.Header.Get("Location"), "/console/requests/")); err != nil {
+		t.Fatal(err)
+	}
+	bob.Get(at + "/csr").Want(404)
+	r, err := b.Server.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Server.Endorse(t.Context(), b.Endorse("carol", r.Envelope)); err != nil {
+		t.Fatal(err)
+	}
+	b.Until(b.Server, id, store.Executed)
+	status().Has("CN=docs,O=Example Ltd, issued by CN=docs,O=Example Ltd", "greatseal sign FILE --policy docs --format cms").HasNot("Generate key")
+	if p := bob.Get(at + "/csr").OK(); !strings.Contains(p.Body, "BEGIN CERTIFICATE REQUEST") {
+		t.Errorf("%s", p)
+	}
 }
