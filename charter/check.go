@@ -119,6 +119,7 @@ type checker struct {
 	roll     *Roll
 	problems []Problem
 	budget   int
+	carried  int // keys of issuers, for every workload anew
 }
 
 func (k *checker) add(path, format string, args ...any) {
@@ -247,6 +248,9 @@ func (k *checker) credentials(at string, cs []Credential, owner map[string]strin
 	}
 	for i, c := range cs {
 		at := fmt.Sprintf("%s.credentials[%d]", at, i)
+		if c.OIDC != nil && !k.room(at, c.OIDC) {
+			return
+		}
 		p, err := k.c.Credential(c)
 		if k.adopt(at, err) {
 			continue

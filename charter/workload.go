@@ -16,6 +16,7 @@ import (
 const (
 	MaxIssuers    = 32
 	maxIssuerKeys = 32
+	maxCarried    = 5_000 // keys of issuers in the credentials of all workloads
 )
 
 // Issuer gives workloads their ID tokens: a CI, say. Its keys are pinned here,
@@ -183,6 +184,18 @@ var wide = []string{"repository_owner", "repository_owner_id", "namespace_path",
 // identify nobody by themselves, whoever the issuer is.
 var vague = []string{"ref", "ref_type", "ref_path", "ref_protected", "environment", "environment_protected", "event_name", "actor", "workflow", "job_workflow_ref",
 	"workflow_ref", "runner_environment", "pipeline_source", "head_ref", "base_ref", "repository_visibility", "project_visibility", "user_login", "sha", "email_verified", "azp", "typ"}
+
+// room keeps a hostile charter from costing more than a moment: every workload carries
+// the keys of its issuer.
+func (k *checker) room(at string, o *OIDC) bool {
+	if k.carried += len(k.c.Issuers[o.Issuer].Keys); k.carried <= maxCarried {
+		return true
+	}
+	if k.carried-len(k.c.Issuers[o.Issuer].Keys) <= maxCarried { // say it once
+		k.add(at, "the workloads carry more than %d keys of their issuers: drop stale keys (greatseal charter issuers draft --prune), or join workloads by patterns", maxCarried)
+	}
+	return false
+}
 
 // workload refuses claims that strangers could have.
 func (k *checker) workload(at string, o *OIDC) {

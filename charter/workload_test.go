@@ -2,6 +2,7 @@ package charter_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -154,6 +155,26 @@ func TestWorkloadsRefused(t *testing.T) {
 		if !slices.ContainsFunc(ce.Problems, func(p charter.Problem) bool { return p.Path == c.path && strings.Contains(p.Text, c.text) }) {
 			t.Errorf("%s: %q: got %v", c.path, c.text, ce)
 		}
+	}
+}
+
+// A charter of very many workloads is refused before its keys are read that often.
+func TestWorkloadsHaveALimit(t *testing.T) {
+	c := workloads(t)
+	i := c.Issuers["github"]
+	for n := range 31 {
+		i.Keys = append(i.Keys, text(t, credentialtest.NewIssuer(github.URL, fmt.Sprint("k", n), nil)))
+	}
+	slices.Sort(i.Keys)
+	c.Issuers["github"] = i
+	for n := range 200 {
+		o := *actions(c)
+		o.Claims = map[string]string{"repository": fmt.Sprint("acme/", n)}
+		c.Machines[fmt.Sprint("m", n)] = charter.Machine{Credentials: []charter.Credential{{OIDC: &o}}}
+	}
+	var ce *charter.CheckError
+	if err := c.Check(); !errors.As(err, &ce) || len(ce.Problems) != 1 || !strings.Contains(ce.Problems[0].Text, "more than 5000 keys") {
+		t.Errorf("%v", err)
 	}
 }
 

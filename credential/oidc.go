@@ -246,8 +246,11 @@ func (c *OIDC) Verify(p Purpose, message, sig []byte) error {
 	if err != nil {
 		return refuseSig("oidc: %w", err)
 	}
-	t, err := c.token(sig, aud)
+	t, err := ParseIDToken(sig)
 	if err != nil {
+		return err
+	}
+	if err := c.check(t, aud); err != nil {
 		return err
 	}
 	if p == Login {
@@ -279,48 +282,53 @@ func request(message []byte) (*statement.Request, error) {
 // Token verifies a token that the workload shows to a server, at a time in seconds
 // since 1970. It is no signature. The error wraps [ErrSignature].
 func (c *OIDC) Token(token []byte, now int64) (*IDToken, error) {
-	if c.id == "" {
-		return nil, refuseSig("oidc: no issuer")
-	}
-	t, err := c.token(token, c.APIAudience())
+	t, err := ParseIDToken(token)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.At(now); err != nil {
+	if err := c.Shows(t, now); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// token verifies everything about a token but its times.
-func (c *OIDC) token(b []byte, aud string) (*IDToken, error) {
-	t, err := ParseIDToken(b)
-	if err != nil {
-		return nil, err
+// Shows is Token for a token that has been taken apart: one that may be any of many
+// workloads' is taken apart once.
+func (c *OIDC) Shows(t *IDToken, now int64) error {
+	if c.id == "" {
+		return refuseSig("oidc: no issuer")
 	}
+	if err := c.check(t, c.APIAudience()); err != nil {
+		return err
+	}
+	return t.At(now)
+}
+
+// check verifies everything about a token but its times.
+func (c *OIDC) check(t *IDToken, aud string) error {
 	switch {
 	case t.Issuer != c.w.Issuer:
-		return nil, refuseSig("token: of another issuer than %s", c.w.Issuer)
+		return refuseSig("token: of another issuer than %s", c.w.Issuer)
 	case t.Audience != aud:
-		return nil, refuseSig("token: for another audience than %s", aud)
+		return refuseSig("token: for another audience than %s", aud)
 	}
 	for name, want := range c.w.Claims {
 		if got, ok := t.claims[name]; !ok || got != want {
-			return nil, refuseSig("token: its claim %s is not %q", name, want)
+			return refuseSig("token: its claim %s is not %q", name, want)
 		}
 	}
 	for name, want := range c.w.Patterns {
 		got, ok := t.claims[name]
 		if match, err := path.Match(want, got); !ok || err != nil || !match {
-			return nil, refuseSig("token: its claim %s does not match %q", name, want)
+			return refuseSig("token: its claim %s does not match %q", name, want)
 		}
 	}
 	i := slices.IndexFunc(c.keys, func(k *IssuerKey) bool { return k.id == t.key })
 	if i < 0 {
-		return nil, refuseSig("token: signed with a key of %s that is not pinned", c.w.Issuer)
+		return refuseSig("token: signed with a key of %s that is not pinned", c.w.Issuer)
 	}
 	if err := t.verify(c.keys[i]); err != nil {
-		return nil, refuseSig("token: %w", err)
+		return refuseSig("token: %w", err)
 	}
-	return t, nil
+	return nil
 }

@@ -44,24 +44,27 @@ func looksJWT(s string) bool { return strings.Count(s, ".") == 2 }
 // workload finds the machine whose token this is: name, or the only one that there is
 // where name is empty.
 func (r *roll) workload(token []byte, name string, now time.Time) (string, *credential.IDToken, error) {
-	who, found := "", (*credential.IDToken)(nil)
+	t, err := credential.ParseIDToken(token)
+	if err != nil {
+		return "", nil, errNobody
+	}
+	who := ""
 	for _, w := range r.workloads {
 		if name != "" && w.name != name {
 			continue
 		}
-		t, err := w.cred.Token(token, now.Unix())
-		if err != nil {
+		if w.cred.Shows(t, now.Unix()) != nil {
 			continue
 		}
-		if found != nil && who != w.name {
+		if who != "" && who != w.name {
 			return "", nil, errNobody // of two: neither, rather than somebody
 		}
-		who, found = w.name, t
+		who = w.name
 	}
-	if found == nil {
+	if who == "" {
 		return "", nil, errNobody
 	}
-	return who, found, nil
+	return who, t, nil
 }
 
 // exchange gives a session for a token, once.
