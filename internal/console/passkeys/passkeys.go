@@ -81,8 +81,8 @@ func Area(reg *registration.Service, st Store) web.Area {
 func own(v *web.Visit) registration.Site {
 	origin := v.Site().Origin(v.Request)
 	u, err := url.Parse(origin)
-	if err != nil {
-		return registration.Site{}
+	if err != nil || credential.CheckOrigin(u.Hostname(), origin) != nil {
+		return registration.Site{} // an address, say, for which browsers have no passkeys
 	}
 	return registration.Site{RelyingParty: u.Hostname(), Origins: []string{origin}}
 }
