@@ -258,12 +258,28 @@ func printRequest(w io.Writer, s *shownRequest) {
 	if d := v.Decision; d != nil {
 		printDecision(w, d)
 	}
+	if v.Unreachable != "" {
+		field(w, "in vain", v.Unreachable)
+	}
+	printSaid(w, v.Said)
 	if t := toldSummary(s.Told); t != "" {
 		field(w, "told", t)
 	}
 	printFiles(w, s.Files, v.Count, v.Recomputed)
 	if s.Difference != nil {
 		printSummary(w, s.Difference)
+	}
+}
+
+// printSaid prints what endorsers wrote: comments, and what machines found.
+func printSaid(w io.Writer, said []server.Said) {
+	for _, x := range said {
+		if x.Comment != "" {
+			field(w, "said by", x.Endorser+": "+strings.Join(strings.Fields(x.Comment), " "))
+		}
+		for _, f := range x.Findings {
+			field(w, "found by", x.Endorser+": "+f.Name+" = "+f.Value)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ type View struct {
 	// endorses, and why: "bob has disapproved"; empty while it can.
 	Unreachable string           `json:"unreachable,omitzero"`
 	Decision    *quorum.Decision `json:"decision,omitzero"`
+	Said        []Said           `json:"said,omitzero"` // with Decision: what endorsers wrote, by index in the evidence
 	// Executing says that the request is with the keeper, or may be: nothing but the
 	// keeper's answer changes it.
 	Executing  bool           `json:"executing,omitzero"`
@@ -45,6 +46,29 @@ type View struct {
 	Timestamps *TimestampView `json:"timestamps,omitzero"`
 	Upload     *UploadView    `json:"upload,omitzero"`
 	Attached   bool           `json:"attached,omitzero"` // answer to a submission: the request was there already
+}
+
+// Said is what came with an endorsement or a disapproval: the word of whoever signed it.
+type Said struct {
+	Endorser string            `json:"endorser"`
+	Verdict  statement.Verdict `json:"verdict"`
+	Comment  string            `json:"comment,omitzero"`
+	Findings []statement.Claim `json:"findings,omitzero"`
+}
+
+// saidOf reads what was said of a request. What cannot be read says nothing.
+func saidOf(r *store.Request) []Said {
+	var out []Said
+	for _, x := range r.Endorsements {
+		said := Said{Endorser: x.Endorser, Verdict: x.Verdict}
+		if env, err := statement.DecodeEnvelope(x.Envelope); err == nil {
+			if e, err := statement.Decode[statement.Endorsement](env.Payload); err == nil {
+				said.Comment, said.Findings = e.Comment, e.Findings
+			}
+		}
+		out = append(out, said)
+	}
+	return out
 }
 
 // TimestampView says how far timestamping is.
@@ -102,6 +126,7 @@ func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*Vie
 	}
 	if explain {
 		v.Decision = s.decision(ctx, r)
+		v.Said = saidOf(r)
 	}
 	if r.State == store.Pending {
 		v.Awaits = s.awaits(r)
