@@ -439,6 +439,9 @@ func edits(t *testing.T, db *sql.DB, postgres bool) []edit {
 	}
 	same := alike(t, db)
 	for table, why := range elsewhere {
+		if postgres && strings.HasPrefix(table, "catalogue_grams") {
+			continue // an index of catalogue there
+		}
 		if tables[table] == nil {
 			t.Errorf("table %s, of which is said that %s, is not there", table, why)
 		}

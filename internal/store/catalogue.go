@@ -310,6 +310,10 @@ func (s *SQL) named(ctx context.Context, pattern string) (seqs []int64, found bo
 		if len(gs) == 0 {
 			return nil, false, nil
 		}
+		// Each costs reading where it stands, and those with a digit stand in few
+		// names: the rest is left to whoever compares the names.
+		slices.SortStableFunc(gs, func(x, y string) int { return digits(y) - digits(x) })
+		gs = gs[:min(len(gs), askedGrams)]
 		if s.pool != nil {
 			q, args = `SELECT seq FROM catalogue WHERE grams @> $1 LIMIT `, []any{gs}
 			break
@@ -320,6 +324,19 @@ func (s *SQL) named(ctx context.Context, pattern string) (seqs []int64, found bo
 		q, args = `SELECT rowid FROM catalogue_grams WHERE catalogue_grams MATCH $1 LIMIT `, []any{strings.Join(gs, " AND ")}
 	}
 	return s.seqs(ctx, q, args...)
+}
+
+// askedGrams is how many runs of letters are looked up for one name.
+const askedGrams = 8
+
+// digits counts the digits of s.
+func digits(s string) (n int) {
+	for _, r := range s {
+		if r >= '0' && r <= '9' {
+			n++
+		}
+	}
+	return n
 }
 
 // seqs runs a query for numbers of files up to a limit; found is false when there

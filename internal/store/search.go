@@ -140,10 +140,10 @@ const (
 // bounded number for each page.
 func (s *SQL) Search(ctx context.Context, f FileFilter) (*FoundPage, error) {
 	entered, err := s.Enter(ctx, catchUp)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrBusy) { // what is there can be searched all the same
 		return nil, err
 	}
-	out := &FoundPage{Files: []Found{}, Behind: entered == catchUp}
+	out := &FoundPage{Files: []Found{}, Behind: entered == catchUp || err != nil}
 	limit := f.Limit
 	if limit <= 0 {
 		limit = 50
