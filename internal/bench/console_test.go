@@ -1,20 +1,30 @@
 package bench
 
 import (
+	"crypto/rand"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/greatseal-io/greatseal/internal/analysis"
 	"github.com/greatseal-io/greatseal/internal/console/logs"
+	"github.com/greatseal-io/greatseal/internal/console/notices"
+	"github.com/greatseal-io/greatseal/internal/console/passkeys"
+	"github.com/greatseal-io/greatseal/internal/console/requests"
 	"github.com/greatseal-io/greatseal/internal/console/search"
 	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/registration"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
 
 func someAreas(s *server.Server, st *store.SQL, a *analysis.Analysis) ([]web.Area, error) {
-	return []web.Area{search.Area(s, st, a), logs.Area(s, st)}, nil
+	reg, err := registration.New(registration.Config{Chain: s.Chain, Store: st, Clock: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return nil, err
+	}
+	return []web.Area{search.Area(s, st, a), logs.Area(s, st), requests.Area(s, st), notices.Area(s), passkeys.Area(reg, st)}, nil
 }
 
 // A small town: every page answers, none is too large, and a second run finds what
