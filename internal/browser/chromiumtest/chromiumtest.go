@@ -200,7 +200,9 @@ func (p *Page) Click(css string) {
 // Type empties a field and types text into it.
 func (p *Page) Type(css, text string) {
 	p.tb.Helper()
-	p.do(chromedp.WaitVisible(chromedp.CSS(css)), chromedp.Clear(chromedp.CSS(css)), chromedp.SendKeys(chromedp.CSS(css), text))
+	p.do(chromedp.WaitVisible(chromedp.CSS(css)))
+	Eval[bool](p, fmt.Sprintf("(e => { e.value = ''; e.dispatchEvent(new Event('input', {bubbles: true})); return true; })(document.querySelector(%s))", quote(css)))
+	p.do(chromedp.SendKeys(chromedp.CSS(css), text))
 }
 
 // Press presses keys, as they come: "\r" is Enter, "\t" the tabulator.
