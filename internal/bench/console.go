@@ -314,7 +314,10 @@ func pagesOf(routes []web.Route, s *samples) []string {
 				fill = append(fill, map[string]string{"id": id, "request": id})
 			}
 		}
-		if strings.HasPrefix(r.Path, "/console/search/saved/") {
+		switch {
+		case strings.HasPrefix(r.Path, "/console/passkeys/"):
+			fill = []map[string]string{{"id": "none"}}
+		case strings.HasPrefix(r.Path, "/console/search/saved/"):
 			fill = []map[string]string{{"id": "bench"}}
 		}
 		for _, f := range fill {

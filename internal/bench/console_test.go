@@ -42,7 +42,11 @@ func TestConsole(t *testing.T) {
 	for _, p := range r.Pages {
 		if p.Kind == "page" {
 			pages[p.Database]++
-			if p.Status != 200 || p.HTML == 0 || p.First <= p.HTML || p.Raw < p.HTML {
+			want := 200
+			if strings.HasPrefix(p.Page, "/console/passkeys/registrations/") {
+				want = 404 // nobody in town has just registered a passkey
+			}
+			if p.Status != want || p.HTML == 0 || p.First <= p.HTML || p.Raw < p.HTML {
 				t.Errorf("%+v", p)
 			}
 		}
