@@ -123,12 +123,11 @@ func searchKey(name string) string {
 // their quorum no more.
 func (a *area) pendingRooms(ctx context.Context, now time.Time) ([]room, error) {
 	soon := room{ID: "expiring", Title: "Requests that expire within a day", Fine: "none"}
-	dead := room{ID: "unreachable", Title: "Requests that cannot reach their quorum", Fine: fmt.Sprintf("none among the %d that have waited longest", maxJudged)}
+	dead := room{ID: "unreachable", Title: "Requests that cannot reach their quorum", Fine: fmt.Sprintf("none among the %d that end first", maxJudged)}
 	ids, err := a.store.Due(ctx, now.Add(requestSoon), maxJudged)
 	if err != nil {
 		return nil, err
 	}
-	// Those that end first are also the ones that have mostly waited longest.
 	more, err := a.store.Due(ctx, now.AddDate(10, 0, 0), maxJudged)
 	if err != nil {
 		return nil, err
