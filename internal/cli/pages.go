@@ -12,15 +12,18 @@ import (
 	"github.com/greatseal-io/greatseal/internal/console/charters"
 	"github.com/greatseal-io/greatseal/internal/console/logs"
 	"github.com/greatseal-io/greatseal/internal/console/notices"
+	"github.com/greatseal-io/greatseal/internal/console/operations"
 	"github.com/greatseal-io/greatseal/internal/console/passkeys"
 	"github.com/greatseal-io/greatseal/internal/console/requests"
 	"github.com/greatseal-io/greatseal/internal/console/search"
 	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
 
 // openConsole puts the console of a server together, or nothing where it is off.
-func openConsole(c *config.Server, o *office, log *slog.Logger) (_ *console.Console, err error) {
+// part is the server's part in a circle of trust; nil: none.
+func openConsole(c *config.Server, o *office, part *instance.Instance, log *slog.Logger) (_ *console.Console, err error) {
 	if c.Console.Off {
 		return nil, nil
 	}
@@ -42,6 +45,9 @@ func openConsole(c *config.Server, o *office, log *slog.Logger) (_ *console.Cons
 		charters.Area(o.server),
 		search.Area(o.server, o.store, analysis.New(o.store)),
 		logs.Area(o.server, o.store),
+	}
+	if part != nil {
+		cfg.Areas = append(cfg.Areas, operations.Area(part, o.store))
 	}
 	return console.New(cfg)
 }

@@ -93,7 +93,7 @@ func runServer(ctx context.Context, c *config.Server, log *slog.Logger, ready fu
 		return err
 	}
 	around, endStreams := h.Handler(), func() {}
-	pages, err := openConsole(c, o, log)
+	pages, err := openConsole(c, o, part, log)
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,19 @@
 (() => {
   const streams = new Map();
   const say = (text) => { document.getElementById("live").textContent = text; };
+  // Parts whose answer was under way when something changed again: that answer may be of
+  // before, and the part that asked is gone when it comes.
+  const stale = new Set();
+  const refresh = (part) => {
+    if (part.classList.contains("htmx-request")) stale.add(part.id);
+    else htmx.trigger(part, "changed");
+  };
   const open = (element) => {
     const source = new EventSource(element.dataset.live);
     streams.set(element, source);
     source.addEventListener("changed", () => {
-      htmx.trigger(element, "changed");
-      element.querySelectorAll('[hx-trigger~="changed"]').forEach((part) => htmx.trigger(part, "changed"));
+      if (element.matches('[hx-trigger~="changed"]')) refresh(element);
+      element.querySelectorAll('[hx-trigger~="changed"]').forEach(refresh);
     });
     source.addEventListener("say", (event) => say(String(JSON.parse(event.data))));
     source.addEventListener("end", () => { source.close(); });
@@ -24,7 +31,14 @@
     document.querySelectorAll("[data-live]").forEach((element) => { if (!streams.has(element)) open(element); });
   };
   document.addEventListener("DOMContentLoaded", scan);
-  document.addEventListener("htmx:afterSettle", scan);
+  document.addEventListener("htmx:afterSettle", () => {
+    scan();
+    for (const id of [...stale]) {
+      stale.delete(id);
+      const part = document.getElementById(id);
+      if (part) refresh(part);
+    }
+  });
   addEventListener("pagehide", () => { for (const source of streams.values()) source.close(); streams.clear(); });
   addEventListener("pageshow", (event) => { if (event.persisted) scan(); });
 })();
