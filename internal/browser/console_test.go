@@ -136,7 +136,7 @@ func TestConsole(t *testing.T) {
 	carol.Open(s.url + "/console/requests/" + refused)
 	carol.See("main", "1.2.0.0")
 	carol.Click(`#endorse button[value="disapprove"]`)
-	carol.See("#problem", "reason")
+	carol.See("#problem", "say why you disapprove")
 	carol.Type("#comment", "version 1.2 after 1.4, and nothing is hardened")
 	carol.Click(`#endorse button[value="disapprove"]`)
 	carol.Click("#sign [data-sign-go]")
@@ -260,7 +260,16 @@ func TestSessionEnds(t *testing.T) {
 	s.signIn(bob, "bob")
 	bob.Open(s.url + "/console/sessions")
 	bob.See("main", "this one")
-	s.as("bob", "sessions", "end", "--all")
+	var list struct {
+		Sessions []struct {
+			ID string `json:"id"`
+		} `json:"sessions"`
+	}
+	s.json(&list, "bob", "sessions", "list")
+	if len(list.Sessions) != 1 {
+		t.Fatalf("%d sessions", len(list.Sessions))
+	}
+	s.as("bob", "sessions", "end", list.Sessions[0].ID)
 	time.Sleep(time.Second) // what was read before may be shown that long
 	bob.Open(s.url + "/console/requests")
 	bob.At("/console/login")
