@@ -81,10 +81,12 @@ func NewProtected(cfg ProtectedConfig) (*Protected, error) {
 		}
 		p.answer(w, `{"ok":true}`)
 	})
-	p.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeProblem(newWriter(w), newProblem(404, "no-such-route", "a protected instance signs nothing: ask the trusted one", "there is nothing here"))
-	})
+	p.mux.HandleFunc("/", p.nothing)
 	return p, nil
+}
+
+func (p *Protected) nothing(w http.ResponseWriter, _ *http.Request) {
+	writeProblem(newWriter(w), newProblem(404, "no-such-route", "a protected instance signs nothing: ask the trusted one", "there is nothing here"))
 }
 
 func (p *Protected) answer(w http.ResponseWriter, text string) {
@@ -108,6 +110,52 @@ func (p *Protected) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	_ = http.NewResponseController(rw).SetWriteDeadline(time.Now().Add(2 * time.Minute))
 	p.mux.ServeHTTP(rw, r)
+}
+
+// Show gives the API pages, before it serves: below /console/, for whoever comes over
+// TLS. A browser that asks for / is led there. Who calls is told by [Protected.Caller].
+func (p *Protected) Show(pages http.Handler) {
+	p.mux.HandleFunc(consolePath, func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			writeProblem(newWriter(w), newProblem(404, "no-such-route", "listen with tls and its ca", "pages are for browsers, which show a certificate"))
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+	p.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+			p.nothing(w, r)
+			return
+		}
+		http.Redirect(w, r, consolePath, http.StatusSeeOther)
+	})
+}
+
+const consolePath = "/console/"
+
+// Caller is whoever calls over TLS with a certificate that the configuration gives a
+// role: all of them read, and those who run the instance may do more. refused says why
+// it is nobody; nil: it is somebody.
+func (p *Protected) Caller(r *http.Request) (name string, runs bool, refused *Refused) {
+	err := error(newProblem(401, "unauthorized", "cert and key in the browser", "a client certificate is wanted"))
+	if r.TLS != nil {
+		name, err = p.right(r, agents.ReadAgents)
+	}
+	if err != nil {
+		x, ok := errors.AsType[*problem](err)
+		if !ok {
+			x = newProblem(500, "internal", "", "internal error")
+		}
+		return "", false, &Refused{x.Status, x.Code, x.Detail, x.Hint}
+	}
+	_, no := p.right(r, agents.SubmitJobs)
+	return name, no == nil, nil
+}
+
+// Refused is why somebody is nobody here.
+type Refused struct {
+	Status             int
+	Code, Detail, Hint string
 }
 
 // Stop ends what waits, so that a server can drain.

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/greatseal-io/greatseal/internal/analysis"
+	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/console"
 	"github.com/greatseal-io/greatseal/internal/console/charters"
@@ -50,6 +52,28 @@ func openConsole(c *config.Server, o *office, part *instance.Instance, log *slog
 		cfg.Areas = append(cfg.Areas, operations.Area(part, o.store))
 	}
 	return console.New(cfg)
+}
+
+// openProtectedConsole gives a protected instance its pages, unless they are off. Who
+// somebody is and what he may is told by his certificate on every call.
+func openProtectedConsole(c *config.Server, h *api.Protected, part *instance.Instance, st *store.SQL, log *slog.Logger) (*console.Console, error) {
+	if c.Console.Off {
+		return nil, nil
+	}
+	return console.New(console.Config{Config: web.Config{
+		Store: st, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Name: c.Instance.Name,
+		Identify: func(r *http.Request) (*web.Person, error) {
+			name, runs, no := h.Caller(r)
+			if no != nil {
+				return nil, web.Problemf(no.Status, no.Code, no.Hint, "%s", no.Detail)
+			}
+			p := &web.Person{Name: name, Via: "certificate", Roles: []web.Role{web.Auditor}}
+			if runs {
+				p.Roles = []web.Role{web.Operator}
+			}
+			return p, nil
+		},
+	}, Areas: []web.Area{operations.Area(part, st)}})
 }
 
 // sessions are those of the console, where it is on.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -82,6 +83,14 @@ func runProtected(ctx context.Context, c *config.Server, log *slog.Logger, ready
 		Limits: api.Limits{Body: c.Limits.BodyBytes, PerSecond: c.Limits.PerSecond, Burst: c.Limits.Burst, AnonPerSecond: c.Limits.AnonPerSecond}})
 	if err != nil {
 		return err
+	}
+	pages, err := openProtectedConsole(c, h, part, db, log)
+	if err != nil {
+		return err
+	}
+	if pages != nil {
+		h.Show(pages.Handler(http.NotFoundHandler()))
+		context.AfterFunc(ctx, pages.Stop)
 	}
 	var certs *config.Certs
 	var ln net.Listener

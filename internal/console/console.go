@@ -5,6 +5,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -20,6 +21,9 @@ type Config struct {
 	Areas     []web.Area
 }
 
+// errProviders is that of a console in which nobody signs in, with providers.
+var errProviders = errors.New("console: nobody signs in where something else says who calls")
+
 // Console is the pages of one server.
 type Console struct {
 	site    *web.Site
@@ -34,6 +38,12 @@ func New(cfg Config) (*Console, error) {
 	}
 	h := &home{providers: cfg.Providers}
 	areas := []web.Area{h.area()}
+	if cfg.Identify != nil {
+		if cfg.Providers != nil {
+			return nil, errProviders
+		}
+		areas = []web.Area{front(cfg.Areas)}
+	}
 	if cfg.Providers != nil {
 		areas = append(areas, signon.Area(cfg.Providers))
 	}

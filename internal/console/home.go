@@ -25,3 +25,22 @@ func (h *home) area() web.Area {
 		{Method: "POST", Path: web.Home + "sessions/{id}/end", Serve: h.endSession},
 	}}
 }
+
+// front is the first page where nobody signs in: it leads to the first that the areas
+// have.
+func front(areas []web.Area) web.Area {
+	var first web.Nav
+	for _, a := range areas {
+		for _, n := range a.Nav {
+			if first.Path == "" || n.Order < first.Order {
+				first = n
+			}
+		}
+	}
+	if first.Path == "" || first.Path == web.Home {
+		return web.Area{Name: "home"}
+	}
+	return web.Area{Name: "home", Routes: []web.Route{
+		{Method: "GET", Path: web.Home + "{$}", Serve: func(v *web.Visit) error { return v.Redirect(first.Path) }},
+	}}
+}

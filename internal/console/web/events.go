@@ -74,7 +74,7 @@ func (e *Events) Send(name string, data any) error {
 // Beat shows the browser that the stream is alive, and ends it when the session has
 // ended.
 func (e *Events) Beat() error {
-	p, err := e.v.site.session(e.v.Request.WithContext(e.ctx), e.v.secret, false)
+	p, err := e.v.site.still(e.v.Request.WithContext(e.ctx), e.v.secret)
 	if err != nil {
 		return err
 	}

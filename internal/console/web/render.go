@@ -29,7 +29,8 @@ type frame struct {
 	Nav        []Nav
 	Here       string // path
 	Deployment string
-	Charter    uint64
+	Charter    uint64 // 0: there is none
+	Sessions   bool   // people sign in and out
 	Version    string
 	Theme      string // "", "light", "dark"
 	Now        time.Time
@@ -130,8 +131,11 @@ func (v *Visit) render(status int, name, block, title string, data any) error {
 	if block != "" {
 		err = t.ExecuteTemplate(&b, block, data)
 	} else {
-		head, ref := s.cfg.Server.Chain().Head()
-		f := frame{Title: title, Who: v.Who, Here: v.Request.URL.Path, Deployment: head.Deployment, Charter: ref.Version, Version: s.cfg.Version, Theme: themeOf(v.Request), Now: v.Now, Data: data}
+		f := frame{Title: title, Who: v.Who, Here: v.Request.URL.Path, Deployment: s.cfg.Name, Version: s.cfg.Version, Theme: themeOf(v.Request), Now: v.Now, Data: data}
+		if s.cfg.Server != nil {
+			head, ref := s.cfg.Server.Chain().Head()
+			f.Deployment, f.Charter, f.Sessions = head.Deployment, ref.Version, true
+		}
 		for _, n := range s.nav {
 			if v.Who != nil && (n.Roles == nil || v.Who.Is(n.Roles...)) {
 				f.Nav = append(f.Nav, n)
@@ -146,7 +150,9 @@ func (v *Visit) render(status int, name, block, title string, data any) error {
 	if bytes.Contains(out, []byte(s.mark)) {
 		if v.secret == "" {
 			v.secret = newSecret()
-			s.SetCookie(v.Writer, v.Request, s.formCookieName(v.Request), v.secret, time.Hour)
+			if s.cfg.Identify == nil { // otherwise it is nobody's, and fits nothing
+				s.SetCookie(v.Writer, v.Request, s.formCookieName(v.Request), v.secret, time.Hour)
+			}
 		}
 		out = bytes.ReplaceAll(out, []byte(s.mark), []byte(Token(v.secret)))
 	}

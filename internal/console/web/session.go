@@ -75,7 +75,7 @@ func binding(r *http.Request) [32]byte {
 // whoever knew its secret has nothing.
 func (v *Visit) SignIn(in SignIn) error {
 	s, r := v.site, v.Request
-	if in.Person == "" || in.Via == "" {
+	if in.Person == "" || in.Via == "" || s.cfg.Identify != nil {
 		return errors.New("web: nobody signs in")
 	}
 	if _, ok := s.roll().charter.People[in.Person]; in.Member && !ok {
@@ -137,6 +137,9 @@ func (v *Visit) SignOut() error {
 // secret is that of his browser's forms, and empty where it has none yet. used is that
 // somebody does something.
 func (s *Site) person(w http.ResponseWriter, r *http.Request, used bool) (*Person, string, error) {
+	if s.cfg.Identify != nil {
+		return s.identified(r)
+	}
 	c, err := r.Cookie(s.cookieName(r))
 	if err != nil {
 		return nil, s.formSecret(r), nil
@@ -150,6 +153,32 @@ func (s *Site) person(w http.ResponseWriter, r *http.Request, used bool) (*Perso
 		return nil, s.formSecret(r), nil
 	}
 	return p, c.Value, nil
+}
+
+// identified is person where nobody signs in. The secret is the person's for as long as
+// this process lives: no cookie carries it.
+func (s *Site) identified(r *http.Request) (*Person, string, error) {
+	p, err := s.cfg.Identify(r)
+	if err != nil {
+		return nil, "", err
+	}
+	if p == nil || p.Name == "" || p.InCharter {
+		return nil, "", errNobody
+	}
+	return p, hex.EncodeToString(derived(s.secret, "person "+p.Name)), nil
+}
+
+// still says who has a stream open; nil is nobody any longer.
+func (s *Site) still(r *http.Request, secret string) (*Person, error) {
+	if s.cfg.Identify == nil {
+		return s.session(r, secret, false)
+	}
+	p, _, err := s.identified(r)
+	var refused *Problem
+	if errors.As(err, &refused) {
+		return nil, nil
+	}
+	return p, err
 }
 
 func (s *Site) formSecret(r *http.Request) string {

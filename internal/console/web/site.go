@@ -62,6 +62,11 @@ type Config struct {
 	Operator []string     // the same
 	Strict   bool         // of tests: what production makes good is a panic
 	Limits   Limits
+
+	// Identify says who calls where there is no server of requests, and nobody signs in;
+	// then Server is nil, and there are no sessions. Nobody is an error: a *Problem.
+	Identify func(*http.Request) (*Person, error)
+	Name     string // with Identify: what stands where the deployment does
 }
 
 // Limits bound what browsers may ask for; zero members mean the defaults.
@@ -86,6 +91,7 @@ type Site struct {
 	nav    []Nav
 	routes []Route
 	mark   string // stands for a call's token until the page is sent
+	secret string // with Identify: of this process, what people's form tokens are made with
 
 	people     atomic.Pointer[roll]
 	challenges *challenge.Book
@@ -100,8 +106,8 @@ type Site struct {
 
 // New makes a site without areas.
 func New(cfg Config) (*Site, error) {
-	if cfg.Server == nil || cfg.Store == nil || cfg.Clock == nil {
-		return nil, errors.New("web: a server, its store and a clock are wanted")
+	if (cfg.Server == nil) == (cfg.Identify == nil) || cfg.Store == nil || cfg.Clock == nil {
+		return nil, errors.New("web: a server or what says who calls, a store and a clock are wanted")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -122,7 +128,7 @@ func New(cfg Config) (*Site, error) {
 	s := &Site{
 		cfg: cfg, log: cfg.Logger, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), mark: newMark(),
 		challenges: challenge.New(cfg.Store), addresses: limit.NewRates(4*l.PerSecond, 4*l.Burst), strangers: limit.NewRates(1, 20),
-		persons: limit.NewRates(l.PerSecond, l.Burst), streams: limit.NewWaits(l.Streams, l.StreamsOf), stopping: make(chan struct{}),
+		persons: limit.NewRates(l.PerSecond, l.Burst), streams: limit.NewWaits(l.Streams, l.StreamsOf), stopping: make(chan struct{}), secret: newSecret(),
 	}
 	if cfg.URL != "" {
 		u, err := url.Parse(cfg.URL)
@@ -140,7 +146,7 @@ func New(cfg Config) (*Site, error) {
 	return s, nil
 }
 
-// Server is the server that the site shows, Store its store.
+// Server is the server that the site shows; nil where Identify says who calls.
 func (s *Site) Server() *server.Server { return s.cfg.Server }
 
 // Store is the store of the site.
@@ -208,7 +214,11 @@ func (s *Site) Handler() http.Handler {
 	s.mux.HandleFunc("GET "+staticPrefix, s.serveStatic)
 	s.mux.HandleFunc(Home, func(w http.ResponseWriter, r *http.Request) {
 		v := &Visit{Writer: w, Request: r, Now: s.Now(), site: s, area: s.kit}
-		v.Who, v.secret, _ = s.person(w, r, false)
+		var err error
+		if v.Who, v.secret, err = s.person(w, r, false); err != nil && s.cfg.Identify != nil {
+			s.fail(v, err)
+			return
+		}
 		s.fail(v, Problemf(404, "not-found", "", "there is no such page"))
 	})
 	return http.HandlerFunc(s.serve)
@@ -354,10 +364,15 @@ func roleNames(rs []Role) string {
 	return strings.Join(out, " and ")
 }
 
+var errNobody = Problemf(401, "unauthorized", "", "nobody knows who you are")
+
 var errAnswered = errors.New("web: answered")
 
 // signInFirst leads people to where they sign in, and back.
 func (s *Site) signInFirst(v *Visit) error {
+	if s.cfg.Identify != nil {
+		return errNobody
+	}
 	to := Home + "login"
 	if v.Request.Method == http.MethodGet && !v.HTMX() && !v.wantsJSON() && !v.route.Stream {
 		if p := v.Request.URL.RequestURI(); Local(p) && p != Home {
