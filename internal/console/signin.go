@@ -1,10 +1,10 @@
 package console
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/greatseal-io/greatseal/credential"
@@ -89,8 +89,14 @@ func (h *home) passkeyChallenge(v *web.Visit) error {
 		}
 		if len(out.Credentials) == 0 {
 			// The same for every name that has none: a stranger learns nothing of who has.
-			sum := sha256.Sum256([]byte("greatseal no passkey v1\x00" + v.Site().Salt() + name))
-			out.Credentials = append(out.Credentials, web.DraftedKey{ID: base64.RawURLEncoding.EncodeToString(sum[:])})
+			id, err := h.decoys.of(v.Request.Context(), v.Site().Store(), name)
+			if err != nil {
+				return err
+			}
+			if p := v.Site().Server().Charter().Passkeys; p != nil && slices.Contains(p.Origins, v.Site().Origin(v.Request)) {
+				out.RPID = p.RelyingParty
+			}
+			out.Credentials = append(out.Credentials, web.DraftedKey{ID: base64.RawURLEncoding.EncodeToString(id)})
 		}
 	}
 	return v.JSON(200, out)

@@ -136,6 +136,16 @@ func TestChallengesTellNothing(t *testing.T) {
 	if again := challenged(t, br, "nobody"); again.Credentials[0] != unknown.Credentials[0] {
 		t.Error("what is made up changes from one time to the next")
 	}
+	// Nor from one replica to another, nor when a server starts anew.
+	c, err := New(Config{Config: web.Config{Server: d.Server, Store: d.Store, Clock: d.Now, Version: "test", URL: webtest.Origin, Strict: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	d.Serve(c.Handler(http.NotFoundHandler()))
+	if again := challenged(t, d.Browser(), "nobody"); again.Credentials[0] != unknown.Credentials[0] || again.RPID != unknown.RPID {
+		t.Error("what is made up changes from one replica to the next")
+	}
 }
 
 func TestLinkSignsInOnceAndAsks(t *testing.T) {

@@ -75,9 +75,9 @@ func (s *Site) PasskeysOf(name, origin string) []*credential.Passkey { return s.
 // PasskeyBy finds the passkey with a WebAuthn credential id, and whose it is; nil when
 // the charter has none, or not one for the origin.
 func (s *Site) PasskeyBy(id []byte, origin string) (name string, key *credential.Passkey) {
-	for n := range s.roll().charter.People {
-		for _, k := range s.passkeys(n, origin) {
-			if bytes.Equal(k.CredentialID(), id) {
+	for n, list := range s.roll().passkeys {
+		for _, k := range list {
+			if bytes.Equal(k.CredentialID(), id) && slices.Contains(k.Origins(), origin) {
 				if key != nil && name != n {
 					return "", nil // of two people: nobody's
 				}
@@ -90,12 +90,8 @@ func (s *Site) PasskeyBy(id []byte, origin string) (name string, key *credential
 
 func (s *Site) passkeys(name, origin string) []*credential.Passkey {
 	var out []*credential.Passkey
-	for _, c := range s.roll().charter.People[name].Credentials {
-		cred, err := c.Parse()
-		if err != nil {
-			continue
-		}
-		if k, ok := cred.(*credential.Passkey); ok && slices.Contains(k.Origins(), origin) {
+	for _, k := range s.roll().passkeys[name] {
+		if slices.Contains(k.Origins(), origin) {
 			out = append(out, k)
 		}
 	}

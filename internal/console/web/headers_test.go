@@ -192,7 +192,7 @@ func TestTokensDifferFromPageToPage(t *testing.T) {
 		for _, n := range p.Find("input", "name", "csrf") {
 			seen[webtest.Attr(n, "value")] = true
 		}
-		if strings.Contains(p.Body, b.Site.Salt()) {
+		if strings.Contains(p.Body, b.Site.Mark()) {
 			t.Fatal("the mark is in the page")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -12,6 +13,8 @@ type roll struct {
 	ref     statement.CharterRef
 	charter *charter.Charter
 	roles   map[string][]Role
+	// By person. A stranger's sign-in looks through all of them: they are read once.
+	passkeys map[string][]*credential.Passkey
 }
 
 // roll is that of the charter in force; without a server of requests there is nobody in it.
@@ -23,7 +26,19 @@ func (s *Site) roll() *roll {
 	if r := s.people.Load(); r != nil && r.ref == ref {
 		return r
 	}
-	r := &roll{ref: ref, charter: head, roles: map[string][]Role{}}
+	r := &roll{ref: ref, charter: head, roles: map[string][]Role{}, passkeys: map[string][]*credential.Passkey{}}
+	for name, p := range head.People {
+		for _, c := range p.Credentials {
+			if c.Passkey == "" {
+				continue
+			}
+			if x, err := c.Parse(); err == nil {
+				if k, ok := x.(*credential.Passkey); ok {
+					r.passkeys[name] = append(r.passkeys[name], k)
+				}
+			}
+		}
+	}
 	give := func(name string, x Role) {
 		if _, ok := head.People[name]; ok && !slices.Contains(r.roles[name], x) {
 			r.roles[name] = append(r.roles[name], x)

@@ -21,6 +21,10 @@ const (
 	seenEvery  = time.Minute
 )
 
+// unattended is the header of what an open page asks for by itself: that nobody sits
+// there says static/console.js.
+const unattended = "Greatseal-Unattended"
+
 // SignIn is how somebody has shown who he is.
 type SignIn struct {
 	Person  string

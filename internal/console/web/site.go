@@ -161,9 +161,6 @@ func (s *Site) Now() time.Time { return s.cfg.Clock() }
 // Challenges are the nonces that people sign to sign in.
 func (s *Site) Challenges() *challenge.Book { return s.challenges }
 
-// Salt is a secret of this process, for what is to look random and be the same again.
-func (s *Site) Salt() string { return s.mark }
-
 // Routes lists the routes of all areas.
 func (s *Site) Routes() []Route { return slices.Clone(s.routes) }
 
@@ -335,7 +332,7 @@ func (s *Site) admit(v *Visit) error {
 		return nil
 	}
 	var err error
-	if v.Who, v.secret, err = s.person(v.Writer, v.Request, !v.route.Stream); err != nil {
+	if v.Who, v.secret, err = s.person(v.Writer, v.Request, !v.route.Stream && v.Request.Header.Get(unattended) == ""); err != nil {
 		return err
 	}
 	if v.Who == nil && !v.route.Public {

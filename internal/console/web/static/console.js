@@ -6,6 +6,10 @@
 
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.detail.verb !== "get") event.detail.headers["X-CSRF-Token"] = meta("csrf");
+    // What a page asks for by itself, at intervals or because something has changed, does
+    // not keep its session.
+    const cause = event.detail.triggeringEvent;
+    if (!cause || cause.type === "changed") event.detail.headers["Greatseal-Unattended"] = "1";
   });
   // A problem that was shown goes when something else has worked.
   document.addEventListener("htmx:afterRequest", (event) => {

@@ -1,0 +1,44 @@
+package web_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/console/webtest"
+)
+
+// Invariant 3: what an open page asks for by itself does not keep its session.
+func TestOpenPageIsNoUse(t *testing.T) {
+	b := bench(t)
+	alice := b.As("alice")
+	itself := http.Header{"Greatseal-Unattended": {"1"}, "Hx-Request": {"true"}}
+	for range 5 {
+		b.Pass(10 * time.Minute)
+		alice.Do("GET", "/console/sample", nil, itself).OK()
+	}
+	b.Pass(11 * time.Minute)
+	if signedIn(alice) {
+		t.Error("a page that asks by itself has kept its session for more than an hour")
+	}
+}
+
+// Invariant 7: a sign-in that fails costs the same whatever the charter holds: its
+// passkeys are read once, not for every stranger.
+func TestStrangersReadNoCharter(t *testing.T) {
+	key := webtest.NewPasskey(t)
+	b := webtest.New(t, webtest.Options{Charter: func(c *charter.Charter) { key.Give(c, "bob") }}, func(*webtest.Bench) []web.Area { return nil })
+	id := key.Credential.CredentialID()
+	name, first := b.Site.PasskeyBy(id, webtest.Origin)
+	if name != "bob" || first == nil {
+		t.Fatalf("%q %v", name, first)
+	}
+	if _, again := b.Site.PasskeyBy(id, webtest.Origin); again != first {
+		t.Error("every call reads all passkeys of the charter anew")
+	}
+	if n, _ := b.Site.PasskeyBy(id, "https://evil.example"); n != "" {
+		t.Error("of another origin")
+	}
+}
