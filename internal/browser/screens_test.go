@@ -67,7 +67,7 @@ func TestScreens(t *testing.T) {
 		{"request-disapproved", "/console/requests/" + refused}, {"request-many", "/console/requests/" + batch}, {"request-charter", "/console/requests/" + proposal},
 		{"difference", "/console/requests/" + pending + "/difference"}, {"files", "/console/requests/" + batch + "/files"},
 		{"search", "/console/search"}, {"search-found", "/console/search?product=Example+Setup"}, {"charts", "/console/charts"}, {"house", "/console/house"},
-		{"charter", "/console/charters"}, {"charter-change", "/console/charters/change/" + proposal}, {"charter-history", "/console/charters/history"}, {"charter-edit", "/console/charters/edit"}, {"charter-new", "/console/charters/new"},
+		{"charter", "/console/charters"}, {"charter-change", "/console/charters/change/" + proposal}, {"charter-history", "/console/charters/versions"}, {"charter-edit", "/console/charters/edit"}, {"applications", "/console/charters/apps"}, {"application-new", "/console/charters/apps/new/windows-release"},
 		{"log", "/console/log"}, {"log-entry", "/console/log/entry/3"}, {"passkeys", "/console/passkeys"}, {"passkeys-waiting", "/console/passkeys/waiting"}, {"registration", registration},
 		{"notices", "/console/notices"}, {"sessions", "/console/sessions"}, {"not-found", "/console/requests/0000"},
 	})
@@ -87,7 +87,7 @@ func (s *stage) asksMany(who, policy string, files ...string) string {
 func (s *stage) proposes(t *testing.T) string {
 	t.Helper()
 	text := s.as("alice", "charter", "show", "--yaml")
-	text = strings.Replace(text, "version: 2", "version: 3", 1)
+	text = strings.NewReplacer("nightly-*", "beta-*", "need: 3", "need: 2").Replace(text)
 	path := filepath.Join(s.work, "charter.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func (s *stage) proposes(t *testing.T) string {
 	var v struct {
 		Request string `json:"request"`
 	}
-	s.json(&v, "alice", "charter", "propose", path, "--no-wait", "--yes")
+	s.json(&v, "alice", "charter", "propose", path, "--no-wait")
 	return v.Request
 }
 

@@ -303,8 +303,8 @@ func (p *Page) Shot() []byte {
 	return r.Data
 }
 
-// Overflow lists elements that stick out of the window to the right, so that a
-// reader would have to scroll sideways, outside of containers that scroll.
+// Overflow lists elements that stick out of the window, or of the card or the cell that
+// they stand in, to the right, outside of containers that scroll.
 func (p *Page) Overflow() []string {
 	p.tb.Helper()
 	return Eval[[]string](p, `(() => {
@@ -313,6 +313,13 @@ func (p *Page) Overflow() []string {
   for (const e of document.body.querySelectorAll('*')) {
     const r = e.getBoundingClientRect();
     if (r.width > 0 && r.height > 0 && r.right > w + 1 && e.checkVisibility() && !scrolls(e.parentElement)) out.push(e.tagName + '.' + e.className + ' ' + Math.round(r.right) + ' > ' + w + ': ' + e.innerText.slice(0, 60));
+  }
+  for (const card of document.querySelectorAll('.card, td, th, dd')) {
+    const c = card.getBoundingClientRect();
+    for (const e of card.querySelectorAll('*')) {
+      const r = e.getBoundingClientRect();
+      if (r.width > 0 && r.height > 0 && r.right > c.right + 1 && e.checkVisibility() && e.closest('.card, td, th, dd, dl') && !scrolls(e.parentElement)) { out.push(e.tagName + '.' + e.className + ' leaves its ' + card.tagName + ' by ' + Math.round(r.right - c.right) + ': ' + e.innerText.slice(0, 60)); break; }
+    }
   }
   if (document.documentElement.scrollWidth > w + 1) out.push('the page is ' + document.documentElement.scrollWidth + ' wide in a window of ' + w);
   return out.slice(0, 20);
