@@ -392,13 +392,16 @@ func healthOf(s ecc.Status, now time.Time) health {
 	return h
 }
 
+// waitingShown is how many of those who wait to be let in a page shows: anybody may ask.
+const waitingShown = 20
+
 func (a *area) agents(v *web.Visit) error {
 	ctx := v.Request.Context()
 	list, err := a.i.Queue.Agents(ctx)
 	if err != nil {
 		return err
 	}
-	waiting, err := a.i.Queue.Enrolments(ctx, 100)
+	waiting, err := a.i.Queue.Enrolments(ctx, waitingShown+1)
 	if err != nil {
 		return err
 	}
@@ -421,7 +424,8 @@ func (a *area) agents(v *web.Visit) error {
 		More                bool
 		List                []health
 		Waiting             []store.AgentEnrolment
-	}{len(all), troubled, page, (page+1)*perPage < len(all), shown, waiting}
+		MoreWait            bool
+	}{len(all), troubled, page, (page+1)*perPage < len(all), shown, waiting[:min(len(waiting), waitingShown)], len(waiting) > waitingShown}
 	return v.Page("agents.html", "Agents", p)
 }
 

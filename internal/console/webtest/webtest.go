@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
@@ -76,6 +77,30 @@ func New(t testing.TB, o Options, areas func(*Bench) []web.Area) *Bench {
 			t.Fatal(err)
 		}
 	}
+	b.Serve(site.Handler())
+	return b
+}
+
+// Of is a bench of a site that a test puts together itself, over whatever it has made:
+// it has no world. Clock, Version, URL, Strict and Limits are the bench's. With a server
+// people sign in with [Bench.As]; with Identify each call says who makes it.
+func Of(t testing.TB, cfg web.Config, areas ...web.Area) *Bench {
+	t.Helper()
+	cfg.Clock, cfg.Version, cfg.URL, cfg.Strict, cfg.Limits = time.Now, "test", Origin, true, web.Limits{PerSecond: 1e4, Burst: 1e4}
+	cfg.Auditor, cfg.Operator = []string{"group:test-auditor"}, []string{"group:test-operator"}
+	site, err := web.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Server != nil {
+		areas = append(areas, signInArea())
+	}
+	for _, a := range areas {
+		if err := site.Add(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &Bench{World: &servertest.World{TB: t}, Server: cfg.Server, Site: site}
 	b.Serve(site.Handler())
 	return b
 }
