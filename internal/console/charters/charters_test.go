@@ -71,6 +71,27 @@ func ask(b *webtest.Bench, change func(*charter.Charter), how ...func(*statement
 	return r.ID, req
 }
 
+// What weakens is shown, however much somebody changes besides.
+func TestNothingHidesBehindManyChanges(t *testing.T) {
+	b, _ := bench(t)
+	id, _ := ask(b, func(c *charter.Charter) {
+		for i := range 150 {
+			c.Groups[fmt.Sprintf("aa-%03d", i)] = charter.Group{Members: []string{"alice"}}
+		}
+		p := c.Policies["release"]
+		p.Rule.Quorum, p.Rule.Veto, p.Rule.Unattended = nil, nil, true
+		c.Policies["release"] = p
+	})
+	page := b.As("carol").Get(home+"/change/"+id.String()).OK().Clean().Has("more changes", "weaker")
+	found := false
+	for _, n := range page.Find("td", "data-label", "what") {
+		found = found || n.FirstChild != nil && strings.HasPrefix(n.FirstChild.Data, "policies.release")
+	}
+	if !found {
+		t.Error("the change that weakens is among those that are not shown")
+	}
+}
+
 func TestCharterInForce(t *testing.T) {
 	b, _ := bench(t)
 	alice := b.As("alice")

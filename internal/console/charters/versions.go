@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,7 +24,8 @@ const (
 	maxChanges   = 100
 )
 
-// difference is what a charter changes.
+// difference is what a charter changes: first what weakens, then what moves trust, so
+// that nobody hides it behind a hundred changes that weigh nothing.
 type difference struct {
 	Changes  []charter.Change
 	Left     int // that are not shown
@@ -34,7 +36,10 @@ type difference struct {
 
 func compare(a, b *charter.Charter) difference {
 	var d difference
-	for _, c := range charter.Diff(a, b) {
+	weight := map[charter.Effect]int{charter.Weaker: 0, charter.Trust: 1, "": 2, charter.Stronger: 3}
+	all := charter.Diff(a, b)
+	slices.SortStableFunc(all, func(x, y charter.Change) int { return weight[x.Effect] - weight[y.Effect] })
+	for _, c := range all {
 		if c.Path == "version" || c.Path == "previous" || c.Path == "created" {
 			continue
 		}

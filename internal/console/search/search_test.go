@@ -145,7 +145,8 @@ func TestHostileText(t *testing.T) {
 	if err := json.Unmarshal([]byte(br.Get("/console/search.json?policy=none").OK().Body), &got); err != nil || len(got) != 0 {
 		t.Errorf("%d files, %v", len(got), err)
 	}
-	for in, want := range map[string]string{"": "", "a": "a", "=1": "'=1", "'=1": "'=1", "1-2": "1-2", "\n=1": "'\n=1", "\tx": "'\tx", "\rx": "'\rx"} {
+	for in, want := range map[string]string{"": "", "a": "a", "=1": "'=1", "'=1": "'=1", "1-2": "1-2", "\n=1": "'\n'=1", "\tx": "'\tx", "\rx": "'\rx",
+		"x;=1": "x;'=1", "x\n+1": "x\n'+1", "x;y": "x;y", "a; @b;c": "a;' @b;c", `x";=1`: `x";'=1`} {
 		if got := search.Cell(in); got != want {
 			t.Errorf("%q is %q, want %q", in, got, want)
 		}

@@ -23,9 +23,27 @@ func newID() string {
 }
 
 // Cell makes text harmless to spreadsheets: what begins like a formula gets an
-// apostrophe before it (OWASP, CSV injection).
+// apostrophe before it (OWASP, CSV injection). Spreadsheets of some languages part cells
+// at semicolons, and then take no quotation marks of others: what stands behind one, or
+// on another line, is the beginning of a cell there.
 func Cell(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
+	var b strings.Builder
+	if s != "" && strings.ContainsRune("\t\r\n", rune(s[0])) {
+		b.WriteByte('\'')
+	}
+	for {
+		i := strings.IndexAny(s, ";\t\r\n")
+		if i < 0 {
+			return b.String() + begin(s)
+		}
+		b.WriteString(begin(s[:i]) + s[i:i+1])
+		s = s[i+1:]
+	}
+}
+
+// begin is Cell for what no spreadsheet parts.
+func begin(s string) string {
+	if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
 		return "'" + s
 	}
 	// Some spreadsheets pass over spaces, and take the wide forms for the narrow.

@@ -42,3 +42,27 @@ func TestStrangersReadNoCharter(t *testing.T) {
 		t.Error("of another origin")
 	}
 }
+
+// Invariant 2: pages of other origins have no work done here by loading it.
+func TestOtherSitesLoadNothing(t *testing.T) {
+	b := bench(t)
+	alice := b.As("alice")
+	for _, c := range []struct {
+		site, mode, dest string
+		status           int
+	}{
+		{"cross-site", "no-cors", "image", 403}, {"cross-site", "cors", "empty", 403}, {"same-site", "no-cors", "script", 403},
+		{"cross-site", "navigate", "iframe", 403}, {"cross-site", "navigate", "object", 403}, {"cross-site", "", "", 403},
+		{"cross-site", "navigate", "document", 200}, {"none", "navigate", "document", 200}, {"same-origin", "cors", "empty", 200}, {"", "", "", 200},
+	} {
+		h := http.Header{}
+		for k, v := range map[string]string{"Sec-Fetch-Site": c.site, "Sec-Fetch-Mode": c.mode, "Sec-Fetch-Dest": c.dest} {
+			if v != "" {
+				h.Set(k, v)
+			}
+		}
+		if p := alice.Do("GET", "/console/sample", nil, h); p.Status != c.status {
+			t.Errorf("%+v: %v", c, p)
+		}
+	}
+}

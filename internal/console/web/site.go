@@ -6,7 +6,8 @@
 //  1. A page carries no script, style or handler of its own: the content security
 //     policy of every answer takes those of this server's files only.
 //  2. Nothing that changes anything is done for a call from another origin, or without
-//     a token of the very session.
+//     a token of the very session; and nothing at all for what a page of another origin
+//     loads by itself.
 //  3. A session is its secret, of which the database has the hash; it is new with every
 //     sign-in, ends after an hour without use and eight in all, when it is used from
 //     another browser, when somebody ends it, and when its person leaves the charter.
@@ -264,7 +265,7 @@ func (s *Site) serve(rw http.ResponseWriter, r *http.Request) {
 		s.fail(v, p)
 		return
 	}
-	if err := s.origin.Check(r); err != nil {
+	if err := s.origin.Check(r); err != nil || loadedElsewhere(r) {
 		s.fail(v, Problemf(403, "cross-origin", "", "a web page of another origin may not do that"))
 		return
 	}
@@ -285,6 +286,18 @@ func (v *Visit) Stranger() error {
 func (s *Site) tooMany(v *Visit, wait int) {
 	v.Writer.Header().Set("Retry-After", fmt.Sprint(wait))
 	s.fail(v, Problemf(429, "too-many-requests", "wait a little", "too many calls"))
+}
+
+// loadedElsewhere reports whether a page of another origin loads this, as an image or a
+// frame, and not a person who goes here. It could not read it, but have work done: client
+// certificates go along with such calls, whatever cookies do.
+func loadedElsewhere(r *http.Request) bool {
+	h := r.Header
+	switch h.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	}
+	return h.Get("Sec-Fetch-Mode") != "navigate" || h.Get("Sec-Fetch-Dest") != "document"
 }
 
 // rightHost refuses calls for hosts that are not this one: a page of somebody else's
