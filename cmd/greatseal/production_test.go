@@ -278,6 +278,11 @@ func (w *world) metrics() {
 		w.t.Fatalf("the page names %d metrics", len(names))
 	}
 	for _, n := range names {
+		// Those of mail and of issuers are there with mail and issuers; tests of
+		// internal/api want them.
+		if strings.HasPrefix(n, "greatseal_notices_") || strings.HasPrefix(n, "greatseal_issuer_") {
+			continue
+		}
 		if !strings.Contains(body, "\n"+n) {
 			w.t.Errorf("there is no metric %s", n)
 		}

@@ -55,8 +55,8 @@ func TestPE(t *testing.T) {
 		Artifact: smallImage(0x90), Other: smallImage(0x91), Name: "small.exe",
 		Params: format.Params{"description": "small"}, Signer: formattest.Identity(t, sigalg.P256),
 		Refused: []format.Params{{"digest": "md5"}},
-		// Of the body, what lies about the file's layout is refused by Attach, or
+		// Facts are for readers. Of the body, what lies about the file's layout is refused by Attach, or
 		// gives a file that Verify refuses.
-		Unsigned: []string{"Body"},
+		Unsigned: []string{"Body", "Facts"},
 	})
 }
