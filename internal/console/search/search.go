@@ -8,7 +8,8 @@
 //  2. Names, products, publishers and people's words are text wherever they are shown;
 //     a cell of a table that a spreadsheet would take for a formula begins with an
 //     apostrophe.
-//  3. A page looks at a bounded number of files, and says so when it stopped.
+//  3. A page looks at a bounded number of files, and says so when it stopped; few tables
+//     are written at a time, and for one person.
 //  4. A file that is dropped on the page is hashed in the browser. Nothing of it is
 //     sent but its digest.
 package search
@@ -28,6 +29,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/internal/analysis"
 	"github.com/greatseal-io/greatseal/internal/console/web"
+	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/server"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
@@ -39,11 +41,19 @@ type area struct {
 	server   *server.Server
 	store    store.Store
 	analysis *analysis.Analysis
+	tables   *limit.Waits // tables that are written just now
 }
+
+// How many tables for other programs are written at a time, and for one person: each may
+// read all that was ever signed, for as long as its reader likes.
+const (
+	tablesAtOnce = 16
+	tablesOf     = 2
+)
 
 // Area is the search over what a server has signed, and its numbers.
 func Area(s *server.Server, st store.Store, a *analysis.Analysis) web.Area {
-	x := &area{s, st, a}
+	x := &area{s, st, a, limit.NewWaits(tablesAtOnce, tablesOf)}
 	inOrder := []web.Role{web.Officer, web.Operator, web.Auditor}
 	return web.Area{Name: "search", Files: files,
 		Nav: []web.Nav{
@@ -303,6 +313,16 @@ func (a *area) each(ctx context.Context, f store.FileFilter, most int, do func(x
 
 // maxTable is how many files a table for other programs has at the most.
 const maxTable = 1_000_000
+
+// begin takes a place among the tables that are written; done gives it back.
+func (a *area) begin(v *web.Visit) (done func(), err error) {
+	name := v.Who.Name
+	if !a.tables.Enter(name) {
+		v.Writer.Header().Set("Retry-After", "10")
+		return nil, web.Problemf(429, "too-many-tables", "wait until the others are there", "too many tables are written at this moment")
+	}
+	return func() { a.tables.Leave(name) }, nil
+}
 
 func (a *area) filter(v *web.Visit) (store.FileFilter, error) {
 	f, err := filterOf(query(v.Query()))

@@ -107,6 +107,11 @@ func (t *table) end(more bool, err error) error {
 }
 
 func (a *area) csv(v *web.Visit) error {
+	done, err := a.begin(v)
+	if err != nil {
+		return err
+	}
+	defer done()
 	f, err := a.filter(v)
 	if err != nil {
 		return err
@@ -157,6 +162,11 @@ func fileOf(x *store.Found) File {
 
 // json answers with an array, written as it is found.
 func (a *area) json(v *web.Visit) error {
+	done, err := a.begin(v)
+	if err != nil {
+		return err
+	}
+	defer done()
 	f, err := a.filter(v)
 	if err != nil {
 		return err
