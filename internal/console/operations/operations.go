@@ -8,6 +8,7 @@
 //     change; signing asks a quorum, as everywhere.
 //  2. A rejection names what was refused and which field, never a value: values are what
 //     somebody may have brought here to be read.
+//  3. Scans that pages wait for are few at a time, and one of one person.
 package operations
 
 import (
@@ -23,6 +24,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/console/web"
 	"github.com/greatseal-io/greatseal/internal/ecc"
 	"github.com/greatseal-io/greatseal/internal/instance"
+	"github.com/greatseal-io/greatseal/internal/limit"
 	"github.com/greatseal-io/greatseal/internal/records"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/record"
@@ -37,11 +39,18 @@ const perPage = 50
 type area struct {
 	i     *instance.Instance
 	store *store.SQL
+	scans *limit.Waits // that run just now
 }
+
+// How many scans run at a time, and for one person: each reads all that is protected.
+const (
+	scansAtOnce = 2
+	scansOf     = 1
+)
 
 // Area is the pages of an instance.
 func Area(i *instance.Instance, st *store.SQL) web.Area {
-	a := &area{i, st}
+	a := &area{i, st, limit.NewWaits(scansAtOnce, scansOf)}
 	who := []web.Role{web.Officer, web.Operator, web.Auditor}
 	get := func(path string, f func(*web.Visit) error) web.Route {
 		return web.Route{Method: http.MethodGet, Path: path, Roles: who, Serve: f}
@@ -259,6 +268,10 @@ func (a *area) scan(v *web.Visit) error {
 	if !v.Query().Has("now") {
 		return v.Page("scan.html", "Scan", (*records.ScanReport)(nil))
 	}
+	if !a.scans.Enter(v.Who.Name) {
+		return web.Problemf(503, "busy", "try again in a moment", "a scan runs already")
+	}
+	defer a.scans.Leave(v.Who.Name)
 	ctx, cancel := context.WithTimeout(v.Request.Context(), scanPatience)
 	defer cancel()
 	r, err := a.i.Guard.Scan(ctx, records.ScanOptions{}, nil)
