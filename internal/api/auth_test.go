@@ -54,6 +54,10 @@ func access(private bool) map[string][]string {
 		"POST /v1/sessions/challenge": nil, "POST /v1/sessions": nil, "DELETE /v1/sessions": {"read", "request", "log"},
 		"POST /v1/tokens": {"request", "admin"}, "GET /v1/tokens": {"read", "admin"}, "DELETE /v1/tokens/{id}": {"request", "admin"},
 		"GET /v1/search": read, "GET /v1/stats": read, "GET /v1/log/checkpoint": log, "GET /v1/log/tile/{path}": log, "GET /v1/log/body/{sum}": log,
+		"POST /v1/sessions/token": nil, "GET /v1/issuers": read, "GET /v1/requests/{id}/difference": read, "GET /v1/requests/{id}/notices": read,
+		"GET /v1/notices/preferences": read, "POST /v1/notices/preferences": read, "POST /v1/notices/test": read,
+		"GET /v1/passkeys/registrations": read, "GET /v1/passkeys/registrations/{id}": read, "POST /v1/passkeys/registrations/{id}/refuse": request,
+		"POST /v1/console/links": request, "GET /v1/console/sessions": {"request", "admin"}, "DELETE /v1/console/sessions/{id}": {"request", "admin"},
 		"POST /v1/timestamp": open, "GET /healthz": nil, "GET /readyz": nil, "GET /metrics": nil, // metrics: from this machine; see TestMetrics
 	}
 }
