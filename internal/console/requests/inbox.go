@@ -163,7 +163,7 @@ func (a *area) inboxEvents(v *web.Visit) error {
 	first, seen := true, v.Query().Get("seen")
 	beat := time.Now()
 	for e.Context().Err() == nil {
-		list, _, err := a.server.InboxPage(e.Context(), v.Who.Name, nil, inboxPage)
+		list, took, err := a.look(e.Context(), v.Who.Name)
 		if err != nil {
 			return nil // the browser comes again
 		}
@@ -200,9 +200,23 @@ func (a *area) inboxEvents(v *web.Visit) error {
 			beat = time.Now()
 		}
 		a.server.AwaitNews(e.Context())
-		pause(e.Context(), settle)
+		pause(e.Context(), max(settle, 20*took))
 	}
 	return nil
+}
+
+// look is the first page of an inbox for a page that is left open, and how long it took.
+// Such pages take turns: however many there are, they leave the server to those who work.
+func (a *area) look(ctx context.Context, name string) (list []*store.Request, took time.Duration, err error) {
+	select {
+	case a.looks <- struct{}{}:
+		defer func() { <-a.looks }()
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+	begun := time.Now()
+	list, _, err = a.server.InboxPage(ctx, name, nil, inboxPage)
+	return list, time.Since(begun), err
 }
 
 // markOf tells one state of an inbox's first page from others.

@@ -34,7 +34,12 @@ var files embed.FS
 type area struct {
 	server *server.Server
 	store  store.Store
+	looks  chan struct{} // permits
 }
+
+// looksAtOnce is how many open pages look for news of an inbox at a time: each judges the
+// requests that wait for its person.
+const looksAtOnce = 2
 
 const (
 	requestsPath = web.Home + "requests"
@@ -45,7 +50,7 @@ const (
 
 // Area is the area over a server.
 func Area(s *server.Server, st store.Store) web.Area {
-	a := &area{s, st}
+	a := &area{s, st, make(chan struct{}, looksAtOnce)}
 	return web.Area{Name: "requests", Files: files,
 		Nav: []web.Nav{{Title: "Inbox", Path: web.Home, Order: 10}, {Title: "Requests", Path: requestsPath, Order: 20}},
 		Routes: append([]web.Route{

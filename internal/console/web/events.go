@@ -62,8 +62,12 @@ func (e *Events) Context() context.Context { return e.ctx }
 // Close ends the stream.
 func (e *Events) Close() { e.done() }
 
-// Send sends one event; data travels as JSON.
+// Send sends one event; data travels as JSON. It ends the stream when the session has
+// ended: nobody is told of what came after.
 func (e *Events) Send(name string, data any) error {
+	if err := e.alive(); err != nil {
+		return err
+	}
 	b, err := json.Marshal(data, json.Deterministic(true)) // one line: JSON escapes line ends
 	if err != nil {
 		return err
@@ -74,6 +78,14 @@ func (e *Events) Send(name string, data any) error {
 // Beat shows the browser that the stream is alive, and ends it when the session has
 // ended.
 func (e *Events) Beat() error {
+	if err := e.alive(); err != nil {
+		return err
+	}
+	return e.write(": still here\n\n")
+}
+
+// alive ends the stream when the session has ended.
+func (e *Events) alive() error {
 	p, err := e.v.site.still(e.v.Request.WithContext(e.ctx), e.v.secret)
 	if err != nil {
 		return err
@@ -82,7 +94,7 @@ func (e *Events) Beat() error {
 		e.done()
 		return http.ErrAbortHandler
 	}
-	return e.write(": still here\n\n")
+	return nil
 }
 
 func (e *Events) write(s string) error {

@@ -1,13 +1,16 @@
 package web_test
 
 import (
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/console/web"
 	"github.com/greatseal-io/greatseal/internal/console/webtest"
+	"github.com/greatseal-io/greatseal/internal/store"
 )
 
 // Invariant 3: what an open page asks for by itself does not keep its session.
@@ -40,6 +43,39 @@ func TestStrangersReadNoCharter(t *testing.T) {
 	}
 	if n, _ := b.Site.PasskeyBy(id, "https://evil.example"); n != "" {
 		t.Error("of another origin")
+	}
+}
+
+// Invariant 3: what happens after the end of a session is not sent to its streams.
+func TestNoEventAfterTheEnd(t *testing.T) {
+	news := make(chan struct{})
+	b := webtest.New(t, webtest.Options{}, func(*webtest.Bench) []web.Area {
+		return []web.Area{{Name: "news", Routes: []web.Route{{Method: "GET", Path: "/console/news", Stream: true, Serve: func(v *web.Visit) error {
+			e, err := v.Events()
+			if err != nil {
+				return err
+			}
+			defer e.Close()
+			for {
+				select {
+				case <-e.Context().Done():
+					return nil
+				case <-news:
+				}
+				if e.Send("say", "something secret") != nil {
+					return nil
+				}
+			}
+		}}}}}
+	})
+	res := b.As("alice").Open("GET", "/console/news", nil, nil)
+	defer res.Body.Close()
+	if _, err := b.Store.EndSessions(t.Context(), store.SessionFilter{Person: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	news <- struct{}{}
+	if all, err := io.ReadAll(res.Body); err != nil || strings.Contains(string(all), "secret") {
+		t.Errorf("%q %v", all, err)
 	}
 }
 
