@@ -238,3 +238,59 @@ func TestUnixSocketOfProtectedInstance(t *testing.T) {
 		t.Errorf("others may open the socket: %v, %v", st.Mode(), err)
 	}
 }
+
+// Pages are for whoever comes over TLS, and a caller is somebody with a certificate of a
+// role: neither loopback nor a header makes one.
+func TestPagesWithoutTLS(t *testing.T) {
+	p := plant(t)
+	p.Show(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a page is served without TLS") }))
+	srv := httptest.NewServer(p)
+	defer srv.Close()
+	for _, path := range []string{"/console/", "/console/records", "/"} {
+		for _, headers := range [][]string{{}, {"X-Forwarded-Proto", "https"}, {"Accept", "text/html"}} {
+			if st, code := problemOf(t, srv.Client(), "GET", srv.URL+path, "", headers...); st != 404 || code != "no-such-route" {
+				t.Errorf("%s: %d %s", path, st, code)
+			}
+		}
+	}
+}
+
+func TestCaller(t *testing.T) {
+	p, ca := plant(t), newAuthority(t)
+	call := func(change func(*x509.Certificate)) *http.Request {
+		r := httptest.NewRequest("GET", "https://prod.example/console/", nil)
+		r.TLS = &tls.ConnectionState{}
+		if change == nil {
+			return r
+		}
+		ca.issue("somebody", change, nil)
+		pair, err := tls.LoadX509KeyPair(ca.path("somebody.pem"), ca.path("somebody.key"))
+		must(t, err)
+		leaf, err := x509.ParseCertificate(pair.Certificate[0])
+		must(t, err)
+		r.TLS.VerifiedChains = [][]*x509.Certificate{{leaf, ca.cert}}
+		return r
+	}
+	for name, runs := range map[string]bool{"alice": true, "olga": true, "audrey": false} {
+		got, can, refused := p.Caller(call(named("greatseal:" + name)))
+		if got != name || can != runs || refused != nil {
+			t.Errorf("%s: %s, %t, %+v", name, got, can, refused)
+		}
+	}
+	socket := httptest.NewRequest("GET", "http://local/console/", nil)
+	socket.RemoteAddr = "@"
+	for what, x := range map[string]struct {
+		r      *http.Request
+		status int
+	}{
+		"without TLS":         {socket, 401},
+		"without certificate": {call(nil), 401},
+		"of no role":          {call(named("greatseal:mallory")), 403},
+		"of two names":        {call(named("greatseal:alice", "greatseal:olga")), 401},
+		"an agent":            {call(named("greatseal-agent:alice")), 401},
+	} {
+		if name, runs, refused := p.Caller(x.r); name != "" || runs || refused == nil || refused.Status != x.status || refused.Code == "" || refused.Detail == "" {
+			t.Errorf("%s: %q, %t, %+v", what, name, runs, refused)
+		}
+	}
+}

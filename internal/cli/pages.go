@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -59,6 +60,9 @@ func openConsole(c *config.Server, o *office, part *instance.Instance, log *slog
 func openProtectedConsole(c *config.Server, h *api.Protected, part *instance.Instance, st *store.SQL, log *slog.Logger) (*console.Console, error) {
 	if c.Console.Off {
 		return nil, nil
+	}
+	if r := c.Console.Roles; c.Console.WithoutCertificate || len(r.Auditor)+len(r.Operator) > 0 {
+		return nil, errors.New("console: on a protected instance a certificate says who somebody is, and instance.roles what he may: roles and without_certificate say nothing there")
 	}
 	return console.New(console.Config{Config: web.Config{
 		Store: st, Clock: time.Now, Logger: log, Version: Version, URL: c.URL, Name: c.Instance.Name,

@@ -207,4 +207,10 @@ func TestConsoleOfProtectedInstanceIsOff(t *testing.T) {
 	if c != nil || err != nil {
 		t.Errorf("%v, %v", c, err)
 	}
+	// What says nothing there is not taken.
+	for _, x := range []config.Console{{WithoutCertificate: true}, {Roles: config.ConsoleRoles{Auditor: []string{"audrey"}}}, {Roles: config.ConsoleRoles{Operator: []string{"olga"}}}} {
+		if c, err := openProtectedConsole(&config.Server{Console: x}, nil, nil, nil, nil); c != nil || err == nil {
+			t.Errorf("%+v is taken", x)
+		}
+	}
 }
