@@ -10,6 +10,7 @@
 //  3. What is shown of a model is recomputed from the stored bytes, and marked as the
 //     server's finding; what people and browsers say is marked as claimed.
 //  4. Labels stay text.
+//  5. What an officer proposes is the passkey whose fingerprint his page showed.
 //
 // What a caller may not conclude: that the fingerprint on a page is that of the passkey
 // which was registered. Whoever has the server shows what he likes: officers compare it
@@ -377,6 +378,17 @@ func (a *area) refuse(v *web.Visit) error {
 	return v.Redirect("/console/passkeys/registrations/" + r.ID)
 }
 
+// asLooked refuses a form of a page that showed another passkey than the one that is kept
+// now: what was compared with its owner is what is proposed, whoever writes to the
+// database in between.
+func asLooked(v *web.Visit, f url.Values, r *store.Registration) error {
+	reg, err := registration.Look(v.Site().Server().Charter(), r)
+	if err != nil || f.Get("fingerprint") != attestation.Fingerprint(reg.Credential()) || f.Get("replaces") != r.Replaces {
+		return web.Problemf(409, "passkey-changed", "load the page again, and compare the fingerprint again", "the registration is not what the page showed")
+	}
+	return nil
+}
+
 // draft makes the request that an officer's passkey is to sign.
 func (a *area) draft(v *web.Visit) error {
 	f, err := v.Form()
@@ -396,6 +408,9 @@ func (a *area) draft(v *web.Visit) error {
 	}
 	next, err := registration.Draft(head, ref, r, r.Replaces, v.Now)
 	if err != nil {
+		return err
+	}
+	if err := asLooked(v, f, r); err != nil {
 		return err
 	}
 	cmd, err := registration.Command(next)
@@ -421,6 +436,9 @@ func (a *area) propose(v *web.Visit) error {
 	}
 	envelope, payload, err := v.Signed(f)
 	if err != nil {
+		return err
+	}
+	if err := asLooked(v, f, r); err != nil {
 		return err
 	}
 	q, err := statement.Decode[statement.Request](payload)

@@ -114,7 +114,7 @@ func TestRegisterAndPropose(t *testing.T) {
 		t.Fatalf("%d forms sign", len(forms))
 	}
 	var d web.Drafted
-	check(t, json.Unmarshal([]byte(bob.Draft(webtest.Attr(forms[0], "data-sign"), url.Values{"reason": {"she read it to me"}}).OK().Body), &d))
+	check(t, json.Unmarshal([]byte(bob.Draft(webtest.Attr(forms[0], "data-sign"), url.Values{"reason": {"she read it to me"}, "fingerprint": {r.Fingerprint}, "replaces": {""}}).OK().Body), &d))
 	if d.Expect["command.name"] != "charter.replace" || d.Expect["requester"] != "bob" {
 		t.Errorf("%v", d.Expect)
 	}
@@ -123,7 +123,7 @@ func TestRegisterAndPropose(t *testing.T) {
 	changed := d
 	changed.Payload = b64([]byte("{}"))
 	bob.Post(r.Path+"/propose", sign(t, &changed, bobs(), nil)).Want(409)
-	res := bob.Post(r.Path+"/propose", sign(t, &d, bobs(), nil)).Want(303)
+	res := bob.Post(r.Path+"/propose", sign(t, &d, bobs(), url.Values{"fingerprint": {r.Fingerprint}})).Want(303)
 	id, err := statement.ParseID(strings.TrimPrefix(res.Header.Get("Location"), "/console/requests/"))
 	check(t, err)
 	q, err := b.Server.Get(t.Context(), id)
@@ -184,7 +184,7 @@ func TestWithoutPasskey(t *testing.T) {
 	r := register(t, b.As("alice"), attestationtest.NewKey("k", webtest.Host, webtest.Origin), "", "")
 	carol := b.As("carol")
 	carol.Get(r.Path).OK().Has("greatseal passkey propose "+r.ID, "no passkey here").HasNot("propose with my passkey")
-	carol.Draft(r.Path+"/draft", url.Values{}).Want(409)
+	carol.Draft(r.Path+"/draft", url.Values{"fingerprint": {r.Fingerprint}}).Want(409)
 }
 
 // Invariant 4: whatever people call a passkey stays text.
@@ -212,6 +212,28 @@ func TestHostileLabels(t *testing.T) {
 		alice.Get(r.Path).OK().Has(text).Clean()
 		alice.Get("/console/passkeys").OK().Clean()
 	}
+}
+
+// Invariant 5: another passkey that comes into the place of the one that an officer has
+// looked at is not what he signs.
+func TestSwappedAfterTheLook(t *testing.T) {
+	b, _ := bench(t)
+	alice, bob := b.As("alice"), b.As("bob")
+	seen := register(t, alice, attestationtest.NewKey("seen", webtest.Host, webtest.Origin), "", "")
+	other := register(t, alice, attestationtest.NewKey("other", webtest.Host, webtest.Origin), "", "")
+	form := bob.Get(seen.Path).OK().Find("input", "name", "fingerprint")
+	if len(form) != 1 || webtest.Attr(form[0], "value") != seen.Fingerprint {
+		t.Fatalf("%d fields", len(form))
+	}
+	looked := url.Values{"fingerprint": {seen.Fingerprint}, "replaces": {""}}
+	for _, f := range []url.Values{looked, {}, {"fingerprint": {other.Fingerprint}, "replaces": {"something"}}} {
+		if p := bob.Draft(other.Path+"/draft", f).Want(409); !strings.Contains(p.Body, "passkey-changed") {
+			t.Errorf("%v: %v", f, p)
+		}
+	}
+	var d web.Drafted
+	check(t, json.Unmarshal([]byte(bob.Draft(seen.Path+"/draft", looked).OK().Body), &d))
+	bob.Post(other.Path+"/propose", sign(t, &d, bobs(), looked)).Want(409)
 }
 
 // Tampered rows are shown as what no charter can have, and are not proposed.
