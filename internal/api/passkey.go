@@ -85,10 +85,13 @@ func (a *API) passkeyRoutes() {
 		Body wire.Refusing
 	}
 	route(a, op{method: http.MethodPost, path: "/passkeys/registrations/{id}/refuse", id: "refuse-registration", tag: "passkeys", access: only(scopeRequest),
-		sum: "Refuse a registration of a passkey, or withdraw one's own", doc: "It is shown to nobody as waiting any more. A request that carries it goes on: whoever wants that ended disapproves it."},
+		sum: "Refuse a registration of a passkey, or withdraw one's own", doc: "It is shown to nobody as waiting any more. A request that carries it goes on: whoever wants that ended disapproves it. Not with a token."},
 		func(ctx context.Context, in *refuseIn) (*oneOut, error) {
 			if a.registrations == nil {
 				return nil, off
+			}
+			if callOf(ctx).who.Via == "token" {
+				return nil, newProblem(403, "scope", "greatseal login", "a person's own session is wanted")
 			}
 			r, err := a.registrations.Refuse(ctx, callOf(ctx).who.Name, in.ID, in.Body.Reason)
 			if err != nil {

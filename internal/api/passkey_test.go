@@ -91,6 +91,9 @@ func TestRegistrations(t *testing.T) {
 			t.Errorf("%s: %d %s", bad, a.StatusCode, a.body)
 		}
 	}
+	if a := s.raw(t, "POST", "/v1/passkeys/registrations/"+mine.ID+"/refuse", []byte(`{"reason":"x"}`), "Content-Type", "application/json", "Authorization", "Bearer "+s.token(t, "dave", "request", "read")); a.StatusCode != 403 {
+		t.Errorf("a token of dave's refuses: %d %s", a.StatusCode, a.body)
+	}
 	if r, err := dave.RefuseRegistration(ctx, mine.ID, "whose is it?"); err != nil || r.State != "refused" || r.Detail != "refused by dave: whose is it?" {
 		t.Errorf("%+v, %v", r, err)
 	}
