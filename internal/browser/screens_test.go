@@ -61,6 +61,10 @@ func TestScreens(t *testing.T) {
 	}
 	batch := s.asksMany("alice", "release", many...)
 	proposal := s.proposes(t)
+	var job struct {
+		ID string `json:"id"`
+	}
+	s.json(&job, "alice", "records", "sign", "--policy", "records", "--configuration", "sources", "--reason", "first release", "--no-wait")
 
 	s.looks(t, carol, axe, []look{
 		{"inbox", "/console/"}, {"requests", "/console/requests"}, {"request", "/console/requests/" + pending}, {"request-executed", "/console/requests/" + last},
@@ -69,7 +73,10 @@ func TestScreens(t *testing.T) {
 		{"search", "/console/search"}, {"search-found", "/console/search?product=Example+Setup"}, {"charts", "/console/charts"}, {"house", "/console/house"},
 		{"charter", "/console/charters"}, {"charter-change", "/console/charters/change/" + proposal}, {"charter-history", "/console/charters/versions"}, {"charter-edit", "/console/charters/edit"}, {"applications", "/console/charters/apps"}, {"application-new", "/console/charters/apps/new/windows-release"},
 		{"log", "/console/log"}, {"log-entry", "/console/log/entry/3"}, {"passkeys", "/console/passkeys"}, {"passkeys-waiting", "/console/passkeys/waiting"}, {"registration", registration},
-		{"notices", "/console/notices"}, {"sessions", "/console/sessions"}, {"not-found", "/console/requests/0000"},
+		{"notices", "/console/notices"}, {"sessions", "/console/sessions"},
+		{"records", "/console/records"}, {"records-jobs", "/console/records/jobs"}, {"records-job", "/console/records/jobs/" + job.ID}, {"records-findings", "/console/records/findings"},
+		{"records-sets", "/console/records/sets"}, {"records-scan", "/console/records/scan"}, {"records-explain", "/console/records/explain"},
+		{"not-found", "/console/requests/0000"},
 	})
 }
 

@@ -3,6 +3,7 @@ package browser
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json/v2"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite" // the application's database
 
 	"github.com/greatseal-io/greatseal/internal/browser/chromiumtest"
 	"github.com/greatseal-io/greatseal/internal/cli"
@@ -118,7 +121,8 @@ func (s *stage) command(args ...string) *exec.Cmd {
 // found makes the deployment and lets go of it.
 func (s *stage) found() {
 	s.Helper()
-	c := s.command("dev", "--dir", s.dir, "--listen", fmt.Sprintf("127.0.0.1:%d", freePort(s)))
+	s.application()
+	c := s.command("dev", "--dir", s.dir, "--records", filepath.Join(s.work, "app.db"), "--listen", fmt.Sprintf("127.0.0.1:%d", freePort(s)))
 	out := s.background(c)
 	s.until("the deployment", func() bool { return strings.Contains(out.text(), "listens on") })
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
@@ -126,6 +130,26 @@ func (s *stage) found() {
 	}
 	if err := c.Wait(); err != nil {
 		s.Fatalf("dev: %v\n%s", err, out.text())
+	}
+}
+
+// application makes a database with records that execute.
+func (s *stage) application() {
+	s.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(s.work, "app.db"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer db.Close()
+	for _, q := range []string{
+		`CREATE TABLE sys_data_source (sys_id TEXT PRIMARY KEY, name TEXT, type TEXT, format TEXT, instance_name TEXT, jdbc_server TEXT, database_port TEXT, database_name TEXT,
+			connection_url TEXT, connection_url_parameters TEXT, import_set_table_name TEXT, mid_server TEXT, query TEXT, sql_statement TEXT, table_name TEXT, last_run_database_field TEXT, properties TEXT, credential TEXT)`,
+		`INSERT INTO sys_data_source (sys_id, name, type, format, database_name, query, sql_statement)
+			VALUES ('6f1c9b4e0a0a0a0a0a0a0a0a0a0a0a01', 'customers', 'JDBC', 'sqlite', 'target.db', 'Specific SQL', 'SELECT id, name FROM customers ORDER BY id')`,
+	} {
+		if _, err := db.Exec(q); err != nil {
+			s.Fatal(err)
+		}
 	}
 }
 
