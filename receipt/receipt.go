@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/sigalg"
@@ -112,6 +113,12 @@ func Verify(pub ed25519.PublicKey, envelope []byte) (*statement.Receipt, stateme
 	return k.Verify(envelope)
 }
 
+// Overlap is how much older than the receipt before it a receipt may say it is. A
+// receipt's time is when the keeper judged, and the plans were assembled with it;
+// executions overlap, and receipts are numbered as they end: the one of many files
+// ends after others that began later.
+const Overlap = 24 * time.Hour
+
 // Follows checks that next comes directly after previous, whose ID is id.
 func Follows(previous *statement.Receipt, id statement.ID, next *statement.Receipt) error {
 	switch {
@@ -121,8 +128,8 @@ func Follows(previous *statement.Receipt, id statement.ID, next *statement.Recei
 		return fmt.Errorf("%w: number %d after %d", ErrReceipt, next.Number, previous.Number)
 	case next.Previous != id:
 		return fmt.Errorf("%w: number %d does not name its predecessor", ErrReceipt, next.Number)
-	case next.Time.Before(previous.Time):
-		return fmt.Errorf("%w: number %d is older than its predecessor", ErrReceipt, next.Number)
+	case next.Time.Before(previous.Time.Add(-Overlap)):
+		return fmt.Errorf("%w: number %d is older than its predecessor by more than a day", ErrReceipt, next.Number)
 	}
 	return nil
 }

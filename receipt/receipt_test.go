@@ -99,6 +99,12 @@ func TestFollows(t *testing.T) {
 	first := refusal(1, statement.ID{})
 	id := statement.ID{9}
 	good := refusal(2, id)
+	// It may have been judged before the one that ended before it.
+	overlapping := good
+	overlapping.Time = first.Time.Add(-Overlap)
+	if err := Follows(&first, id, &overlapping); err != nil {
+		t.Error(err)
+	}
 	if err := Follows(&first, id, &good); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +113,7 @@ func TestFollows(t *testing.T) {
 		"a gap":               func(r *statement.Receipt) { r.Number = 3 },
 		"the same number":     func(r *statement.Receipt) { r.Number = 1 },
 		"another predecessor": func(r *statement.Receipt) { r.Previous = statement.ID{8} },
-		"an earlier time":     func(r *statement.Receipt) { r.Time = r.Time.Add(-time.Second) },
+		"an earlier time":     func(r *statement.Receipt) { r.Time = r.Time.Add(-Overlap - time.Second) },
 	} {
 		bad := good
 		change(&bad)
