@@ -5,6 +5,8 @@ go 1.27.0
 require (
 	cel.dev/cel-go v0.33.2 // conditions of signature configurations; never in the keeper
 	github.com/ProtonMail/go-crypto v1.5.2 // tests: a second OpenPGP, and the only one at hand for version 6
+	github.com/chromedp/cdproto v0.159.0 // tests: the protocol of chromedp
+	github.com/chromedp/chromedp v0.23.0 // tests: drives a real Chromium
 	github.com/coreos/go-oidc/v3 v3.21.0 // OpenID discovery, identity and logout tokens
 	github.com/danielgtaylor/huma/v2 v2.39.0 // HTTP API whose OpenAPI 3.1 document follows from the Go types
 	github.com/descope/virtualwebauthn v1.0.3 // tests: an authenticator that makes passkey assertions
@@ -16,6 +18,7 @@ require (
 	github.com/google/go-containerregistry v0.20.6 // tests: a registry
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with pipelined statements
 	github.com/miekg/pkcs11 v1.1.2 // PKCS #11 bindings; the only cgo, in the keeper's module process
+	github.com/nicholas-fedor/shoutrrr v0.13.2 // addresses and forms of chat services
 	github.com/opencontainers/go-digest v1.0.0 // the type of digests in oras-go's interface
 	github.com/opencontainers/image-spec v1.1.1 // OCI manifests as Go types
 	github.com/pressly/goose/v3 v3.29.0 // schema migrations
@@ -30,9 +33,11 @@ require (
 	github.com/transparency-dev/merkle v0.0.2 // tests: a second verifier of log proofs
 	github.com/transparency-dev/tessera v1.0.4 // tests: a second reader and checker of our log tiles
 	github.com/veraison/go-cose v1.3.0 // tests: a second signer and verifier of COSE
+	github.com/wneessen/go-mail v0.8.1 // mail: STARTTLS, authentication, MIME
 	go.yaml.in/yaml/v3 v3.0.6 // charter and configuration for people, unknown fields refused
 	golang.org/x/crypto v0.58.0 // SSH keys and agents, argon2, DER reading (cryptobyte)
 	golang.org/x/mod v0.42.0 // Merkle log and signed notes (sumdb/tlog, sumdb/note)
+	golang.org/x/net v0.61.0 // tests: reads the pages of the console
 	golang.org/x/oauth2 v0.37.0 // authorization code flow with PKCE
 	golang.org/x/sync v0.24.0 // one execution for concurrent callers (singleflight), bounded bytes in flight (semaphore)
 	golang.org/x/sys v0.49.0 // reflinks, file locks, peer credentials, resource limits
@@ -50,8 +55,6 @@ require (
 	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/chromedp/cdproto v0.159.0 // indirect
-	github.com/chromedp/chromedp v0.23.0 // indirect
 	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/dlclark/regexp2/v2 v2.5.2 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
@@ -75,7 +78,6 @@ require (
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
-	github.com/nicholas-fedor/shoutrrr v0.13.2 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -84,7 +86,6 @@ require (
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
 	github.com/tinylib/msgp v1.6.4 // indirect
-	github.com/wneessen/go-mail v0.8.1 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel v1.47.0 // indirect
@@ -93,7 +94,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/exp v0.0.0-20261014143641-f0251eb4aa3e // indirect
-	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20261005182115-fad411399dd8 // indirect

@@ -91,7 +91,9 @@ func TestPasskeysRefused(t *testing.T) {
 	synced := key("bob")
 	synced.Synced = true
 	with := func(how attestationtest.How) func(*charter.Charter, *charter.Credential) {
-		return func(c *charter.Charter, x *charter.Credential) { x.Attestation = recordOf(t, key("bob"), c, "bob", how) }
+		return func(c *charter.Charter, x *charter.Credential) {
+			x.Attestation = recordOf(t, key("bob"), c, "bob", how)
+		}
 	}
 	packed := attestationtest.How{Format: "packed", Maker: m, Model: passkeyModel}
 	for name, c := range map[string]struct {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/greatseal-io/greatseal/audit"
-	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/merkle"
 	"github.com/greatseal-io/greatseal/statement"
 	"github.com/greatseal-io/greatseal/verify"
