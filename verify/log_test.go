@@ -16,6 +16,7 @@ import (
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/audit/audittest"
 	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/receipt"
 	"github.com/greatseal-io/greatseal/statement"
 	"github.com/greatseal-io/greatseal/verify"
 	"github.com/greatseal-io/greatseal/verify/verifytest"
@@ -225,10 +226,10 @@ func TestLogAttacks(t *testing.T) {
 		}},
 		{"receipt before its predecessor in time", verify.ProblemReceiptChain, func(d *verifytest.Deployment) {
 			a, b := asked(d, 1), asked(d, 2)
-			d.Execute(a)
-			rc := skip(d, b)
-			rc.Time = verifytest.Start
-			enter(d, b, rc)
+			first := skip(d, a)
+			first.Time = first.Time.Add(receipt.Overlap + time.Minute)
+			enter(d, a, first)
+			enter(d, b, skip(d, b))
 		}},
 		{"receipt without its predecessor", verify.ProblemReceiptChain, func(d *verifytest.Deployment) {
 			a, b := asked(d, 1), asked(d, 2)
