@@ -9,6 +9,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 	"github.com/greatseal-io/greatseal/credential/internal/clientdata"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
@@ -38,7 +39,7 @@ type Assertion struct {
 
 // Encode is the signature form that [Passkey.Verify] takes. It checks nothing.
 func (a Assertion) Encode() ([]byte, error) {
-	b, err := encodeCBOR(a)
+	b, err := cborform.Encode(a)
 	if err != nil {
 		return nil, fmt.Errorf("credential: passkey: %w", err)
 	}
@@ -52,7 +53,7 @@ func DecodeAssertion(sig []byte) (Assertion, error) {
 		return Assertion{}, refuseSig("passkey: %d bytes: want at most %d", len(sig), MaxSignature)
 	}
 	var a Assertion
-	if err := decodeCBOR(sig, &a); err != nil {
+	if err := cborform.Decode(sig, &a); err != nil {
 		return Assertion{}, refuseSig("passkey: %w", err)
 	}
 	for _, f := range []struct {
@@ -163,7 +164,7 @@ func (c *Passkey) checkAuthData(b []byte) error {
 	}
 	if flags&flagED != 0 {
 		var ext map[string]cbor.RawMessage
-		if err := unmarshalCBOR(b[37:], &ext, false); err != nil {
+		if err := cborform.Read(b[37:], &ext, false); err != nil {
 			return fmt.Errorf("extensions: %w", err)
 		}
 		if ext == nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
@@ -58,7 +59,7 @@ type coseRSAKey struct {
 // parseCOSE reads a public key and says how it signs.
 func parseCOSE(b []byte) (crypto.PublicKey, sigalg.Scheme, error) {
 	var head coseHead
-	if err := unmarshalCBOR(b, &head, false); err != nil {
+	if err := cborform.Read(b, &head, false); err != nil {
 		return nil, "", err
 	}
 	var pub crypto.PublicKey
@@ -66,7 +67,7 @@ func parseCOSE(b []byte) (crypto.PublicKey, sigalg.Scheme, error) {
 	switch {
 	case head.Kty == coseEC2 && head.Alg == coseES256:
 		var k coseEC2Key
-		if err := decodeCBOR(b, &k); err != nil {
+		if err := cborform.Decode(b, &k); err != nil {
 			return nil, "", err
 		}
 		if k.Crv != coseCurveP256 || len(k.X) != 32 || len(k.Y) != 32 {
@@ -80,7 +81,7 @@ func parseCOSE(b []byte) (crypto.PublicKey, sigalg.Scheme, error) {
 		pub, scheme = p, sigalg.ECDSASHA256
 	case head.Kty == coseOKP && head.Alg == coseEdDSA:
 		var k coseOKPKey
-		if err := decodeCBOR(b, &k); err != nil {
+		if err := cborform.Decode(b, &k); err != nil {
 			return nil, "", err
 		}
 		if k.Crv != coseCurveEd25519 {
@@ -89,7 +90,7 @@ func parseCOSE(b []byte) (crypto.PublicKey, sigalg.Scheme, error) {
 		pub, scheme = ed25519.PublicKey(k.X), sigalg.PureEd25519
 	case head.Kty == coseRSA && head.Alg == coseRS256:
 		var k coseRSAKey
-		if err := decodeCBOR(b, &k); err != nil {
+		if err := cborform.Decode(b, &k); err != nil {
 			return nil, "", err
 		}
 		if len(k.N) == 0 || k.N[0] == 0 || len(k.E) == 0 || k.E[0] == 0 || len(k.E) > 3 {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
@@ -61,7 +62,7 @@ func parsePasskey(text string) (*Passkey, error) {
 		return nil, refuse("passkey: %w", err)
 	}
 	var t passkeyText
-	if err := decodeCBOR(b, &t); err != nil {
+	if err := cborform.Decode(b, &t); err != nil {
 		return nil, refuse("passkey: %w", err)
 	}
 	return newPasskey(t)
@@ -89,7 +90,7 @@ func newPasskey(t passkeyText) (*Passkey, error) {
 	if err != nil {
 		return nil, refuse("passkey: %w", err)
 	}
-	b, err := encodeCBOR(t)
+	b, err := cborform.Encode(t)
 	if err != nil {
 		return nil, refuse("passkey: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 )
 
 // p256 is the curve of ES256.
@@ -31,7 +33,7 @@ func (s *signed) androidKey(raw cbor.RawMessage) (stated, error) {
 		Sig []byte   `cbor:"sig"`
 		X5C [][]byte `cbor:"x5c"`
 	}
-	if err := unmarshalCBOR(raw, &st, true); err != nil {
+	if err := cborform.Read(raw, &st, true); err != nil {
 		return stated{}, err
 	}
 	chain, err := certificates(st.X5C)

@@ -62,6 +62,7 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/credential"
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 	"github.com/greatseal-io/greatseal/credential/internal/clientdata"
 )
 
@@ -289,7 +290,7 @@ func parseAuthData(b []byte) (*authData, error) {
 		return nil, fmt.Errorf("credential id of %d bytes", n)
 	}
 	a.id, rest = rest[:n], rest[n:]
-	after, err := firstCBOR(rest)
+	after, err := cborform.AfterFirst(rest)
 	if err != nil {
 		return nil, fmt.Errorf("public key: %w", err)
 	}
@@ -383,7 +384,7 @@ func (r Record) Text() (string, error) {
 	if err := f.check(); err != nil {
 		return "", err
 	}
-	b, err := encodeCBOR(f)
+	b, err := cborform.Encode(f)
 	if err != nil {
 		return "", refuse("%w", err)
 	}
@@ -400,7 +401,7 @@ func ParseRecord(text string) (Record, error) {
 		return Record{}, refuse("bad base64")
 	}
 	var f recordForm
-	if err := decodeCBOR(b, &f); err != nil {
+	if err := cborform.Decode(b, &f); err != nil {
 		return Record{}, refuse("%w", err)
 	}
 	if err := f.check(); err != nil {

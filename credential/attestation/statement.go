@@ -16,6 +16,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/greatseal-io/greatseal/credential"
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
@@ -130,7 +131,7 @@ func (s *signed) packed(raw cbor.RawMessage) (stated, error) {
 		Sig []byte   `cbor:"sig"`
 		X5C [][]byte `cbor:"x5c"`
 	}
-	if err := unmarshalCBOR(raw, &st, true); err != nil {
+	if err := cborform.Read(raw, &st, true); err != nil {
 		return stated{}, err
 	}
 	if st.X5C == nil {
@@ -167,7 +168,7 @@ func (s *signed) self(alg int64, sig []byte) (stated, error) {
 	var head struct {
 		Alg int64 `cbor:"3,keyasint"`
 	}
-	if err := unmarshalCBOR(s.data.key, &head, false); err != nil {
+	if err := cborform.Read(s.data.key, &head, false); err != nil {
 		return stated{}, err
 	}
 	if head.Alg != alg {
@@ -229,7 +230,7 @@ func (s *signed) u2f(raw cbor.RawMessage) (stated, error) {
 		Sig []byte   `cbor:"sig"`
 		X5C [][]byte `cbor:"x5c"`
 	}
-	if err := unmarshalCBOR(raw, &st, true); err != nil {
+	if err := cborform.Read(raw, &st, true); err != nil {
 		return stated{}, err
 	}
 	chain, err := certificates(st.X5C)
@@ -262,7 +263,7 @@ func (s *signed) apple(raw cbor.RawMessage) (stated, error) {
 	var st struct {
 		X5C [][]byte `cbor:"x5c"`
 	}
-	if err := unmarshalCBOR(raw, &st, true); err != nil {
+	if err := cborform.Read(raw, &st, true); err != nil {
 		return stated{}, err
 	}
 	chain, err := certificates(st.X5C)

@@ -16,6 +16,8 @@ import (
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/greatseal-io/greatseal/credential/internal/cborform"
 )
 
 // Constants of the TPM 2.0 library specification, part 2.
@@ -46,7 +48,7 @@ func (s *signed) tpm(raw cbor.RawMessage) (stated, error) {
 		CertInfo []byte   `cbor:"certInfo"`
 		PubArea  []byte   `cbor:"pubArea"`
 	}
-	if err := unmarshalCBOR(raw, &st, true); err != nil {
+	if err := cborform.Read(raw, &st, true); err != nil {
 		return stated{}, err
 	}
 	if st.Ver != "2.0" {
