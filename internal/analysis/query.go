@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -121,45 +122,36 @@ func (s steps) spread() Spread {
 // SpreadBy is the distribution of a kind for each of its names, in their order, of
 // the weeks that r touches.
 func (a *Analysis) SpreadBy(k Kind, r Range) []Spread {
-	r.From = Week(r.From)
-	sum := map[string]steps{}
-	a.each(k, r, func(c cell, n int64) {
-		if sum[c.name] == nil {
-			sum[c.name] = steps{}
-		}
-		sum[c.name][c.bucket] += n
-	})
-	out := []Spread{}
-	for name, s := range sum {
-		x := s.spread()
-		x.Name = name
-		out = append(out, x)
-	}
-	slices.SortFunc(out, func(x, y Spread) int { return cmp.Compare(x.Name, y.Name) })
-	return out
+	return spreads(a, k, r, func(c cell) (string, bool) { return c.name, true }, func(s *Spread, name string) { s.Name = name })
 }
 
 // SpreadSeries is the distribution of a kind, of name or of all, in the weeks that r
 // touches. Weeks without any are left out.
 func (a *Analysis) SpreadSeries(k Kind, name string, r Range) []Spread {
+	return spreads(a, k, r, func(c cell) (int64, bool) { return c.day, name == "" || c.name == name }, func(s *Spread, day int64) { s.Day = day })
+}
+
+// spreads are the distributions of a kind in the weeks that r touches: one for each key
+// that of finds, in their order, marked with it.
+func spreads[K cmp.Ordered](a *Analysis, k Kind, r Range, of func(cell) (K, bool), mark func(*Spread, K)) []Spread {
 	r.From = Week(r.From)
-	sum := map[int64]steps{}
+	sum := map[K]steps{}
 	a.each(k, r, func(c cell, n int64) {
-		if name != "" && c.name != name {
+		key, ok := of(c)
+		if !ok {
 			return
 		}
-		if sum[c.day] == nil {
-			sum[c.day] = steps{}
+		if sum[key] == nil {
+			sum[key] = steps{}
 		}
-		sum[c.day][c.bucket] += n
+		sum[key][c.bucket] += n
 	})
 	out := []Spread{}
-	for day, s := range sum {
-		x := s.spread()
-		x.Day = day
+	for _, key := range slices.Sorted(maps.Keys(sum)) {
+		x := sum[key].spread()
+		mark(&x, key)
 		out = append(out, x)
 	}
-	slices.SortFunc(out, func(x, y Spread) int { return cmp.Compare(x.Day, y.Day) })
 	return out
 }
 
