@@ -58,6 +58,8 @@ func searchFiles(t *testing.T, s store.Store) {
 	}
 	open := NewRequest("open", 1) // not signed: not found
 	must(t, s.Apply(ctx, open))
+	must(t, s.Apply(ctx, &store.Change{Request: open.New.ID, Revision: 1, At: epoch,
+		Endorsement: &store.Endorsement{ID: sha256.Sum256([]byte("early")), Endorser: "early", Verdict: statement.Endorse, Arrived: epoch, Envelope: []byte{1}}}))
 	if n, err := s.Sequence(ctx, 100); n != 11 || err != nil {
 		t.Fatalf("%d entries, %v", n, err)
 	}
@@ -94,6 +96,9 @@ func searchFiles(t *testing.T, s store.Store) {
 		{"requester", store.FileFilter{Requester: "bob"}, "Setup.MSI"},
 		{"endorser", store.FileFilter{Endorser: "e2"}, "tool"},
 		{"endorser of all", store.FileFilter{Endorser: "everybody"}, all},
+		{"endorser of none", store.FileFilter{Endorser: "nobody"}, ""},
+		{"endorser of what was not signed", store.FileFilter{Endorser: "early"}, ""},
+		{"person of none", store.FileFilter{Person: "nobody"}, ""},
 		{"person", store.FileFilter{Person: "bob"}, "Setup.MSI"},
 		{"person who endorses", store.FileFilter{Person: "e0"}, "app-1.0-x64.exe"},
 		{"since", store.FileFilter{Since: epoch.Add(3 * time.Hour)}, "größe_100%.bin app-1.1-x64.exe"},
@@ -129,6 +134,39 @@ func searchFiles(t *testing.T, s store.Store) {
 	for pattern, want := range map[string]int{"app-*": 2, "*oo*": 1, "open-*": 1, "*": 6, "nothing*": 0, "*.exe": 3} {
 		if got, err := s.Requests(ctx, store.Filter{Name: pattern}); err != nil || len(got) != want {
 			t.Errorf("requests with a file %s: %d, %v: want %d", pattern, len(got), err, want)
+		}
+	}
+}
+
+// Whoever speaks often is searched for in another way than whoever seldom does: both
+// find everything, at the bound too.
+func searchFilesOften(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	const n = 101
+	for i := range n {
+		endorsers := []string{"often"}
+		if i > 0 {
+			endorsers = append(endorsers, "seldom")
+		}
+		signedAt(t, s, NewRequest(fmt.Sprint("app", i), 1), uint64(i+1), epoch.Add(time.Duration(i)*time.Minute), endorsers...)
+	}
+	for who, want := range map[string]int{"often": n, "seldom": n - 1, "never": 0} {
+		for what, f := range map[string]store.FileFilter{"endorser": {Endorser: who}, "person": {Person: who}, "policy too": {Endorser: who, Policy: "windows"}} {
+			found := map[string]bool{}
+			for {
+				p, err := s.Search(ctx, f)
+				must(t, err)
+				for _, x := range p.Files {
+					found[x.Name] = true
+				}
+				if p.Next.IsZero() {
+					break
+				}
+				f.After = p.Next
+			}
+			if len(found) != want {
+				t.Errorf("%s %s: %d files, want %d", what, who, len(found), want)
+			}
 		}
 	}
 }

@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"SearchFiles", searchFiles},
 		{"SearchFilesHostileText", searchFilesHostile},
 		{"SearchFilesPagesStand", searchFilesPages},
+		{"SearchFilesOfOneWhoSpeaksOften", searchFilesOften},
 		{"SearchFilesOfManyAlike", searchFilesMany},
 		{"EnteredOnce", enteredOnce},
 		{"Awaiting", awaiting},
