@@ -14,6 +14,7 @@ import (
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/format/attest"
 	circleformat "github.com/greatseal-io/greatseal/format/circle"
+	"github.com/greatseal-io/greatseal/format/dsse"
 	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/rejection"
@@ -264,7 +265,7 @@ func TestAttackStolenOnlineKeys(t *testing.T) {
 func seal(t *testing.T, s *circletest.Side, key string, payload []byte) []byte {
 	t.Helper()
 	k := s.Keys[key]
-	id, err := circleformat.KeyID(k.Public)
+	id, err := dsse.KeyID(k.Public)
 	if err != nil {
 		t.Fatal(err)
 	}

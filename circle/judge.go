@@ -14,6 +14,7 @@ import (
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/format"
 	circleformat "github.com/greatseal-io/greatseal/format/circle"
+	"github.com/greatseal-io/greatseal/format/dsse"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/rejection"
 	"github.com/greatseal-io/greatseal/statement"
@@ -83,13 +84,13 @@ func keyID(k verify.EvidenceKey) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return circleformat.KeyID(c.PublicKey)
+		return dsse.KeyID(c.PublicKey)
 	}
 	pub, err := x509.ParsePKIXPublicKey(k.PublicKey)
 	if err != nil {
 		return "", fmt.Errorf("circle: %w", err)
 	}
-	return circleformat.KeyID(pub)
+	return dsse.KeyID(pub)
 }
 
 // Version is a trust statement that its quorum agreed to. Only [Judge] makes it.

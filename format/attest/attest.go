@@ -49,7 +49,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/greatseal-io/greatseal/format"
-	"github.com/greatseal-io/greatseal/sigalg"
+	"github.com/greatseal-io/greatseal/format/dsse"
+	statements "github.com/greatseal-io/greatseal/statement"
 )
 
 // Words of the format.
@@ -227,13 +228,6 @@ func payload(p *format.Plan) ([]byte, error) {
 	return s.encode(p.Content, p.Size)
 }
 
-// PAE is DSSE's pre-authentication encoding: the message that is signed.
-func PAE(payload []byte) []byte {
-	b := make([]byte, 0, len(payload)+64)
-	b = fmt.Appendf(b, "DSSEv1 %d %s %d ", len(PayloadType), PayloadType, len(payload))
-	return append(b, payload...)
-}
-
 // MaxKeys makes the format hybrid: a signature of each key.
 func (Format) MaxKeys() int { return format.MaxKeys }
 
@@ -244,61 +238,20 @@ func (f Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [
 	if err != nil {
 		return nil, err
 	}
-	signers := id.Signers()
-	if err := format.CheckKeys(f, len(signers)); err != nil {
-		return nil, err
-	}
-	var out []format.ToBeSigned
-	for i, id := range signers {
-		k, err := sigalg.KeyOf(id.Public)
-		if err != nil {
-			return nil, fmt.Errorf("attest: %w", err)
-		}
-		if !id.Scheme.Fits(k) {
-			return nil, fmt.Errorf("attest: scheme %q does not fit a key %s", id.Scheme, k)
-		}
-		out = append(out, format.ToBeSigned{Scheme: id.Scheme, Message: PAE(b), Key: i})
-	}
-	switch len(done) {
-	case 0:
-		return out, nil
-	case len(out):
-		return nil, nil
-	}
-	return nil, fmt.Errorf("attest: %d signatures: %d are wanted, in one round", len(done), len(out))
+	return dsse.Round(f, b, id, done)
 }
 
 // Attach makes the envelope. It refuses a file of another size than the plan's,
 // signatures that the identity did not make over the plan, and timestamps, for
 // which DSSE has no place.
-func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
-	tbs, err := f.Assemble(p, id, at, nil)
-	if err != nil {
-		return nil, err
-	}
-	if a.Size() != p.Size {
-		return nil, fmt.Errorf("attest: %s has %d bytes: the plan is for %d", a.Name(), a.Size(), p.Size)
-	}
-	if len(sigs) != len(tbs) {
-		return nil, fmt.Errorf("attest: %d signatures: %d are wanted", len(sigs), len(tbs))
-	}
+func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, _ time.Time, sigs []format.Signature) (*format.Patch, error) {
 	b, err := payload(p)
 	if err != nil {
 		return nil, err
 	}
 	e := envelope{payload: b}
-	for i, id := range id.Signers() {
-		if sigs[i].Timestamp != nil {
-			return nil, errors.New("attest: an envelope has no place for a timestamp")
-		}
-		if err := tbs[i].Verify(id.Public, sigs[i].Value); err != nil {
-			return nil, fmt.Errorf("attest: signature does not fit plan and key: %w", err)
-		}
-		keyID, err := KeyID(id.Public)
-		if err != nil {
-			return nil, err
-		}
-		e.signatures = append(e.signatures, signature{keyID, sigs[i].Value})
+	if e.signatures, err = dsse.Signatures(f, a, p, b, id, sigs); err != nil {
+		return nil, err
 	}
 	return &format.Patch{Size: p.Size, Sidecar: &format.Sidecar{Suffix: Suffix, Data: e.encode()}}, nil
 }
@@ -309,16 +262,9 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	if len(t.Keys) == 0 {
-		return nil, errors.New("attest: no keys are trusted")
-	}
-	keys := map[string]crypto.PublicKey{}
-	for _, pub := range t.Keys {
-		id, err := KeyID(pub)
-		if err != nil {
-			return nil, err
-		}
-		keys[id] = pub
+	signers, err := dsse.Judge("attest", e.payload, e.signatures, t.Keys)
+	if err != nil {
+		return nil, err
 	}
 	sums, err := format.Sum(ctx, a, crypto.SHA256)
 	if err != nil {
@@ -330,20 +276,10 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if s.predicateType == ArtifactType && s.size != a.Size() {
 		return nil, fmt.Errorf("attest: the statement is about a file of %d bytes", s.size)
 	}
-	message := PAE(e.payload)
 	r := &format.Report{Format: Name, Size: a.Size()}
 	for i, sig := range e.signatures {
-		pub, ok := keys[sig.keyID]
-		if !ok {
-			return nil, fmt.Errorf("attest: signature %d: key %s is not trusted, or signed already", i, sig.keyID)
-		}
-		delete(keys, sig.keyID)
-		scheme, err := sigalg.SchemeOf(pub, message, sig.value)
-		if err != nil {
-			return nil, fmt.Errorf("attest: signature %d: %w", i, err)
-		}
 		info := s.describe(i, sig)
-		info.Scheme, info.Key, info.Content = scheme, pub, sums[0]
+		info.Scheme, info.Key, info.Content = signers[i].Scheme, signers[i].Key, sums[0]
 		r.Signatures = append(r.Signatures, info)
 	}
 	return r, nil
@@ -367,10 +303,10 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 }
 
 // describe is what the statement says, beside one of its signatures.
-func (s *statement) describe(i int, sig signature) format.SignatureInfo {
+func (s *statement) describe(i int, sig statements.Signature) format.SignatureInfo {
 	info := format.SignatureInfo{
-		Index: i, Digest: "sha256", Value: sig.value, Covers: []string{"every byte of the file", "the statement"},
-		Facts: []format.Fact{{Name: "subject", Value: s.name}, {Name: "predicate type", Value: s.predicateType}, {Name: "key", Value: sig.keyID}},
+		Index: i, Digest: "sha256", Value: sig.Sig, Covers: []string{"every byte of the file", "the statement"},
+		Facts: []format.Fact{{Name: "subject", Value: s.name}, {Name: "predicate type", Value: s.predicateType}, {Name: "key", Value: sig.KeyID}},
 	}
 	if len(s.predicate) <= format.MaxText {
 		info.Facts = append(info.Facts, format.Fact{Name: "predicate", Value: s.predicate})

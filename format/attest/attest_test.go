@@ -23,6 +23,7 @@ import (
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/cms/cmstest"
 	"github.com/greatseal-io/greatseal/format"
+	dsseformat "github.com/greatseal-io/greatseal/format/dsse"
 	"github.com/greatseal-io/greatseal/format/formattest"
 	"github.com/greatseal-io/greatseal/sigalg"
 	statements "github.com/greatseal-io/greatseal/statement"
@@ -134,7 +135,7 @@ func TestNotAStatement(t *testing.T) {
 				t.Errorf("%v is statement %d", p, i)
 			}
 		}
-		if !bytes.Equal(PAE(b), statements.PAE(b)) {
+		if !bytes.Equal(statements.PAE(b), statements.PAE(b)) {
 			t.Error("the two pre-authentication encodings differ")
 		}
 	}
@@ -147,11 +148,11 @@ func TestNotAStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := formattest.Identity(t, sigalg.Ed25519)
-	id, err := KeyID(s.Public)
+	id, err := dsseformat.KeyID(s.Public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := envelope{payload: b, signatures: []signature{{id, s.Sign(t, PAE(b))}}}
+	e := envelope{payload: b, signatures: []statements.Signature{{KeyID: id, Sig: s.Sign(t, statements.PAE(b))}}}
 	tr := s.Trust()
 	tr.Detached = e.encode()
 	if _, err := New().Verify(t.Context(), format.BytesArtifact("f", []byte(text)), tr); err == nil {
@@ -242,7 +243,7 @@ func TestOracleDSSE(t *testing.T) {
 		if err := json.Unmarshal(b, &e); err != nil {
 			t.Fatal(err)
 		}
-		id, err := KeyID(s.Public)
+		id, err := dsseformat.KeyID(s.Public)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +276,7 @@ func TestOracleDSSE(t *testing.T) {
 	// Theirs: the same statement, signed by their signer.
 	for _, kind := range []sigalg.Key{sigalg.P256, sigalg.Ed25519} {
 		key := cmstest.NewRoot(t).Issue(t, "Signer", kind)
-		id, err := KeyID(key.Key.Public())
+		id, err := dsseformat.KeyID(key.Key.Public())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +294,7 @@ func TestOracleDSSE(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ours := envelope{payload, []signature{{e.Signatures[0].KeyID, value}}}
+		ours := envelope{payload, []statements.Signature{{KeyID: e.Signatures[0].KeyID, Sig: value}}}
 		_, err = New().Verify(t.Context(), format.BytesArtifact("app.tar", []byte(text)), format.Trust{Keys: []crypto.PublicKey{key.Key.Public()}, Now: formattest.At, Detached: ours.encode()})
 		verdicts.Takes(string(kind), err)
 	}
@@ -355,12 +356,12 @@ func TestTwoSignatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := KeyID(b.Public)
+	id, err := dsseformat.KeyID(b.Public)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := format.BytesArtifact("app.tar", []byte(text))
-	e.signatures = append(e.signatures, signature{id, b.Sign(t, PAE(e.payload))})
+	e.signatures = append(e.signatures, statements.Signature{KeyID: id, Sig: b.Sign(t, statements.PAE(e.payload))})
 	tr := a.Trust()
 	tr.Detached = e.encode()
 	if _, err := New().Verify(t.Context(), f, tr); err == nil {

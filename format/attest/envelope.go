@@ -2,9 +2,7 @@ package attest
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json/jsontext"
@@ -13,17 +11,8 @@ import (
 	"fmt"
 
 	"github.com/greatseal-io/greatseal/format"
+	statements "github.com/greatseal-io/greatseal/statement"
 )
-
-// KeyID is the SHA-256 of a key's SubjectPublicKeyInfo, in hexadecimal.
-func KeyID(pub crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return "", fmt.Errorf("attest: %w", err)
-	}
-	h := sha256.Sum256(der)
-	return hex.EncodeToString(h[:]), nil
-}
 
 // isDigest reports whether s is a SHA-256 in its one form.
 func isDigest(s string) bool {
@@ -31,15 +20,10 @@ func isDigest(s string) bool {
 	return err == nil && len(d) == sha256.Size && hex.EncodeToString(d) == s
 }
 
-type signature struct {
-	keyID string
-	value []byte
-}
-
 // envelope is a DSSE envelope of PayloadType.
 type envelope struct {
 	payload    []byte
-	signatures []signature
+	signatures []statements.Signature
 }
 
 func (e *envelope) encode() []byte {
@@ -51,8 +35,8 @@ func (e *envelope) encode() []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, `{"keyid":"`+s.keyID+`","sig":"`...)
-		b = b64.AppendEncode(b, s.value)
+		b = append(b, `{"keyid":"`+s.KeyID+`","sig":"`...)
+		b = b64.AppendEncode(b, s.Sig)
 		b = append(b, `"}`...)
 	}
 	return append(b, `]}`...)
@@ -171,7 +155,7 @@ func decode(b []byte) (*envelope, *statement, error) {
 		if err != nil || len(sig) == 0 {
 			return nil, nil, fmt.Errorf("attest: signature %d is not base64", i)
 		}
-		e.signatures = append(e.signatures, signature{s.KeyID, sig})
+		e.signatures = append(e.signatures, statements.Signature{KeyID: s.KeyID, Sig: sig})
 	}
 	if !bytes.Equal(e.encode(), b) {
 		return nil, nil, errEncoding

@@ -9,6 +9,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"github.com/greatseal-io/greatseal/format"
+	dsseformat "github.com/greatseal-io/greatseal/format/dsse"
 	"github.com/greatseal-io/greatseal/format/formattest"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
@@ -28,7 +29,7 @@ func TestOracleHybrid(t *testing.T) {
 			_, ours = New().Verify(t.Context(), format.BytesArtifact("app.tar", []byte(text)), tr)
 			var verifiers []dsse.Verifier
 			for i, id := range s.Signers() {
-				name, err := KeyID(id.Public)
+				name, err := dsseformat.KeyID(id.Public)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -34,7 +34,6 @@ package circle
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -44,8 +43,8 @@ import (
 
 	"github.com/greatseal-io/greatseal/circle/trust"
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/format/dsse"
 	"github.com/greatseal-io/greatseal/record"
-	"github.com/greatseal-io/greatseal/sigalg"
 	"github.com/greatseal-io/greatseal/statement"
 )
 
@@ -215,62 +214,20 @@ func (f Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [
 	if err != nil {
 		return nil, err
 	}
-	signers := id.Signers()
-	if err := format.CheckKeys(f, len(signers)); err != nil {
-		return nil, err
-	}
-	message := statement.PAE(payload)
-	var out []format.ToBeSigned
-	for i, id := range signers {
-		k, err := sigalg.KeyOf(id.Public)
-		if err != nil {
-			return nil, fmt.Errorf("circle: %w", err)
-		}
-		if !id.Scheme.Fits(k) {
-			return nil, fmt.Errorf("circle: scheme %q does not fit a key %s", id.Scheme, k)
-		}
-		out = append(out, format.ToBeSigned{Scheme: id.Scheme, Message: message, Key: i})
-	}
-	switch len(done) {
-	case 0:
-		return out, nil
-	case len(out):
-		return nil, nil
-	}
-	return nil, fmt.Errorf("circle: %d signatures: %d are wanted, in one round", len(done), len(out))
+	return dsse.Round(f, payload, id, done)
 }
 
 // Attach makes the envelope. It refuses a file of another size than the plan's,
 // signatures that the identity did not make over the plan, and timestamps, for
 // which DSSE has no place.
-func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, at time.Time, sigs []format.Signature) (*format.Patch, error) {
-	tbs, err := f.Assemble(p, id, at, nil)
-	if err != nil {
-		return nil, err
-	}
-	if a.Size() != p.Size {
-		return nil, fmt.Errorf("circle: the file has %d bytes: the plan is for %d", a.Size(), p.Size)
-	}
-	if len(sigs) != len(tbs) {
-		return nil, fmt.Errorf("circle: %d signatures: %d are wanted", len(sigs), len(tbs))
-	}
+func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id format.Identity, _ time.Time, sigs []format.Signature) (*format.Patch, error) {
 	payload, err := Payload(p)
 	if err != nil {
 		return nil, err
 	}
 	e := &Envelope{Payload: payload}
-	for i, id := range id.Signers() {
-		if sigs[i].Timestamp != nil {
-			return nil, errors.New("circle: an envelope has no place for a timestamp")
-		}
-		if err := tbs[i].Verify(id.Public, sigs[i].Value); err != nil {
-			return nil, fmt.Errorf("circle: signature does not fit plan and key: %w", err)
-		}
-		keyID, err := KeyID(id.Public)
-		if err != nil {
-			return nil, err
-		}
-		e.Signatures = append(e.Signatures, statement.Signature{KeyID: keyID, Sig: sigs[i].Value})
+	if e.Signatures, err = dsse.Signatures(f, a, p, payload, id, sigs); err != nil {
+		return nil, err
 	}
 	b, err := e.Encode()
 	if err != nil {
@@ -285,17 +242,6 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	if len(t.Keys) == 0 {
-		return nil, errors.New("circle: no keys are trusted")
-	}
-	keys := map[string]crypto.PublicKey{}
-	for _, pub := range t.Keys {
-		id, err := KeyID(pub)
-		if err != nil {
-			return nil, err
-		}
-		keys[id] = pub
-	}
 	s, err := readArtifact(ctx, a)
 	if err != nil {
 		return nil, err
@@ -303,20 +249,14 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if !bytes.Equal(s.payload, e.Payload) {
 		return nil, errors.New("circle: the envelope holds another statement than the file")
 	}
-	message := statement.PAE(e.Payload)
+	signers, err := dsse.Judge("circle", e.Payload, e.Signatures, t.Keys)
+	if err != nil {
+		return nil, err
+	}
 	r := &format.Report{Format: Name, Size: a.Size(), Facts: s.facts}
 	for i, sig := range e.Signatures {
-		pub, ok := keys[sig.KeyID]
-		if !ok {
-			return nil, fmt.Errorf("circle: signature %d: key %s is not trusted, or signed already", i, sig.KeyID)
-		}
-		delete(keys, sig.KeyID)
-		scheme, err := sigalg.SchemeOf(pub, message, sig.Sig)
-		if err != nil {
-			return nil, fmt.Errorf("circle: signature %d: %w", i, err)
-		}
 		info := s.describe(i, sig)
-		info.Scheme, info.Key = scheme, pub
+		info.Scheme, info.Key = signers[i].Scheme, signers[i].Key
 		r.Signatures = append(r.Signatures, info)
 	}
 	return r, nil

@@ -26,6 +26,7 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/format/circle"
+	dsseformat "github.com/greatseal-io/greatseal/format/dsse"
 	"github.com/greatseal-io/greatseal/format/formattest"
 	"github.com/greatseal-io/greatseal/record"
 	"github.com/greatseal-io/greatseal/sigalg"
@@ -258,7 +259,7 @@ func theirs(t *testing.T, pub crypto.PublicKey, private []byte) dsse.SignerVerif
 	if err != nil {
 		t.Fatal(err)
 	}
-	if k.KeyID, err = circle.KeyID(pub); err != nil {
+	if k.KeyID, err = dsseformat.KeyID(pub); err != nil {
 		t.Fatal(err)
 	}
 	var v dsse.SignerVerifier

@@ -2,9 +2,7 @@ package circle
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json/v2"
@@ -24,16 +22,6 @@ const envelopeHead = `{"payload":"`
 // Envelope is a statement with its signatures. It is package statement's, with
 // room for larger payloads.
 type Envelope statement.Envelope
-
-// KeyID is the SHA-256 of a key's SubjectPublicKeyInfo, in hexadecimal.
-func KeyID(pub crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return "", fmt.Errorf("circle: %w", err)
-	}
-	h := sha256.Sum256(der)
-	return hex.EncodeToString(h[:]), nil
-}
 
 // Encode writes the envelope in its one form.
 func (e *Envelope) Encode() ([]byte, error) {

@@ -32,9 +32,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/greatseal-io/greatseal/format/attest"
 	"github.com/greatseal-io/greatseal/internal/gate/check"
 	"github.com/greatseal-io/greatseal/sigalg"
+	statements "github.com/greatseal-io/greatseal/statement"
 )
 
 // Builder is somebody whose provenance counts.
@@ -258,25 +258,14 @@ func (x *Builder) vouches(e *envelope, s *statement, digest string) error {
 	return nil
 }
 
-var schemes = [...]sigalg.Scheme{
-	sigalg.RSAPKCS1SHA256, sigalg.RSAPKCS1SHA384, sigalg.RSAPKCS1SHA512, sigalg.RSAPSSSHA256, sigalg.RSAPSSSHA384, sigalg.RSAPSSSHA512,
-	sigalg.ECDSASHA256, sigalg.ECDSASHA384, sigalg.ECDSASHA512, sigalg.PureEd25519, sigalg.PureMLDSA65, sigalg.PureMLDSA87,
-}
-
 // signed reports whether a key of the builder's has signed. DSSE does not carry the
 // scheme.
 func (x *Builder) signed(e *envelope) bool {
-	message := attest.PAE(e.payload)
+	message := statements.PAE(e.payload)
 	for _, pub := range x.Keys {
-		k, err := sigalg.KeyOf(pub)
-		if err != nil {
-			continue
-		}
 		for _, sig := range e.signatures {
-			for _, s := range schemes {
-				if s.Fits(k) && sigalg.Verify(pub, s, message, sig) == nil {
-					return true
-				}
+			if _, err := sigalg.SchemeOf(pub, message, sig); err == nil {
+				return true
 			}
 		}
 	}
