@@ -69,9 +69,10 @@ type Store interface {
 type Analysis struct {
 	store Store
 
-	mu   sync.RWMutex
-	head int64 // entries that are counted
-	have map[Kind]map[cell]int64
+	counting sync.Mutex // one caller of this process counts at a time
+	mu       sync.RWMutex
+	head     int64 // entries that are counted
+	have     map[Kind]map[cell]int64
 }
 
 // cell is where a number stands within its kind.
@@ -109,7 +110,9 @@ func (a *Analysis) Run(ctx context.Context, failed func(error)) {
 // All counts the whole log.
 func (a *Analysis) All(ctx context.Context) error {
 	for {
+		a.counting.Lock()
 		more, err := a.advance(ctx, 16*step)
+		a.counting.Unlock()
 		if err != nil {
 			return err
 		}
@@ -120,10 +123,15 @@ func (a *Analysis) All(ctx context.Context) error {
 }
 
 // Refresh counts what has come, as far as that is quick. Behind is how many entries
-// of the log are not counted.
+// of the log are not counted. Whoever asks while another counts gets what there is:
+// however many look, the log is read once.
 func (a *Analysis) Refresh(ctx context.Context) (behind int64, err error) {
-	if _, err := a.advance(ctx, quickly); err != nil {
-		return 0, err
+	if a.counting.TryLock() {
+		_, err := a.advance(ctx, quickly)
+		a.counting.Unlock()
+		if err != nil {
+			return 0, err
+		}
 	}
 	if err := a.load(ctx); err != nil {
 		return 0, err
@@ -254,9 +262,18 @@ func (a *Analysis) count(ctx context.Context, list []audit.Entry) ([]store.Tally
 	for _, e := range list {
 		var body []byte
 		if e.Kind == audit.KindEndorsement || e.Kind == audit.KindReceipt {
-			body, err = e.Body(func(sum [32]byte, _ int64) ([]byte, error) { return a.store.Body(ctx, sum) })
-			if errors.Is(err, store.ErrBusy) || ctx.Err() != nil {
-				return nil, err
+			var away error
+			body, err = e.Body(func(sum [32]byte, _ int64) ([]byte, error) {
+				b, err := a.store.Body(ctx, sum)
+				if err != nil && !errors.Is(err, store.ErrNotFound) {
+					away = err
+				}
+				return b, err
+			})
+			// A database that does not answer says nothing of the entry: it is counted later,
+			// since what is counted once stays.
+			if away != nil {
+				return nil, away
 			}
 		}
 		// What cannot be read must not keep the rest from being counted.
