@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/server"
 )
 
@@ -70,8 +71,9 @@ func short(s string) string {
 	return s
 }
 
-// judge says what of the difference between two versions of a file is worth a look.
-func judge(old, now *server.FileView, f *File) []Alert {
+// judge says what of the difference between two versions of a file is worth a look: p is
+// by how many per cent it grew, all are its changes, none left out.
+func judge(old, now *server.FileView, p int, all []Change) []Alert {
 	var out []Alert
 	say := func(s Severity, code, text string, args ...any) {
 		out = append(out, Alert{s, code, now.Name, now.Index, fmt.Sprintf(text, args...)})
@@ -86,37 +88,89 @@ func judge(old, now *server.FileView, f *File) []Alert {
 		switch c := Compare(a, b); {
 		case c > 0:
 			say(High, "version-down", "the version went down: %s before, %s now", a.Text, b.Text)
-		case c == 0:
+		case c == 0 && old.Content != now.Content:
 			say(Medium, "version-same", "the content changed and the version did not: %s", b.Text)
 		}
 	case hadVersion:
 		say(Medium, "version-gone", "it no longer says a version: %s before", a.Text)
 	}
-	if p := f.Percent; p >= 50 || p <= -50 {
+	if p >= 50 || p <= -50 {
 		say(Low, "size", "the size changed by %+d %%: %d bytes before, %d now", p, old.Size, now.Size)
 	}
-	news := map[string]int{}
-	for _, c := range f.Changes {
-		if old.Format == now.Format {
-			out = append(out, judgeChange(&c, old, now, news)...)
+	if old.Format != now.Format {
+		return out
+	}
+	return append(out, judgeChanges(all, now)...)
+}
+
+// judgeNew says what is worth a look of a file that the last release did not have: a
+// program that is called otherwise is no way around what would be said of its imports.
+func judgeNew(now *server.FileView) []Alert {
+	var all []Change
+	for _, c := range factChanges(nil, now.Facts) {
+		switch c.Group {
+		case groupImports, groupPermissions, groupScripts, groupEntries:
+			all = append(all, c)
 		}
+	}
+	out := judgeChanges(all, now)
+	return append(out, Alert{Low, "new-file", now.Name, now.Index, "the release that this is compared with has no such file"})
+}
+
+// maxAlike is how many alerts of one code a file has, the gravest; the rest is counted.
+const maxAlike = 20
+
+// judgeChanges judges all changes before it leaves any out: a list begins with what its
+// author likes it to begin with.
+func judgeChanges(all []Change, now *server.FileView) (out []Alert) {
+	var found []Alert
+	for i := range all {
+		found = append(found, judgeChange(&all[i], now)...)
+	}
+	order(found)
+	seen := map[string]int{}
+	for _, a := range found {
+		seen[a.Code]++
+	}
+	left := map[string]int{}
+	for _, a := range found {
+		switch n := left[a.Code]; {
+		case n < maxAlike-1 || n < maxAlike && seen[a.Code] == maxAlike:
+			out = append(out, a)
+		case n == maxAlike-1:
+			a.Text = fmt.Sprintf("and %d more of this kind", seen[a.Code]-n)
+			out = append(out, a)
+		}
+		left[a.Code]++
 	}
 	return out
 }
 
-// maxAlike is how many alerts of one code a file has; the rest is counted.
-const maxAlike = 20
+// judgeList judges the fact that sums up a list which does not stand whole. What is
+// behind its end is seen by nobody: whoever wants to hide a line has many others sort
+// before it.
+func judgeList(one func(Severity, string, string, ...any) []Alert, c *Change) []Alert {
+	if c.Kind == Removed {
+		return nil
+	}
+	name := strings.ReplaceAll(strings.TrimSuffix(c.Name, format.ListSuffix), "-", " ")
+	s := Low
+	switch c.Group {
+	case groupImports, groupPermissions, groupScripts, groupHardening, groupSigners:
+		s = Medium
+	}
+	if c.Kind == Added {
+		return one(s, "list-cut", "there are too many of %s to list, which was not so before: what is behind the first ones is not compared (%s)", name, c.New)
+	}
+	return one(s, "list-cut", "of %s not all are listed, and the whole differs: look at the file itself (%s before, %s now)", name, c.Old, c.New)
+}
 
-func judgeChange(c *Change, old, now *server.FileView, seen map[string]int) []Alert {
+func judgeChange(c *Change, now *server.FileView) []Alert {
 	one := func(s Severity, code, text string, args ...any) []Alert {
-		seen[code]++
-		switch n := seen[code]; {
-		case n == maxAlike:
-			return []Alert{{s, code, now.Name, now.Index, "and more of this kind"}}
-		case n > maxAlike:
-			return nil
-		}
 		return []Alert{{s, code, now.Name, now.Index, fmt.Sprintf(text, args...)}}
+	}
+	if strings.HasSuffix(c.Name, format.ListSuffix) {
+		return judgeList(one, c)
 	}
 	what := func() string {
 		if c.Old == "" {
@@ -194,6 +248,10 @@ func judgeChange(c *Change, old, now *server.FileView, seen map[string]int) []Al
 		if c.Kind == Added {
 			return one(Medium, "new-native", "new native code: %s", c.New)
 		}
+	case format.FactUnsaid:
+		if c.Kind != Removed {
+			return one(Medium, "list-cut", "it says more than is listed, which is not compared (%s)", c.New)
+		}
 	case "overlay":
 		if c.Kind == Added {
 			return one(Medium, "new-overlay", "there is something behind the last section: %s", c.New)
@@ -264,6 +322,8 @@ func Warnings(f *server.FileView) (out []Alert) {
 			if x.Value == "true" {
 				say(High, "debug-build", "it lets debuggers in: a build for development")
 			}
+		case "not-read":
+			say(High, "not-read", "nobody here can read %s", x.Value)
 		case "overlay":
 			if f.Format == "pe" {
 				say(Low, "overlay", "%s", x.Value)

@@ -29,8 +29,11 @@ func Between(old, now []server.FileView, released bool) *Difference {
 		switch {
 		case j < 0:
 			f.Kind, f.Alerts = Added, warnings
+			if released {
+				f.Alerts = append(judgeNew(&now[i]), warnings...)
+			}
 			d.Counts.Added++
-		case old[j].Format == now[i].Format && old[j].Digest == now[i].Digest && old[j].Content == now[i].Content:
+		case old[j].Format == now[i].Format && old[j].Digest == now[i].Digest && old[j].Content == now[i].Content && sameParams(old[j].Params, now[i].Params):
 			gone[j] = false
 			d.Counts.Unchanged++
 			// What it warns of was there before. A file whose name changed is worth a line.
@@ -43,8 +46,9 @@ func Between(old, now []server.FileView, released bool) *Difference {
 			f.Kind, f.Old = Changed, side(&old[j])
 			d.Counts.Changed++
 			f.Percent = percent(old[j].Size, now[i].Size)
-			f.Changes = changes(&old[j], &now[i])
-			f.Alerts = append(judge(&old[j], &now[i], &f), fresh(&old[j], warnings)...)
+			all := changes(&old[j], &now[i])
+			f.Changes = told(all)
+			f.Alerts = append(judge(&old[j], &now[i], f.Percent, all), fresh(&old[j], warnings)...)
 		}
 		order(f.Alerts)
 		alerts = append(alerts, f.Alerts...)
@@ -68,9 +72,39 @@ func Between(old, now []server.FileView, released bool) *Difference {
 	})
 	order(alerts)
 	d.AlertCount, d.FileCount = len(alerts), len(d.Files)
-	d.Alerts = append(d.Alerts, alerts[:min(len(alerts), MaxAlerts)]...)
+	d.Alerts = append(d.Alerts, foremost(alerts, MaxAlerts)...)
 	d.Summary = d.summary(alerts, released)
 	return d
+}
+
+// sameParams reports whether two files are signed with the same options.
+func sameParams(a, b []format.Fact) bool { return len(factChanges(a, b)) == 0 }
+
+// foremost are so many alerts of those in order. Where there are more, none of a code is
+// left out for one that says again what another has said: whoever fills a request with
+// alerts of one code hides no other.
+func foremost(alerts []Alert, most int) []Alert {
+	if len(alerts) <= most {
+		return alerts
+	}
+	type nth struct {
+		a Alert
+		n int
+	}
+	seen := map[string]int{}
+	all := make([]nth, len(alerts))
+	for i, a := range alerts {
+		all[i] = nth{a, seen[a.Code]}
+		seen[a.Code]++
+	}
+	slices.SortStableFunc(all, func(x, y nth) int {
+		return cmp.Or(cmp.Compare(x.a.Severity.rank(), y.a.Severity.rank()), cmp.Compare(x.n, y.n))
+	})
+	out := make([]Alert, most)
+	for i := range out {
+		out[i] = all[i].a
+	}
+	return out
 }
 
 func order(a []Alert) {
@@ -183,6 +217,15 @@ func groupOf(name string) string {
 // maxChanges of one file are told; the rest is counted.
 const maxChanges = 400
 
+// told are the first of a file's changes. All of them are judged.
+func told(all []Change) []Change {
+	n := len(all) - maxChanges
+	if n <= 0 {
+		return all
+	}
+	return append(slices.Clone(all[:maxChanges]), Change{groupOther, Changed, "further changes", "", fmt.Sprint(n)})
+}
+
 // changes are the facts and options that differ, by group.
 func changes(old, now *server.FileView) []Change {
 	var out []Change
@@ -200,9 +243,6 @@ func changes(old, now *server.FileView) []Change {
 	slices.SortStableFunc(out, func(a, b Change) int {
 		return cmp.Or(cmp.Compare(slices.Index(groupNames, a.Group), slices.Index(groupNames, b.Group)), strings.Compare(a.Name, b.Name))
 	})
-	if n := len(out) - maxChanges; n > 0 {
-		out = append(out[:maxChanges], Change{groupOther, Changed, "further changes", "", fmt.Sprint(n)})
-	}
 	return out
 }
 

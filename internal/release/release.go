@@ -7,11 +7,14 @@
 //  1. [Between] is a function of two lists of files and nothing else. Its time grows with
 //     them, never with their product.
 //  2. Every file of both lists is counted once: added, removed, changed or unchanged.
-//     Unchanged is a file whose signed content is the same, whatever is said of it.
+//     Unchanged is a file whose signed content and options are the same, whatever is said
+//     of it.
 //  3. A difference between lists of facts that do not stand whole is never made up: what
 //     may lie behind the end of a list is not said to be missing, and a digest of the
 //     whole that differs is said to differ.
-//  4. What is compared is what plans say, which is the requester's word until somebody
+//  4. Much hides nothing: every difference is judged, what is left out of an answer is the
+//     less grave, and that there is more is said.
+//  5. What is compared is what plans say, which is the requester's word until somebody
 //     made them anew: [Difference.Recomputed] names who did.
 //
 // A caller may not conclude that a release without alerts is harmless: facts are few, and
