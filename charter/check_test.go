@@ -367,6 +367,38 @@ func TestCheckIsBounded(t *testing.T) {
 	}
 }
 
+// What nobody is asked for is held to names that are not every name, with a key that
+// means the same wherever it signs.
+func TestLintNamesUnattendedPolicies(t *testing.T) {
+	find := func(code string, edit func(p *charter.Policy)) bool {
+		x := example(t)
+		policy(x, "nightly", func(p *charter.Policy) { edit(p) })
+		return slices.ContainsFunc(charter.Lint(x), func(w charter.Warning) bool {
+			return w.Code == code && strings.HasPrefix(w.Path, "policies.nightly.")
+		})
+	}
+	for pattern, want := range map[string]bool{
+		"*": true, "*.*": true, "?*": true, "[a-z]*": true, "[^.]*": true, "*-*": true, "": true,
+		"nightly-*": false, "*.exe": false, "[a-z]*.msi": false, `\**`: false, "v?": false, "é*": false, "*[0-9]x": false,
+	} {
+		got := find("unattended-anything", func(p *charter.Policy) {
+			if p.Names = []string{"nightly-*", pattern}; pattern == "" {
+				p.Names = nil
+			}
+		})
+		if got != want {
+			t.Errorf("names %q: %v", pattern, got)
+		}
+	}
+	key := example(t).Policies["windows"].Key
+	if !find("unattended-key", func(p *charter.Policy) { p.Key = key }) {
+		t.Error("nobody says that one key signs with and without people")
+	}
+	if find("unattended-key", func(p *charter.Policy) { p.Key = "of-its-own" }) {
+		t.Error("a key of its own is warned of")
+	}
+}
+
 func TestLint(t *testing.T) {
 	x := example(t)
 	var b strings.Builder

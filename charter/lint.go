@@ -19,8 +19,15 @@ func (w Warning) String() string { return w.Path + ": " + w.Text }
 
 // Lint lists warnings about a charter that has passed its Check, in order of path.
 func Lint(c *Charter) []Warning {
-	l := &linter{c: c}
+	l := &linter{c: c, attended: map[string]string{}}
 	used := map[string]bool{}
+	for _, n := range sorted(c.Policies) {
+		if p := c.Policies[n]; !p.Rule.Unattended {
+			for _, k := range p.Keys() {
+				l.attended[k] = n
+			}
+		}
+	}
 	for _, n := range sorted(c.Policies) {
 		p := c.Policies[n]
 		at := "policies." + n
@@ -37,8 +44,8 @@ func Lint(c *Charter) []Warning {
 			}
 		}
 		l.bare(n, p)
-		if p.Rule.Unattended && len(p.Names) == 0 && len(p.Purposes) == 0 {
-			l.add(at+".rule.unattended", "unattended-anything", "whoever may ask gets anything signed: name patterns or purposes")
+		if p.Rule.Unattended {
+			l.unattended(n, p)
 		}
 	}
 	for _, n := range sorted(c.Commands) {
@@ -67,11 +74,45 @@ func Lint(c *Charter) []Warning {
 }
 
 type linter struct {
-	c   *Charter
-	out []Warning
+	c        *Charter
+	attended map[string]string // keys that sign where people are asked, and a policy that says so
+	out      []Warning
 }
 
 func (l *linter) add(path, code, text string) { l.out = append(l.out, Warning{path, code, text}) }
+
+// unattended warns of policies under which nobody is asked and that bind whoever asks to
+// nothing, or that sign with a key of which others think that people are asked.
+func (l *linter) unattended(name string, p Policy) {
+	at := "policies." + name
+	if any := slices.ContainsFunc(p.Names, anything); (len(p.Names) == 0 || any) && len(p.Purposes) == 0 {
+		l.add(at+".rule.unattended", "unattended-anything", "whoever may ask gets anything signed: name patterns or purposes")
+	}
+	for _, k := range p.Keys() {
+		if n := l.attended[k]; n != "" {
+			l.add(at+".key", "unattended-key", fmt.Sprintf("%s signs under policy %s too, where people are asked: nobody can tell from a signature which it was", k, n))
+		}
+	}
+}
+
+// anything reports whether a pattern of names binds to nothing: it has no letter and no
+// digit that a name must have.
+func anything(pattern string) bool {
+	class := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			return false // the next character stands for itself
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c >= '0' && c <= '9', c|0x20 >= 'a' && c|0x20 <= 'z', c >= 0x80:
+			return false
+		}
+	}
+	return true
+}
 
 // bareFormats sign what a file's bytes digest to, with nothing of their own around it:
 // whoever may ask for one of these chooses, through the bytes, what the key signs.

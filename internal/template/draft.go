@@ -83,6 +83,12 @@ func (t *Template) Draft(head *charter.Charter, ref statement.CharterRef, a Answ
 			return nil, wrong("key", "%s", w.Text)
 		case "machines-only":
 			return nil, wrong("quorum", "%s", w.Text)
+		case "unattended-key":
+			if t.Unattended { // of another policy, it is a warning about that one
+				return nil, wrong("key", "%s: leave key out for a new one", w.Text)
+			}
+		case "unattended-anything":
+			return nil, wrong("names", "what is signed unattended is held to names, and %s is any name: give a pattern like nightly-*", strings.Join(d.p.Names, ", "))
 		}
 	}
 	return &Draft{Template: t.Name, Answers: d.a, Base: ref, Charter: out, Changes: charter.Diff(head, out), Members: d.members,
@@ -360,7 +366,10 @@ func (d *drafting) quorum() (*charter.Node, error) {
 		}
 	}
 	for _, g := range extra {
-		if slices.ContainsFunc(q.Leaves(), func(l *charter.Node) bool { return slices.Equal(d.c.Members(l.Name()), d.c.Members(g)) }) {
+		members := d.c.Members(g)
+		if always(&q, func(l *charter.Node) bool {
+			return !slices.ContainsFunc(d.c.Members(l.Name()), func(m string) bool { return !slices.Contains(members, m) })
+		}) {
 			continue
 		}
 		leaf := d.c.Resolve(charter.Node{Member: g})
@@ -373,6 +382,21 @@ func (d *drafting) quorum() (*charter.Node, error) {
 	return &q, nil
 }
 
+// always reports whether a quorum is never there without a leaf that is one: it stands in
+// every way to satisfy the tree, and not in some.
+func always(n *charter.Node, one func(leaf *charter.Node) bool) bool {
+	if len(n.Of) == 0 {
+		return one(n)
+	}
+	without := 0
+	for i := range n.Of {
+		if !always(&n.Of[i], one) {
+			without++
+		}
+	}
+	return without < n.Need
+}
+
 // inspector is a machine that recomputes plans from uploads, or a group of such; ""
 // where the quorum has one already.
 func (d *drafting) inspector(q *charter.Node) (string, error) {
@@ -380,7 +404,7 @@ func (d *drafting) inspector(q *charter.Node) (string, error) {
 		m := d.c.Members(name)
 		return len(m) > 0 && !slices.ContainsFunc(m, func(n string) bool { return !d.c.Machines[n].Inspector })
 	}
-	if slices.ContainsFunc(q.Leaves(), func(l *charter.Node) bool { return all(l.Name()) }) {
+	if always(q, func(l *charter.Node) bool { return all(l.Name()) }) {
 		return "", nil
 	}
 	for _, names := range [][]string{slices.Sorted(maps.Keys(d.c.Groups)), slices.Sorted(maps.Keys(d.c.Machines))} {

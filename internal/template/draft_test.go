@@ -173,6 +173,12 @@ func TestDraftAnswers(t *testing.T) {
 		{"groups by name", "cms", func(a *template.Answers) { a.Quorum, a.Gates = "officers", nil }, "dev: one of officers"},
 		{"m of n over groups", "cms", func(a *template.Answers) { a.Quorum, a.Gates = "1 of (2 of officers; gates and officers)", nil }, "dev: one of these: (two of officers), or"},
 		{"gate is there already", "cms", func(a *template.Answers) { a.Quorum = "2 of officers and gate" }, "dev: two of officers, and the machine gate"},
+		// A gate that stands in one way of several is added all the same (invariant 4).
+		{"gate that may be left out", "cms", func(a *template.Answers) { a.Quorum = "1 of (2 of officers; alice and gate)" }, "dev: one of these: (two of officers), or (alice, and the machine gate), and the machine gate"},
+		{"gate in every way", "cms", func(a *template.Answers) { a.Quorum = "1 of (2 of officers and gate; alice and gate)" }, "dev: one of these: "},
+		{"uploads, inspector that may be left out", "cms", func(a *template.Answers) {
+			a.Quorum, a.Gates, a.Upload = "1 of (2 of officers; alice and gate)", nil, true
+		}, "dev: one of these: (two of officers), or (alice, and the machine gate), and the machine gate"},
 		{"uploads", "cms", func(a *template.Answers) { a.Upload, a.Gates = true, nil }, "dev: two of officers, and the machine gate"},
 		{"existing key", "cms", func(a *template.Answers) { a.Key, a.URI = "release", "" }, "dev: two of officers"},
 		{"hours", "cms", func(a *template.Answers) { a.Hours = "mon-fri 08:00-18:00" }, "dev: two of officers"},
@@ -201,6 +207,9 @@ func TestDraftAnswers(t *testing.T) {
 		{"unknown format", "nightly", func(a *template.Answers) { a.Formats = []string{"doc"} }, "formats"},
 		{"records are not for this", "nightly", func(a *template.Answers) { a.Formats = []string{"records"} }, "formats"},
 		{"nightly of anything", "nightly", func(a *template.Answers) { a.Names = []string{"any"} }, "names"},
+		{"nightly of every name", "nightly", func(a *template.Answers) { a.Names = []string{"nightly-*", "*"} }, "names"},
+		{"nightly of every name with a dot", "nightly", func(a *template.Answers) { a.Names = []string{"?*.[a-z]*"} }, "names"},
+		{"nightly with the key of releases", "nightly", func(a *template.Answers) { a.Key, a.URI = "release", "" }, "key"},
 		{"nightly with a quorum", "nightly", func(a *template.Answers) { a.Quorum = "1 of officers" }, "quorum"},
 		{"hours backwards", "cms", func(a *template.Answers) { a.Hours = "18:00-08:00" }, "charter"},
 		{"hours of no day", "cms", func(a *template.Answers) { a.Hours = "someday 08:00-18:00" }, "hours"},

@@ -8,10 +8,14 @@
 //  1. A [Draft] has passed charter.Check, follows the charter that it was made from,
 //     and changes nothing of it: it adds.
 //  2. A draft adds no warning of charter.Lint but those that it names: a software key,
-//     and a veto that nobody can have.
+//     a veto that nobody can have, and that its key signs unattended under another
+//     policy already.
 //  3. A key signs formats that its algorithm fits, and those whose signatures are over
 //     bare digests have a key of their own.
-//  4. Nothing here reads a clock, a file or a network: [Progress] is made of facts that
+//  4. What is signed unattended is held to names that are not every name, with a key
+//     under which nobody is asked anywhere; a gate that is asked for endorses in every
+//     way to satisfy the quorum.
+//  5. Nothing here reads a clock, a file or a network: [Progress] is made of facts that
 //     the caller has.
 //
 // A caller may not conclude from a draft that anybody agrees with it: it is proposed
