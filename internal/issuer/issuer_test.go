@@ -231,6 +231,14 @@ func TestWatch(t *testing.T) {
 	if st := look(); !st.Current() {
 		t.Fatalf("%+v", st)
 	}
+	// A replica whose clock was a year ahead keeps nobody from asking.
+	right := now
+	now = now.Add(365 * 24 * time.Hour)
+	look()
+	now = right.Add(25 * time.Hour)
+	if st := look(); !st.Tried.Equal(now) || !st.Seen.Equal(now) {
+		t.Fatalf("nobody asks before %v: %+v", right.Add(366*24*time.Hour), st)
+	}
 	// A key that changes under its ID is no renewal.
 	log.Reset()
 	s.set(func() {

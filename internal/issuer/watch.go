@@ -89,7 +89,8 @@ func due(s store.IssuerSeen, now time.Time) bool {
 	if s.Problem != "" {
 		wait = Retry
 	}
-	return !now.Before(s.Tried.Add(wait))
+	// A clock that was ahead must not keep everybody from asking until it is then.
+	return !now.Before(s.Tried.Add(wait)) || s.Tried.After(now.Add(Retry))
 }
 
 func (w *Watch) ask(ctx context.Context, name string, i charter.Issuer) error {

@@ -25,15 +25,19 @@ type Issuers interface {
 
 var _ Issuers = (*SQL)(nil)
 
+// newer has the answer of a try replace that of an earlier one, and that of a try which
+// was more than an hour later: a clock was ahead, and nothing would replace it until then.
+const newer = `issuers.tried <= excluded.tried OR issuers.tried > excluded.tried + 3600000`
+
 // PutIssuer notes a try. Where it came to nothing, what was seen before stays.
 func (s *SQL) PutIssuer(ctx context.Context, i IssuerSeen) error {
 	if i.Problem != "" {
 		_, err := s.exec(ctx, `INSERT INTO issuers (url, jwks, seen, tried, problem) VALUES ($1, '', 0, $2, $3)
-			ON CONFLICT (url) DO UPDATE SET tried = excluded.tried, problem = excluded.problem WHERE issuers.tried <= excluded.tried`, i.URL, ms(i.Tried), i.Problem)
+			ON CONFLICT (url) DO UPDATE SET tried = excluded.tried, problem = excluded.problem WHERE `+newer, i.URL, ms(i.Tried), i.Problem)
 		return err
 	}
 	_, err := s.exec(ctx, `INSERT INTO issuers (url, jwks, seen, tried, problem) VALUES ($1, $2, $3, $4, '')
-		ON CONFLICT (url) DO UPDATE SET jwks = excluded.jwks, seen = excluded.seen, tried = excluded.tried, problem = '' WHERE issuers.tried <= excluded.tried`,
+		ON CONFLICT (url) DO UPDATE SET jwks = excluded.jwks, seen = excluded.seen, tried = excluded.tried, problem = '' WHERE `+newer,
 		i.URL, i.Keys, ms(i.Seen), ms(i.Tried))
 	return err
 }
