@@ -33,12 +33,16 @@ const (
 	GitLab = "gitlab"
 )
 
-// Kind is the provider, as it is said or as the URL says; "" for others.
+// Kind is the provider, as it is said or as the URL says; "" for others. An enterprise can
+// have GitHub's issuer with its name as a path, or one at its own part of ghe.com.
 func (i Issuer) Kind() string {
+	const actions = "https://token.actions.githubusercontent.com"
+	ghe, isGHE := strings.CutPrefix(i.URL, "https://token.actions.")
+	host, _, _ := strings.Cut(ghe, "/")
 	switch {
 	case i.Provider != "":
 		return i.Provider
-	case i.URL == "https://token.actions.githubusercontent.com":
+	case i.URL == actions, strings.HasPrefix(i.URL, actions+"/"), isGHE && strings.HasSuffix(host, ".ghe.com"):
 		return GitHub
 	case i.URL == "https://gitlab.com":
 		return GitLab
@@ -177,13 +181,40 @@ var identifying = map[string][]string{
 	GitLab: {"project_path", "project_id", "sub", "namespace_path", "namespace_id"},
 }
 
+// subjects are what a sub begins with that says whose job it is. Whoever has a repository
+// at GitHub chooses of which claims his jobs' sub is made, and a workflow or environment is
+// called as its author likes: "environment:production", or a reusable workflow of somebody
+// else's that he calls, is within everybody's reach. So is what follows the first claim.
+var subjects = map[string][]string{
+	GitHub: {"repo:", "repository:", "repository_id:", "repository_owner:", "repository_owner_id:"},
+	GitLab: {"project_path:"},
+}
+
+// identifies reports whether a claim says, exactly, whose job it is.
+func (o *OIDC) identifies(kind, name string) bool {
+	v := o.Claims[name]
+	if v == "" || name != "sub" {
+		return v != ""
+	}
+	return slices.ContainsFunc(subjects[kind], func(p string) bool {
+		rest, ok := strings.CutPrefix(v, p)
+		return ok && rest != "" && rest[0] != ':' && rest[0] != '/'
+	})
+}
+
+// narrows reports whether a sub says which branch, tag, environment or workflow it is.
+func narrows(sub string) bool {
+	return slices.ContainsFunc([]string{":ref:", ":environment:", ":job_workflow_ref:", ":workflow_ref:"}, func(part string) bool { return strings.Contains(sub, part) })
+}
+
 // wide are those of identifying that say an organisation, or a group.
 var wide = []string{"repository_owner", "repository_owner_id", "namespace_path", "namespace_id"}
 
 // vague are claims that every customer of an issuer can have alike, and that
 // identify nobody by themselves, whoever the issuer is.
 var vague = []string{"ref", "ref_type", "ref_path", "ref_protected", "environment", "environment_protected", "event_name", "actor", "workflow", "job_workflow_ref",
-	"workflow_ref", "runner_environment", "pipeline_source", "head_ref", "base_ref", "repository_visibility", "project_visibility", "user_login", "sha", "email_verified", "azp", "typ"}
+	"workflow_ref", "runner_environment", "pipeline_source", "head_ref", "base_ref", "repository_visibility", "project_visibility", "user_login", "sha", "email_verified", "azp", "typ",
+	"run_attempt", "run_number", "deployment_tier", "environment_action", "user_access_level", "job_source"}
 
 // room keeps a hostile charter from costing more than a moment: every workload carries
 // the keys of its issuer.
@@ -201,8 +232,8 @@ func (k *checker) room(at string, o *OIDC) bool {
 func (k *checker) workload(at string, o *OIDC) {
 	kind := k.c.Issuers[o.Issuer].Kind()
 	if want, ok := identifying[kind]; ok {
-		if !slices.ContainsFunc(want, func(n string) bool { return o.Claims[n] != "" }) {
-			k.add(at+".claims", "no claim says whose job it is, and everybody gets tokens of %s: want %s, exactly", kind, strings.Join(want, " or "))
+		if !slices.ContainsFunc(want, func(n string) bool { return o.identifies(kind, n) }) {
+			k.add(at+".claims", "no claim says whose job it is, and everybody gets tokens of %s: want %s, exactly; sub counts where it begins with one of %s", kind, strings.Join(want, " or "), strings.Join(subjects[kind], ", "))
 		}
 		return
 	}
@@ -318,10 +349,18 @@ func overlap(a, b *OIDC) bool {
 func (l *linter) workload(at string, o *OIDC) {
 	kind := l.c.Issuers[o.Issuer].Kind()
 	says := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return o.Claims[n] != "" || o.Patterns[n] != "" })
+		return slices.ContainsFunc(names, func(n string) bool {
+			v, p := o.Claims[n], o.Patterns[n]
+			if n == "sub" {
+				return narrows(v) || narrows(p)
+			}
+			return v != "" || p != "" && !anything(p)
+		})
 	}
 	if want, ok := identifying[kind]; ok {
-		if !slices.ContainsFunc(want, func(n string) bool { return o.Claims[n] != "" && !slices.Contains(wide, n) }) {
+		if !slices.ContainsFunc(want, func(n string) bool {
+			return o.identifies(kind, n) && !slices.Contains(wide, n) && !(n == "sub" && strings.HasPrefix(o.Claims[n], "repository_owner"))
+		}) {
 			l.add(at+".claims", "workload-organisation", "every repository of the organisation or group, also one that is made tomorrow: name repository or project_path")
 		}
 	}
@@ -344,6 +383,9 @@ func (l *linter) workload(at string, o *OIDC) {
 		if m, err := path.Match(o.Patterns[n], "refs/pull/1/merge"); o.Patterns[n] != "" && err == nil && m {
 			l.add(at+".patterns."+n, "workload-pull-request", "matches pull requests: whoever opens one writes the job")
 		}
+	}
+	if kind == GitHub && slices.Contains(strings.Split(o.Claims["sub"], ":"), "pull_request") {
+		l.add(at+".claims.sub", "workload-pull-request", "is that of pull requests: whoever opens one writes the job")
 	}
 	if o.Unbound {
 		l.add(at+".unbound", "workload-unbound", "whoever sees a token can ask in this machine's name while it is valid: bind it where the CI lets a job choose the audience")

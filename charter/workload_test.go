@@ -279,3 +279,82 @@ func TestWorkloadsLinted(t *testing.T) {
 		}
 	}
 }
+
+// A sub says whose job it is where it begins with that. Whoever has a repository chooses
+// what else his jobs' sub is made of, and calls whose reusable workflow he likes.
+func TestSubjectsOfStrangers(t *testing.T) {
+	for _, x := range []struct {
+		issuer, sub string
+		refused     bool
+	}{
+		{"github", "repo:acme/app:ref:refs/heads/main", false},
+		{"github", "repo:acme/app:environment:production", false},
+		{"github", "repository_id:42:job_workflow_ref:acme/ci/.github/workflows/x.yml@refs/heads/main", false},
+		{"github", "repository_owner:acme:environment:production", false},
+		{"github", "environment:production", true},
+		{"github", "ref:refs/heads/main", true},
+		{"github", "job_workflow_ref:acme/ci/.github/workflows/release.yml@refs/heads/main", true},
+		{"github", "workflow:release:repository:acme/app", true}, // a workflow that is called "release:repository:acme/app"
+		{"github", "actor:alice", true},
+		{"github", "repo:", true},
+		{"github", "repo:/app", true},
+		{"github", "repository_owner::environment:production", true},
+		{"github", "REPO:acme/app", true},
+		{"forge", "project_path:acme/app:ref_type:branch:ref:main", false},
+		{"forge", "ref_type:branch:ref:main", true},
+		{"forge", "42", true}, // a user who signs in
+	} {
+		c := workloads(t)
+		actions(c).Issuer, actions(c).Claims = x.issuer, map[string]string{"sub": x.sub}
+		err := c.Check()
+		if refused := err != nil && strings.Contains(err.Error(), "whose job"); refused != x.refused || err != nil && !refused {
+			t.Errorf("%s %s: %v", x.issuer, x.sub, err)
+		}
+		// Beside a claim that says it, any sub will do.
+		actions(c).Claims[map[string]string{"github": "repository", "forge": "project_path"}[x.issuer]] = "acme/app"
+		if err := c.Check(); err != nil {
+			t.Errorf("%s %s: %v", x.issuer, x.sub, err)
+		}
+	}
+}
+
+// An enterprise's own issuer at GitHub is GitHub's.
+func TestIssuersOfEnterprises(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://token.actions.githubusercontent.com": charter.GitHub, "https://token.actions.githubusercontent.com/acme": charter.GitHub,
+		"https://token.actions.acme.ghe.com": charter.GitHub, "https://token.actions.githubusercontent.com.evil.example": "",
+		"https://token.actions.evil.example/x.ghe.com": "", "https://gitlab.com": charter.GitLab, "https://gitlab.com.example": "",
+	} {
+		if got := (charter.Issuer{URL: url}).Kind(); got != want {
+			t.Errorf("%s is %q", url, got)
+		}
+	}
+}
+
+func TestLintSubjects(t *testing.T) {
+	for _, x := range []struct {
+		claims, patterns map[string]string
+		code             string
+		want             bool
+	}{
+		{map[string]string{"sub": "repo:acme/app:ref:refs/heads/main"}, nil, "workload-any-branch", false},
+		{map[string]string{"sub": "repository_id:42"}, nil, "workload-any-branch", true},
+		{map[string]string{"sub": "repo:acme/app:pull_request"}, nil, "workload-pull-request", true},
+		{map[string]string{"sub": "repo:acme/app:ref:refs/heads/main"}, nil, "workload-pull-request", false},
+		{map[string]string{"sub": "repository_owner:acme:environment:x"}, nil, "workload-organisation", true},
+		{map[string]string{"sub": "repo:acme/app:environment:x"}, nil, "workload-organisation", false},
+		{map[string]string{"repository": "acme/app", "repository_id": "4"}, map[string]string{"ref": "*"}, "workload-any-branch", true},
+		{map[string]string{"repository": "acme/app", "repository_id": "4"}, map[string]string{"environment": "?*"}, "workload-any-branch", true},
+		{map[string]string{"repository": "acme/app", "repository_id": "4"}, map[string]string{"ref": "refs/tags/v*"}, "workload-any-branch", false},
+	} {
+		c := workloads(t)
+		actions(c).Claims, actions(c).Patterns = x.claims, x.patterns
+		if err := c.Check(); err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(charter.Lint(c), func(w charter.Warning) bool { return w.Code == x.code })
+		if got != x.want {
+			t.Errorf("%v %v: %s: %v", x.claims, x.patterns, x.code, got)
+		}
+	}
+}
