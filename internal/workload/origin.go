@@ -54,7 +54,8 @@ func Origin(getenv func(string) string) map[string]string {
 	return out
 }
 
-// plain is a URL without the password that some set-ups put into it.
+// plain is a URL without the password or token that some set-ups put into it: before the
+// host, or as a parameter. Of ssh the name stays, without which nobody gets there.
 func plain(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -63,11 +64,19 @@ func plain(s string) string {
 		}
 		return s // git@host:path
 	}
-	if u.User != nil && u.Scheme != "ssh" {
-		u.User = nil
-		return u.String()
+	if u.Host == "" {
+		if strings.Contains(u.Opaque, "@") {
+			return "" // name:password@host
+		}
+		return s // host:path, /srv/git/app
 	}
-	return s
+	if u.User != nil && u.Scheme == "ssh" {
+		u.User = url.User(u.User.Username())
+	} else {
+		u.User = nil
+	}
+	u.RawQuery, u.ForceQuery, u.Fragment, u.RawFragment = "", false, "", ""
+	return u.String()
 }
 
 func join(server, path string) string {

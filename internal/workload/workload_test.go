@@ -125,6 +125,11 @@ func TestOrigin(t *testing.T) {
 		"Jenkins": {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "https://bot:hunter2@git.example.com/app.git", "GIT_COMMIT": "4f2a", "BRANCH_NAME": "ma\x1b[2Jin\n", "BUILD_URL": "https://ci/job/app/7/"},
 			map[string]string{"repository": "https://git.example.com/app.git", "commit": "4f2a", "ref": "ma[2Jin", "build": "https://ci/job/app/7/"}},
 		"Jenkins over SSH":          {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "git@git.example.com:app.git"}, map[string]string{"repository": "git@git.example.com:app.git"}},
+		"a password over SSH":       {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "ssh://git:hunter2@git.example.com:22/app.git"}, map[string]string{"repository": "ssh://git@git.example.com:22/app.git"}},
+		"a token as a parameter":    {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "https://git.example.com/app.git?private_token=hunter2#hunter2"}, map[string]string{"repository": "https://git.example.com/app.git"}},
+		"a token as a name":         {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "https://hunter2@git.example.com/app.git"}, map[string]string{"repository": "https://git.example.com/app.git"}},
+		"neither URL nor host":      {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "bot:hunter2@git.example.com/app.git", "GIT_COMMIT": "x"}, map[string]string{"commit": "x"}},
+		"a folder":                  {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "/srv/git/app.git"}, map[string]string{"repository": "/srv/git/app.git"}},
 		"a password that is no URL": {map[string]string{"JENKINS_URL": "https://ci/", "GIT_URL": "https://bot:hunter%2@git.example.com/app.git", "GIT_COMMIT": "x"}, map[string]string{"commit": "x"}},
 	} {
 		if got := workload.Origin(env(c.env)); !maps.Equal(got, c.want) {
