@@ -282,11 +282,11 @@ func (r *run) request(ctx context.Context, q *Past) error {
 }
 
 // conditions reports whether the proposal judges the files of a request's policy by
-// other conditions.
+// other conditions, those of a policy that is not in force included.
 func (r *run) conditions(q *Past) bool {
 	a, ok1 := r.head.Policies[q.Policy]
 	b, ok2 := r.next.Policies[q.Policy]
-	return q.Command == statement.Sign && ok1 && ok2 && (!slices.Equal(a.Names, b.Names) || !maps.Equal(a.Params, b.Params))
+	return q.Command == statement.Sign && ok2 && (!ok1 || !slices.Equal(a.Names, b.Names) || !maps.Equal(a.Params, b.Params))
 }
 
 func (q *Past) what() string {
