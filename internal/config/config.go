@@ -324,7 +324,7 @@ func (c *Server) check() error {
 	if err := c.Console.check(); err != nil {
 		return err
 	}
-	if err := errors.Join(c.Instance.check(), checkSSO(c.SSO, c.URL)); err != nil {
+	if err := errors.Join(c.Instance.check(), checkSSO(c.SSO, c.URL), checkGiven(c.SSO, c.Console.Roles)); err != nil {
 		return err
 	}
 	if c.Instance.Protected() && !strings.HasPrefix(c.Listen, "unix:") && (c.TLS == nil || c.TLS.CA == "") {

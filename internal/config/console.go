@@ -22,7 +22,10 @@ type ConsoleRoles struct {
 	Operator []string `yaml:"operator,omitempty"` // run the server; admins do
 }
 
-const maxConsoleRoles = 1000
+const (
+	maxConsoleRoles = 1000
+	maxGroup        = 200 // bytes of a group's name
+)
 
 func (c Console) check() error {
 	if c.Off && (c.WithoutCertificate || len(c.Roles.Auditor)+len(c.Roles.Operator) > 0) {
@@ -37,7 +40,7 @@ func (c Console) check() error {
 		}
 		for _, n := range r.list {
 			group, ok := strings.CutPrefix(n, "group:")
-			if ok && (group == "" || len(group) > 200 || strings.TrimSpace(group) != group) {
+			if ok && (group == "" || len(group) > maxGroup || strings.TrimSpace(group) != group) {
 				return fmt.Errorf("config: console: roles.%s: %q: want group:NAME", r.name, n)
 			}
 			if ok {

@@ -22,6 +22,7 @@ type SSO struct {
 	Claim            string            `yaml:"claim,omitempty"`              // email (default), preferred_username or sub
 	People           map[string]string `yaml:"people,omitempty"`             // value of the claim: name in the charter; not with email
 	Groups           string            `yaml:"groups,omitempty"`             // claim that lists groups
+	Gives            []string          `yaml:"gives,omitempty"`              // which of them count; default all, where no other provider lists any
 	Scopes           []string          `yaml:"scopes,omitempty"`             // beyond openid; default what Claim needs
 	CA               string            `yaml:"ca,omitempty"`                 // PEM file; default: the system's
 	MaxAge           Duration          `yaml:"max_age,omitempty"`            // how long ago a person may have proved who he is; default: as the provider likes
@@ -38,6 +39,7 @@ const (
 const (
 	maxProviders = 16
 	maxSSOPeople = 10000
+	maxGives     = 1000
 )
 
 var (
@@ -84,8 +86,15 @@ func checkSSO(list []SSO, base string) error {
 		return fmt.Errorf("config: sso: more than %d providers", maxProviders)
 	}
 	names := map[string]bool{}
+	var givers, free []string // that list groups; and of them, those that may give any
 	for i := range list {
 		s := &list[i]
+		if s.Groups != "" {
+			givers = append(givers, s.Name)
+			if s.Gives == nil {
+				free = append(free, s.Name)
+			}
+		}
 		if !providerName.MatchString(s.Name) || s.Name == "link" || s.Name == "passkey" {
 			return fmt.Errorf("config: sso[%d]: name: %q: want 1 to 32 of a-z, 0-9 and \"-\", and neither \"link\" nor \"passkey\"", i, s.Name)
 		}
@@ -95,6 +104,31 @@ func checkSSO(list []SSO, base string) error {
 		names[s.Name] = true
 		if err := s.check(); err != nil {
 			return fmt.Errorf("config: sso: %s: %w", s.Name, err)
+		}
+	}
+	// A group called alike is not the same one at another provider: whoever makes groups at
+	// one would give himself the roles of the other's.
+	if len(givers) > 1 && len(free) > 0 {
+		return fmt.Errorf("config: sso: %s list groups: say at %s which of them count, gives: [NAME], or leave groups away where none does", strings.Join(givers, " and "), strings.Join(free, " and "))
+	}
+	return nil
+}
+
+// checkGiven refuses roles of groups that no provider gives, where all of them say what
+// they give: a typing error would keep everybody of the group out.
+func checkGiven(list []SSO, r ConsoleRoles) error {
+	var given []string
+	some := false
+	for _, s := range list {
+		if s.Groups != "" && s.Gives == nil {
+			return nil
+		}
+		some = some || s.Groups != ""
+		given = append(given, s.Gives...)
+	}
+	for _, n := range slices.Concat(r.Auditor, r.Operator) {
+		if g, ok := strings.CutPrefix(n, "group:"); ok && some && !slices.Contains(given, g) {
+			return fmt.Errorf("config: console: roles: %s: no provider of sso has it in gives", n)
 		}
 	}
 	return nil
@@ -125,6 +159,22 @@ func (s *SSO) check() error {
 	for value, name := range s.People {
 		if value == "" || name == "" {
 			return errors.New("people: an empty value or name")
+		}
+	}
+	if s.Gives != nil && s.Groups == "" {
+		return errors.New("gives: groups is missing: the claim that lists them")
+	}
+	if len(s.Gives) > maxGives {
+		return fmt.Errorf("gives: more than %d groups", maxGives)
+	}
+	for i, g := range s.Gives {
+		switch {
+		case g == "" || len(g) > maxGroup || strings.TrimSpace(g) != g:
+			return fmt.Errorf("gives: %q: want the name of a group, of at most %d bytes", g, maxGroup)
+		case strings.HasPrefix(g, "group:"):
+			return fmt.Errorf("gives: %q: want the name alone, as the provider lists it", g)
+		case slices.Contains(s.Gives[:i], g):
+			return fmt.Errorf("gives: %q stands twice", g)
 		}
 	}
 	for _, sc := range s.Scopes {

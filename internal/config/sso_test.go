@@ -40,6 +40,36 @@ func TestSSO(t *testing.T) {
 	}
 }
 
+// Whose groups count is said where several could give them, and is what it was where one
+// does.
+func TestSSOGives(t *testing.T) {
+	const roles = "console: {roles: {auditor: [\"group:audit\"], operator: [\"group:ops\"]}}\n"
+	for _, c := range []struct{ sso, want string }{
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups}]`, ""},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups}, {name: b, issuer: "https://i", client_id: g}]`, ""},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [audit, ops]}]`, ""},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [audit]}, {name: b, issuer: "https://i", client_id: g, groups: roles, gives: [ops]}]`, ""},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [audit, ops]}, {name: b, issuer: "https://i", client_id: g, groups: groups, gives: []}]`, ""},
+		{`[{name: a, issuer: "https://h", client_id: g}]`, ""},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups}, {name: b, issuer: "https://i", client_id: g, groups: groups}]`, "a and b list groups: say at a and b which"},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [audit, ops]}, {name: b, issuer: "https://i", client_id: g, groups: groups}]`, "say at b which"},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [audit]}]`, "group:ops: no provider"},
+		{`[{name: a, issuer: "https://h", client_id: g, gives: [audit, ops]}]`, "groups is missing"},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: ["group:audit", ops]}]`, "the name alone"},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [audit, ops, audit]}]`, "twice"},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [" audit", ops]}]`, "gives"},
+		{`[{name: a, issuer: "https://h", client_id: g, groups: groups, gives: [""]}]`, "gives"},
+	} {
+		s, err := readSSO(t, ssoServer+roles, "sso: "+c.sso+"\n")
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.sso, err)
+		}
+		if err == nil && strings.Contains(c.sso, "gives: []") && s.SSO[1].Gives == nil {
+			t.Error("an empty list of what a provider gives is all")
+		}
+	}
+}
+
 func TestSSORefused(t *testing.T) {
 	for _, c := range []struct{ sso, want string }{
 		{`[{name: Dex, issuer: "https://h", client_id: g}]`, "name"},

@@ -32,6 +32,11 @@ type Console struct {
 
 // New makes a console.
 func New(cfg Config) (*Console, error) {
+	// Without providers nobody gives groups: a session of before has none.
+	cfg.Given = func(string, []string) []string { return nil }
+	if cfg.Providers != nil {
+		cfg.Given = cfg.Providers.Given
+	}
 	site, err := web.New(cfg.Config)
 	if err != nil {
 		return nil, err

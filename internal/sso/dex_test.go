@@ -131,7 +131,7 @@ func TestDex(t *testing.T) {
 		if _, err := b.finish(w.Providers, "dex", back.Query()); !errors.Is(err, ErrAttempt) {
 			t.Errorf("again: %v", err)
 		}
-		if _, err := thief.finish(w.replica(dex.Config()), "dex", back.Query()); !errors.Is(err, ErrUsed) {
+		if _, err := thief.finish(w.replica(dex.Config()), "dex", back.Query()); !errors.Is(err, ErrRefused) { // Dex knows the code
 			t.Errorf("the cookies again, at another replica: %v", err)
 		}
 	})

@@ -103,7 +103,7 @@ func (l *Login) Issuer() string  { return l.provider.Issuer }
 func (l *Login) Subject() string { return l.subject }
 func (l *Login) SID() string     { return l.sid }
 
-// Groups are those that the configured claim lists.
+// Groups are those that the configured claim lists, as far as the provider may give them.
 func (l *Login) Groups() []string { return append([]string(nil), l.groups...) }
 
 // Return is the page of the console where the login began.
@@ -152,14 +152,6 @@ func (p *Providers) Finish(ctx context.Context, name string, query url.Values, c
 }
 
 func (p *Providers) finish(ctx context.Context, x *provider, a *attempt, code, iss, failure string) (*Login, error) {
-	now := p.now()
-	err := p.store.Once(ctx, sha256.Sum256([]byte("greatseal sso attempt used v1\x00"+a.State)), a.began().Add(attemptLife+attemptSkew), now)
-	if errors.Is(err, store.ErrExists) {
-		return nil, ErrUsed
-	}
-	if err != nil {
-		return nil, err
-	}
 	if a.Provider != x.Name || a.Issuer != x.Issuer || a.Client != x.ClientID {
 		return nil, fmt.Errorf("%w: it is another provider's", ErrAttempt)
 	}
@@ -194,6 +186,9 @@ func (p *Providers) finish(ctx context.Context, x *provider, a *attempt, code, i
 	if err != nil {
 		return nil, err
 	}
+	if err := p.use(ctx, a); err != nil {
+		return nil, err
+	}
 	if err := x.complete(ctx, m, c, token); err != nil {
 		return nil, err
 	}
@@ -201,10 +196,25 @@ func (p *Providers) finish(ctx context.Context, x *provider, a *attempt, code, i
 	if l.value, err = c.who(x.Claim); err != nil {
 		return nil, err
 	}
-	if l.groups, err = c.list(x.Groups); err != nil {
+	all, err := c.list(x.Groups)
+	if err != nil {
 		return nil, err
 	}
+	l.groups = x.given(all)
 	return l, nil
+}
+
+// use takes an attempt, once. That is noted when the provider has signed a token which
+// answers it and not before: beginning an attempt costs nothing, and a row for each that
+// comes to nothing would let strangers fill the database. An attempt that failed can be
+// answered again by its browser until it ends, with a code that fits its verifier and a
+// token that fits its nonce, of which the provider makes one.
+func (p *Providers) use(ctx context.Context, a *attempt) error {
+	err := p.store.Once(ctx, sha256.Sum256([]byte("greatseal sso attempt used v1\x00"+a.State)), a.began().Add(attemptLife+attemptSkew), p.now())
+	if errors.Is(err, store.ErrExists) {
+		return ErrUsed
+	}
+	return err
 }
 
 // complete looks for claims that are configured and not in the ID token where some

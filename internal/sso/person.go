@@ -2,6 +2,7 @@ package sso
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/greatseal-io/greatseal/charter"
@@ -82,6 +83,30 @@ func lower(c byte) byte {
 		return c + 'a' - 'A'
 	}
 	return c
+}
+
+// given are those of groups that the configuration has the provider give.
+func (x *provider) given(groups []string) []string {
+	if x.Groups == "" {
+		return nil
+	}
+	if x.Gives == nil {
+		return groups
+	}
+	return slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return !slices.Contains(x.Gives, g) })
+}
+
+// Given are those of the groups of a session of an issuer's that count now: a session is
+// older than the configuration where a server has begun anew. Of an issuer that is not
+// configured any more none does.
+func (p *Providers) Given(issuer string, groups []string) []string {
+	var out []string
+	for _, x := range p.list {
+		if x.Issuer == issuer {
+			out = append(out, x.given(groups)...)
+		}
+	}
+	return out
 }
 
 // Strangers are the names in the people: sections that the charter does not have, for

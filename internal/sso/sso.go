@@ -3,17 +3,17 @@
 //
 // A login attempt is kept by the browser alone, in a cookie that is sealed with a
 // secret which all replicas have from the database: state, nonce and PKCE verifier
-// stand in it, and nobody can use up room for attempts. That an attempt was used is
-// noted in the database until it ends.
+// stand in it, and nobody can use up room for attempts. That somebody signed in with an
+// attempt is noted in the database until it ends; that one failed is noted nowhere.
 //
 // Invariants:
 //
 //  1. A [Login] is made by [Providers.Finish] only, of an ID token that this
 //     provider signed for this client, in answer to this attempt of this browser.
-//  2. An attempt is for one provider, one browser and ten minutes, and is used once,
-//     whatever comes of it.
+//  2. An attempt is for one provider, one browser and ten minutes, and somebody signs in
+//     with it once. Whoever is not let in by the provider leaves nothing behind.
 //  3. Of one provider nothing is believed about another: its keys, issuer, client
-//     and people are its own.
+//     and people are its own, and so are the groups that it may give.
 //  4. Signatures are RS256, PS256, ES256 or EdDSA, by keys that were fetched from the
 //     issuer; what a token says of keys and algorithms itself counts for nothing.
 //  5. A claim names one person of the charter, or nobody: never the likeliest.

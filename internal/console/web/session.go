@@ -224,6 +224,9 @@ func (s *Site) session(r *http.Request, secret string, used bool) (*Person, erro
 		return end("left the charter")
 	}
 	p := &Person{Name: x.Person, Via: x.Via, InCharter: x.Member, Since: x.Created, Expires: x.Expires, Session: x.Handle, Groups: x.Groups}
+	if s.cfg.Given != nil {
+		p.Groups = s.cfg.Given(x.Issuer, x.Groups)
+	}
 	p.Roles = s.roles(roll, p)
 	if len(p.Roles) == 0 && !p.InCharter {
 		return end("no longer anybody's business")

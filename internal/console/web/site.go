@@ -63,8 +63,11 @@ type Config struct {
 	Admins   []string     // people who are operators
 	Auditor  []string     // names, or groups of a sign-on as "group:NAME"
 	Operator []string     // the same
-	Strict   bool         // of tests: what production makes good is a panic
-	Limits   Limits
+	// Given are those of a session's groups that its issuer may give by the configuration of
+	// now; nil: all.
+	Given  func(issuer string, groups []string) []string
+	Strict bool // of tests: what production makes good is a panic
+	Limits Limits
 
 	// Identify says who calls where there is no server of requests, and nobody signs in;
 	// then Server is nil, and there are no sessions. Nobody is an error: a *Problem.
