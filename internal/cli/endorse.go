@@ -98,6 +98,7 @@ type judged struct {
 	envelope []byte
 	view     *server.View
 	decision *quorum.Decision
+	token    *server.TokenView // of a workload's request, judged here
 	findings map[string]string
 
 	recomputed []string // endorsers whose authentic word says so
@@ -141,6 +142,10 @@ func (l *link) fetch(ctx context.Context, given string) (*judged, error) {
 		return nil, err
 	}
 	j.decision, _ = chain.Judge(ev, l.app.Now(), quorum.Options{})
+	if e, err := statement.DecodeEnvelope(env.Request); err == nil {
+		head, _ := chain.Head()
+		j.token = server.TokenOf(head, e)
+	}
 	for i, vote := range j.decision.Votes {
 		if vote.Counted || vote.Standing {
 			if who := recomputedBy(ev.Endorsements[i], len(j.items)); who != "" {
@@ -336,7 +341,7 @@ func (l *link) printJudged(ctx context.Context, w io.Writer, j *judged, most int
 	// What is signed comes from the envelope, not from the server's description.
 	v.Command, v.Requester, v.Reason, v.Origin = j.r.Command, j.r.Requester, j.r.Reason, j.r.Origin
 	v.Created, v.Expires, v.NotBefore, v.Count = j.r.Created, j.r.Expires, j.r.NotBefore, len(j.items)
-	v.Decision, v.Recomputed = j.decision, j.recomputers()
+	v.Decision, v.Recomputed, v.Token = j.decision, j.recomputers(), j.token
 	s.Files = j.files[:min(most, len(j.files))]
 	printRequest(w, s)
 	switch c := j.r.Command; {

@@ -238,6 +238,7 @@ func printRequest(w io.Writer, s *shownRequest) {
 	if v.Reason != "" {
 		field(w, "reason", v.Reason)
 	}
+	printToken(w, v.Token)
 	for _, o := range v.Origin {
 		field(w, "claimed", o.Name+" = "+o.Value)
 	}
@@ -268,6 +269,37 @@ func printRequest(w io.Writer, s *shownRequest) {
 	printFiles(w, s.Files, v.Count, v.Recomputed)
 	if s.Difference != nil {
 		printSummary(w, s.Difference)
+	}
+}
+
+// printToken prints what the token of a workload says, and what of it the charter asks for.
+func printToken(w io.Writer, t *server.TokenView) {
+	if t == nil {
+		return
+	}
+	by := t.Issuer
+	if t.Name != "" {
+		by = t.Name + ", " + t.Issuer
+	}
+	if t.Problem != "" {
+		field(w, "token", "NOT VERIFIED: "+t.Problem)
+		field(w, "", "it says that it is of "+by+", and what follows")
+	} else {
+		field(w, "token", "of "+by+", verified")
+	}
+	if t.Unbound {
+		field(w, "", "it names no request: whoever saw it could have signed this one")
+	}
+	for _, c := range t.Claims {
+		// What stands before the name is ours: a workflow is called as its author likes.
+		switch c.Wanted {
+		case "":
+			field(w, "it says", c.Name+" = "+c.Value)
+		case c.Value:
+			field(w, "it has to say", c.Name+" = "+c.Value)
+		default:
+			field(w, "it has to say", c.Name+" = "+c.Value+", as "+c.Wanted)
+		}
 	}
 }
 

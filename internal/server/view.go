@@ -27,6 +27,7 @@ type View struct {
 	Requester  string            `json:"requester"`
 	Reason     string            `json:"reason,omitzero"`
 	Origin     []statement.Claim `json:"origin,omitzero"` // the requester's word
+	Token      *TokenView        `json:"token,omitzero"`  // with Decision, of a workload's request: the issuer's word
 	Created    time.Time         `json:"created"`
 	Updated    time.Time         `json:"updated"`
 	Expires    time.Time         `json:"expires"`
@@ -127,6 +128,7 @@ func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*Vie
 	if explain {
 		v.Decision = s.decision(ctx, r)
 		v.Said = saidOf(r)
+		v.Token = s.tokenOf(ctx, r, env)
 	}
 	if r.State == store.Pending {
 		v.Awaits = s.awaits(r)
