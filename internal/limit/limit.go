@@ -21,8 +21,12 @@ import (
 )
 
 // maxNames is how many peers are remembered. When there are more, those that have
-// their whole burst again are forgotten, and if that is not enough all are.
-const maxNames = 1 << 16
+// their whole burst again are forgotten, and if that leaves more than keptNames all are:
+// whoever has many names does not have all of them looked through for each one more.
+const (
+	maxNames  = 1 << 16
+	keptNames = maxNames / 4 * 3
+)
 
 // Rates are rate limits by name.
 type Rates struct {
@@ -63,7 +67,7 @@ func (l *Rates) forget(now time.Time) {
 			delete(l.m, n)
 		}
 	}
-	if len(l.m) >= maxNames {
+	if len(l.m) > keptNames {
 		clear(l.m)
 	}
 }
