@@ -90,7 +90,7 @@ cms/...
 key/soft key/pkcs11/... key/keytest
 key
 openpgp
-hashstate merkle sigalg rejection
+hashstate merkle sigalg rejection internal/unpack
 `
 
 // forbidden are arrows that would break a promise, with the promise.

@@ -24,7 +24,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -38,6 +37,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/pgpsig"
+	"github.com/greatseal-io/greatseal/internal/unpack"
 	"github.com/greatseal-io/greatseal/openpgp"
 )
 
@@ -128,7 +128,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	for _, m := range l.sigs {
 		facts = append(facts, format.Fact{Name: "signed-already", Value: strings.TrimPrefix(m.name, "_gpg")})
 	}
-	facts = append(facts, control.details(l.parts[2].name, len(facts))...)
+	facts = append(facts, control.details(l, len(facts))...)
 	headers := sha256.Sum256(l.headers())
 	enc, err := format.Encode(body{*st, headers[:]})
 	if err != nil {
@@ -182,7 +182,7 @@ func (c *control) Write(b []byte) (int, error) {
 }
 
 // facts are the members, and the fields of the file "control" where the archive that
-// holds it is plain or of gzip: other compressions have no decoder here.
+// holds it can be read.
 func (l *layout) facts(c *control) (out []format.Fact) {
 	for _, m := range l.parts[1:] {
 		out = append(out, format.Fact{Name: m.name, Value: fmt.Sprintf("%d bytes", m.size)})
@@ -206,23 +206,20 @@ func plain(s string) bool {
 // readControl returns the file "control", or "" where it is not plain that dpkg reads
 // the same. It never unpacks more than maxUnpacked.
 func (c *contents) readControl(name string, packed []byte) string {
-	var r io.Reader = bytes.NewReader(packed)
-	switch {
-	case strings.HasSuffix(name, ".gz"):
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return ""
-		}
-		r = z
-	case name != "control.tar":
+	r := unpacked(name, bytes.NewReader(packed), unpack.Limits{Window: maxWindow, Bytes: maxUnpacked, Ratio: maxRatio})
+	if r == nil {
 		return ""
 	}
-	t := tar.NewReader(bufio.NewReader(io.LimitReader(r, maxUnpacked)))
+	r = bufio.NewReader(io.LimitReader(r, maxUnpacked))
+	t := tar.NewReader(r)
 	var control string
 	seen := map[string]bool{}
 	for len(seen) < 1000 {
 		h, err := t.Next()
 		if err == io.EOF {
+			if _, err = io.Copy(io.Discard, r); err != nil {
+				return ""
+			}
 			return control
 		}
 		if err != nil {
@@ -368,7 +365,7 @@ func (f Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (
 		return nil, err
 	}
 	facts := l.facts(c)
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, c.details(l.parts[2].name, len(facts))...)}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, c.details(l, len(facts))...)}
 	if r.Signatures, err = h.Judge(t, openpgp.Binary); err != nil {
 		return nil, fmt.Errorf("deb: %w", err)
 	}
@@ -399,7 +396,7 @@ func (f Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report,
 		return nil, err
 	}
 	facts := l.facts(c)
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, c.details(l.parts[2].name, len(facts))...), Signatures: []format.SignatureInfo{}}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: append(facts, c.details(l, len(facts))...), Signatures: []format.SignatureInfo{}}
 	for i, s := range sigs {
 		info := pgpsig.Describe(s)
 		l.describe(&info, i)

@@ -4,42 +4,62 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"compress/gzip"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/greatseal-io/greatseal/format"
+	"github.com/greatseal-io/greatseal/internal/unpack"
 )
 
 // Limits of what is read for details.
 const (
 	maxFiles   = 100_000
 	maxData    = 4 << 30 // bytes of data.tar, unpacked
+	maxUnxz    = 2 << 30 // of one that is slower to unpack than gzip
+	maxWindow  = 64 << 20
+	maxRatio   = 500
 	maxShown   = 60
+	maxStarts  = 40
 	setuidBits = 0o6000
 )
 
 // scripts are the files of control.tar that dpkg runs.
 var scripts = map[string]string{"preinst": "before installing", "postinst": "after installing", "prerm": "before removing", "postrm": "after removing", "config": "debconf questions"}
 
+// starts are the folders whose files are run, or believed, without anybody starting
+// them: units, jobs, rules of who may do what, keys of archives.
+var starts = []string{
+	"/etc/cron", "/var/spool/cron/", "/etc/init.d/", "/etc/init/", "/etc/rc", "/lib/systemd/", "/usr/lib/systemd/", "/etc/systemd/", "/usr/share/dbus-1/system-services/",
+	"/etc/profile", "/etc/bash.bashrc", "/etc/xdg/autostart/", "/etc/udev/", "/lib/udev/", "/usr/lib/udev/", "/etc/modules-load.d/", "/usr/lib/modules-load.d/",
+	"/etc/sudoers", "/etc/pam.d/", "/usr/share/pam-configs/", "/etc/polkit-1/", "/usr/share/polkit-1/", "/etc/ld.so", "/etc/security/", "/etc/ssh/", "/root/.ssh/",
+	"/etc/apt/", "/usr/share/keyrings/", "/etc/dpkg/", "/etc/kernel/", "/etc/network/if-", "/etc/NetworkManager/dispatcher.d/", "/usr/local/share/ca-certificates/", "/etc/ssl/certs/",
+}
+
 // contents are the details of a package: what its control.tar runs, and the files of
-// its data.tar, where these are plain or of gzip.
+// its data.tar.
 type contents struct {
 	fields            string // the file "control"
 	run               []string
 	triggers, configs []string
 	files, setuid     []string
+	starts, odd       []string
 	listed            bool // data.tar was read to its end
 }
 
 // extra are fields of the file "control" that are details: lists.
 var extra = []string{"Recommends", "Conflicts", "Breaks", "Built-Using", "Section", "Priority", "Homepage", "Source", "Essential"}
 
-func (c *contents) details(name string, before int) []format.Fact {
+func (c *contents) details(l *layout, before int) []format.Fact {
 	d := format.NewDetails(before)
+	if c.fields == "" {
+		d.Sayf("not-read", "the fields and scripts in %s: it has no decoder here, holds more than plain files, asks for too much, or is damaged", l.parts[1].name)
+	}
 	d.List("script", 16, c.run)
 	for line := range strings.Lines(c.fields) {
 		n, v, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
@@ -54,11 +74,13 @@ func (c *contents) details(name string, before int) []format.Fact {
 	if c.listed {
 		d.Count("files", c.files)
 		d.List("setuid", 20, c.setuid)
+		d.List("starts", maxStarts, c.starts)
+		d.List("device", 20, c.odd)
 		if len(c.files) <= maxShown {
 			d.List("file", maxShown, c.files)
 		}
 	} else {
-		d.Sayf("not-read", "the files in %s: its compression has no decoder here, or it is damaged", name)
+		d.Sayf("not-read", "the files in %s: it has no decoder here, asks for too much, or is damaged", l.parts[2].name)
 	}
 	return d.Facts()
 }
@@ -95,17 +117,52 @@ type lister struct {
 
 // newLister is nil for a compression that has no decoder.
 func newLister(name string, into *contents) *lister {
-	if name != "data.tar" && !strings.HasSuffix(name, ".gz") {
+	r, w := io.Pipe()
+	in := unpacked(name, r, unpack.Limits{Window: maxWindow, Bytes: maxUnxz, Ratio: maxRatio})
+	if in == nil {
 		return nil
 	}
-	r, w := io.Pipe()
 	l := &lister{w, make(chan struct{}), into}
 	go func() {
 		defer close(l.done)
-		into.listed = into.readData(r, strings.HasSuffix(name, ".gz"))
+		into.listed = into.readData(in)
 		_, _ = io.Copy(io.Discard, r) // what is behind the end, or what could not be read
 	}()
 	return l
+}
+
+// unpacked reads a tar archive of that name out of its compression; nil for one that
+// has no decoder here. What was read before io.EOF may come from a damaged archive.
+func unpacked(name string, r io.Reader, l unpack.Limits) io.Reader {
+	_, ending, _ := strings.Cut(name, ".tar")
+	switch ending {
+	case "":
+		return r
+	case ".gz":
+		return &gzipped{in: r}
+	case ".xz":
+		return unpack.XZ(r, l)
+	case ".zst":
+		return unpack.Zstd(r, l)
+	case ".bz2":
+		return bzip2.NewReader(r)
+	}
+	return nil
+}
+
+// gzipped reads gzip's header when it is first read.
+type gzipped struct {
+	in io.Reader
+	z  *gzip.Reader
+}
+
+func (g *gzipped) Read(p []byte) (n int, err error) {
+	if g.z == nil {
+		if g.z, err = gzip.NewReader(g.in); err != nil {
+			return 0, err
+		}
+	}
+	return g.z.Read(p)
 }
 
 // wait ends the reading.
@@ -120,19 +177,16 @@ func (l *lister) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (c *contents) readData(r io.Reader, packed bool) bool {
-	if packed {
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return false
-		}
-		r = z
-	}
-	t := tar.NewReader(bufio.NewReader(io.LimitReader(r, maxData)))
+// readData lists the files, and says whether all was read to its end: what a decoder
+// finds wrong behind the last file is wrong with the whole.
+func (c *contents) readData(r io.Reader) bool {
+	r = bufio.NewReader(io.LimitReader(r, maxData))
+	t := tar.NewReader(r)
 	for len(c.files) < maxFiles {
 		h, err := t.Next()
 		if err == io.EOF {
-			return true
+			_, err = io.Copy(io.Discard, r)
+			return err == nil
 		}
 		if err != nil {
 			return false
@@ -154,6 +208,10 @@ func (c *contents) readData(r io.Reader, packed bool) bool {
 			name += " -> " + h.Linkname
 		default:
 			name += fmt.Sprintf(" of type %q", h.Typeflag)
+			c.odd = append(c.odd, name)
+		}
+		if slices.ContainsFunc(starts, func(s string) bool { return strings.HasPrefix(name, s) }) {
+			c.starts = append(c.starts, name)
 		}
 		c.files = append(c.files, name)
 	}
