@@ -29,7 +29,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/greatseal-io/greatseal/format"
@@ -115,7 +114,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
-	return &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: content(h, messages), Params: single.Options(p), Facts: t.facts(), Body: enc}, nil
+	return &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: content(h, messages), Params: single.Options(p), Facts: t.all(), Body: enc}, nil
 }
 
 func (t *tree) body() body {
@@ -164,7 +163,7 @@ func (f Format) check(p *format.Plan, id format.Identity) (*signing, error) {
 		return nil, fmt.Errorf("fit: %w: its tree is not in the one encoding", single.ErrPlan)
 	case o["digest"] != p.Digest || p.Size < int64(len(b.Tree)) || !bytes.Equal(content(h, messages), p.Content):
 		return nil, fmt.Errorf("fit: %w: digest or size", single.ErrPlan)
-	case !slices.Equal(t.facts(), p.Facts):
+	case !t.told(p.Facts):
 		return nil, fmt.Errorf("fit: %w: its facts are not those of its tree", single.ErrPlan)
 	}
 	k, err := sigalg.KeyOf(id.Public)

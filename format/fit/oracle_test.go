@@ -102,6 +102,10 @@ func TestOracleFIT(t *testing.T) {
 	trust := format.Trust{Keys: []crypto.PublicKey{ec.Key.Public()}}
 	_, err = New().Verify(t.Context(), artifact(theirs), trust)
 	v.Takes("mkimage ecdsa-sha256", err)
+	r, err := New().Inspect(t.Context(), artifact(theirs))
+	if got := fmt.Sprint(r.Facts); err != nil || !strings.Contains(got, "{load-address kernel-1: load 0x80000000, entry 0x80000000}") || !strings.Contains(got, "{key-name conf-1: dev} {key-name conf-2: dev}") || !strings.Contains(got, "{built 20") {
+		t.Errorf("facts of mkimage's: %s, %v", got, err)
+	}
 	theirs[bytes.Index(theirs, []byte("both"))] ^= 1
 	_, err = New().Verify(t.Context(), artifact(theirs), trust)
 	v.RejectsAlone("mkimage ecdsa-sha256", err)

@@ -196,7 +196,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, trust format.Trust)
 	if err != nil {
 		return nil, err
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: t.facts()}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: t.all()}
 	keys := single.Keys(trust)
 	for _, c := range t.configs {
 		if len(c.node.children) == 0 {
@@ -276,7 +276,7 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 	if err != nil {
 		return nil, err
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: t.facts(), Signatures: []format.SignatureInfo{}}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: t.all(), Signatures: []format.SignatureInfo{}}
 	for _, c := range t.configs {
 		for _, s := range c.node.children {
 			if s.prop("value") != nil {

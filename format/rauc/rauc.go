@@ -195,7 +195,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	plan := &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Params: single.Options(p)}
 	own := body{Manifest: []byte{}, Image: b.image, Old: b.old()}
 	if m != nil {
-		own.Manifest, plan.Content, plan.Facts = m.text, digest(h, m.text), m.facts()
+		own.Manifest, plan.Content, plan.Facts = m.text, digest(h, m.text), m.all()
 	} else {
 		sums, err := format.Sum(ctx, prefix{a, b.image}, h)
 		if err != nil {
@@ -250,6 +250,7 @@ func (f Format) check(p *format.Plan, id format.Identity, at time.Time) (body, c
 		return b, s, fmt.Errorf("rauc: %w: digest or sizes", single.ErrPlan)
 	}
 	facts := plainFacts()
+	old := facts // of plans from before there were details
 	if len(b.Manifest) > 0 {
 		m, err := parseManifest(b.Manifest)
 		if err != nil {
@@ -269,11 +270,11 @@ func (f Format) check(p *format.Plan, id format.Identity, at time.Time) (body, c
 		} else if signed == 0 {
 			return b, s, fmt.Errorf("rauc: %w: a manifest from nowhere", single.ErrPlan)
 		}
-		facts = m.facts()
+		facts, old = m.all(), m.facts()
 	} else if o["manifest"] != "" {
 		return b, s, fmt.Errorf("rauc: %w: no manifest", single.ErrPlan)
 	}
-	if !slices.Equal(facts, p.Facts) {
+	if !slices.Equal(facts, p.Facts) && !slices.Equal(old, p.Facts) {
 		return b, s, fmt.Errorf("rauc: %w: facts", single.ErrPlan)
 	}
 	if id.Scheme == sigalg.PureEd25519 || id.Scheme.Hash() == 0 {
@@ -397,7 +398,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	known := map[crypto.Hash][]byte{} // each read once
 	if b.manifest != nil {
 		covers = []string{"the manifest", "every byte of the squashfs image and its tree, by the root hash in the manifest"}
-		r.Facts, sum = b.manifest.facts(), b.signed.ContentDigest
+		r.Facts, sum = b.manifest.all(), b.signed.ContentDigest
 		if err := b.checkTree(ctx, a); err != nil {
 			return nil, err
 		}
@@ -430,7 +431,7 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 	}
 	r.Facts = plainFacts()
 	if b.manifest != nil {
-		r.Facts = b.manifest.facts()
+		r.Facts = b.manifest.all()
 	}
 	for i, s := range b.signed.Signers {
 		info := single.DescribeCMS(s, s.Certificate())

@@ -27,6 +27,7 @@ type description struct {
 	more  []format.Fact
 	// unsaid is how many more there are.
 	unsaid int
+	groups []group // those that name a file
 }
 
 // parseDescription reads the syntax of libconfig, or JSON where it begins with a
@@ -72,12 +73,16 @@ func (d *description) facts() []format.Fact {
 }
 
 // group is what is collected of one group.
-type group struct{ filename, sum string }
+type group struct {
+	path, filename, sum string
+	more                []string // settings, as they stand
+}
 
 func (d *description) add(g group) error {
 	if g.filename == "" {
 		return nil
 	}
+	d.groups = append(d.groups, g)
 	sum, err := hex.DecodeString(g.sum)
 	if err != nil || len(sum) != 32 || strings.ToLower(g.sum) != g.sum {
 		return fmt.Errorf("file %.64q: want its sha256: a signature would not cover it", g.filename)
@@ -152,7 +157,7 @@ func (p *parser) settings(path string, depth int, closing byte) error {
 		return errors.New("too many levels")
 	}
 	seen := map[string]bool{}
-	var g group
+	g := group{path: path}
 	for first := true; ; first = false {
 		p.space()
 		if p.peek() == closing && (closing != 0 || p.at == len(p.text)) {
@@ -200,7 +205,11 @@ func (p *parser) settings(path string, depth int, closing byte) error {
 				g.sum = s
 			}
 		}
-		p.fact(path, name, strings.TrimSpace(p.text[start:p.at]))
+		raw := strings.TrimSpace(p.text[start:p.at])
+		if slices.Contains(told, name) {
+			g.more = append(g.more, name+"="+strings.Join(strings.Fields(raw), " "))
+		}
+		p.fact(path, name, raw)
 		if !p.json {
 			p.accept(";,")
 		}

@@ -107,7 +107,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 	if err != nil {
 		return nil, err
 	}
-	return &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: digest(h, im.text), Params: single.Options(p), Facts: im.description.facts(), Body: enc}, nil
+	return &format.Plan{Format: Name, Version: 1, Digest: p["digest"], Size: a.Size(), Content: digest(h, im.text), Params: single.Options(p), Facts: im.description.all(), Body: enc}, nil
 }
 
 func (im *image) body() body {
@@ -151,7 +151,7 @@ func (f Format) check(p *format.Plan, id format.Identity, at time.Time) (*signin
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(d.facts(), p.Facts) {
+	if !d.told(p.Facts) {
 		return nil, fmt.Errorf("swupdate: %w: its facts are not those of sw-description", single.ErrPlan)
 	}
 	if s.raw {
@@ -270,7 +270,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if im.signature == nil {
 		return nil, fmt.Errorf("swupdate: %w", format.ErrUnsigned)
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: im.description.facts()}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: im.description.all()}
 	covers := []string{"sw-description", "every file, by its SHA-256 in sw-description"}
 	d, raw, err := im.parseSignature()
 	if err != nil {
@@ -335,7 +335,7 @@ func (Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report, e
 	if err != nil {
 		return nil, err
 	}
-	r := &format.Report{Format: Name, Size: a.Size(), Facts: im.description.facts(), Signatures: []format.SignatureInfo{}}
+	r := &format.Report{Format: Name, Size: a.Size(), Facts: im.description.all(), Signatures: []format.SignatureInfo{}}
 	if im.signature == nil {
 		return r, ctx.Err()
 	}

@@ -130,7 +130,7 @@ func TestGolden(t *testing.T) {
 	if want, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%v: got %x want %x", err, got, want)
 	}
-	if f := plan.Facts; len(f) != 3 || f[0] != (format.Fact{Name: "version", Value: `"1.2"`}) || !strings.HasPrefix(f[2].Value, "rootfs.img sha256=") {
+	if f := plan.Facts; len(f) != 4 || f[0] != (format.Fact{Name: "version", Value: `"1.2"`}) || !strings.HasPrefix(f[2].Value, "rootfs.img sha256=") {
 		t.Errorf("facts %v", f)
 	}
 }
