@@ -38,6 +38,7 @@ type archive struct {
 	heap   int64       // where the heap begins
 	end    int64       // where the data ends
 	ticket []byte      // what follows
+	kept   *keep       // what scan shall remember, or nil
 }
 
 func parse(a format.Artifact) (*archive, error) {
@@ -159,6 +160,11 @@ func (x *archive) scan(ctx context.Context, a format.Artifact, all bool) (map[*d
 		if all && h != crypto.SHA256 {
 			hs = append(hs, crypto.SHA256.New())
 		}
+		var held *bytes.Buffer
+		if x.kept != nil && wanted(d) && d.extent.size <= x.kept.room {
+			held = &bytes.Buffer{}
+			x.kept.room -= d.extent.size
+		}
 		for off := d.off; off < d.end(); {
 			if err := ctx.Err(); err != nil {
 				return nil, fmt.Errorf("xar: %w", err)
@@ -170,12 +176,18 @@ func (x *archive) scan(ctx context.Context, a format.Artifact, all bool) (map[*d
 			for _, w := range hs {
 				w.Write(b)
 			}
+			if held != nil {
+				held.Write(b)
+			}
 			off += int64(len(b))
 		}
 		if !bytes.Equal(hs[0].Sum(nil), d.sum) {
 			return nil, fmt.Errorf("%w: data of %.100q does not have its digest", ErrDigest, d.path)
 		}
 		sums[d] = hs[len(hs)-1].Sum(nil)
+		if held != nil {
+			x.kept.data[d.path] = held.Bytes()
+		}
 		last = d
 	}
 	return sums, nil

@@ -81,6 +81,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 		}
 		b.Signer = x.claimed(front[x.heap:])
 	}
+	x.kept = &keep{maxKept, map[string][]byte{}}
 	sums, err := x.scan(ctx, a, s.strong)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	}
 	p := &format.Plan{
 		Format: name, Version: bodyVersion, Digest: params["digest"], Size: x.size,
-		Content: digest(s.hash, b.Table), Params: paramFacts(params), Facts: facts, Body: enc,
+		Content: digest(s.hash, b.Table), Params: paramFacts(params), Facts: append(facts, x.details(x.kept, len(facts))...), Body: enc,
 	}
 	return p, p.Check()
 }
@@ -142,7 +143,7 @@ func parseCMS(b []byte) (*cms.SignedData, error) {
 // maxShown is how many files a plan names; the rest is counted.
 const maxShown = 64
 
-// facts are what people are shown; all of them follow from the body.
+// facts are what people are shown first; all of them follow from the body.
 func (b *body) facts() ([]format.Fact, *table, error) {
 	t, err := parseTable(string(b.Table))
 	if err != nil {
@@ -213,6 +214,10 @@ func decodeBody(p *format.Plan) (*body, *settings, *table, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	told, err := format.CutDetails(p.Facts, detailNames...)
+	if err != nil {
+		return bad("%v", err)
+	}
 	end := int64(0)
 	for _, d := range t.files {
 		end = max(end, d.end())
@@ -232,7 +237,7 @@ func decodeBody(p *format.Plan) (*body, *settings, *table, error) {
 		return bad("files with SHA-1")
 	case !bytes.Equal(digest(s.hash, b.Table), p.Content):
 		return bad("content digest is not over the table")
-	case !slices.Equal(facts, p.Facts):
+	case !slices.Equal(facts, told):
 		return bad("facts do not follow from the rest")
 	}
 	return &b, s, t, nil

@@ -32,6 +32,7 @@ type data struct {
 	sum      []byte
 	sumNode  *node
 	offNode  *node
+	ea       bool // an attribute's, not the file's own
 }
 
 // table is the XML, understood.
@@ -208,7 +209,7 @@ func (t *table) add(path string, n *node) error {
 	if err != nil {
 		return err
 	}
-	d := &data{extent: e, path: path, offNode: n.child("offset"), sumNode: n.child("archived-checksum")}
+	d := &data{extent: e, path: path, ea: n.name == "ea", offNode: n.child("offset"), sumNode: n.child("archived-checksum")}
 	if d.size, err = number(n.child("size")); err != nil {
 		return err
 	}

@@ -44,6 +44,11 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 		return nil, err
 	}
 	r := x.report()
+	k, err := x.look(a)
+	if err != nil {
+		return nil, err
+	}
+	r.Facts = append(r.Facts, x.details(k, len(r.Facts))...)
 	if x.cms != nil {
 		b, err := x.read(a, *x.cms)
 		if err != nil {
@@ -124,6 +129,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if !bytes.Equal(heap[:x.checksum.size], sum) {
 		return nil, fmt.Errorf("%w: table", ErrDigest)
 	}
+	x.kept = &keep{maxKept, map[string][]byte{}}
 	if _, err := x.scan(ctx, a, false); err != nil {
 		return nil, err
 	}
@@ -132,6 +138,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		return nil, err
 	}
 	r := x.report()
+	r.Facts = append(r.Facts, x.details(x.kept, len(r.Facts))...)
 	info := x.info("CMS")
 	info.Scheme, info.Value = sd.Signers[0].Scheme, sd.Signers[0].Signature
 	err = codesign.Judge(sd, sum, &info, t, oidInstaller)
