@@ -111,6 +111,7 @@ const (
 type image struct {
 	trailer []byte
 	size    int64 // of the file
+	list    int64 // where the property list begins
 	end     int64 // where the signature stands, or will
 	old     int64 // bytes of it
 }
@@ -142,7 +143,7 @@ func (m *image) read() error {
 	case list > body || length > body-list || length == 0:
 		return malformed("property list of %d bytes at %d", length, list)
 	}
-	m.end = int64(list + length)
+	m.list, m.end = int64(list), int64(list+length)
 	m.old = int64(body) - m.end
 	switch {
 	case at == 0 && n == 0:

@@ -83,6 +83,7 @@ func TestConformance(t *testing.T) {
 	formattest.Run(t, Format{}, formattest.Case{
 		Artifact: small(100, 1), Other: small(100, 2), Name: "a.dmg", Signer: formattest.Identity(t, sigalg.P256),
 		Params: format.Params{"identifier": "a"}, Refused: []format.Params{{}, {"identifier": "a", "requirements": "AAAA"}, {"identifier": "a", "digest": "sha1"}},
+		Unsigned: []string{"Facts"}, // details: what the property list says
 	})
 }
 

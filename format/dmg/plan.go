@@ -53,16 +53,18 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if b.Code.Identifier == "" {
 		return nil, errors.New("dmg: the image has no identifier: give option identifier, as com.example.image")
 	}
-	if b.Code.Slots, err = codesign.Pages(ctx, a, m.end, 0, h); err != nil {
+	s := m.see(a)
+	if b.Code.Slots, err = codesign.Pages(ctx, s, m.end, 0, h); err != nil {
 		return nil, err
 	}
 	enc, err := format.Encode(b)
 	if err != nil {
 		return nil, fmt.Errorf("dmg: plan: %w", err)
 	}
+	facts := b.facts()
 	p := &format.Plan{
 		Format: name, Version: bodyVersion, Digest: params["digest"], Size: m.size, Content: content(h, b.Code.Slots, b.Code.Container),
-		Params: paramFacts(params), Facts: b.facts(), Body: enc,
+		Params: paramFacts(params), Facts: append(facts, m.details(s, len(facts))...), Body: enc,
 	}
 	return p, p.Check()
 }
@@ -179,7 +181,10 @@ func decodeBody(p *format.Plan) (*body, *image, crypto.Hash, error) {
 	bad := func(f string, args ...any) (*body, *image, crypto.Hash, error) {
 		return nil, nil, 0, fmt.Errorf("%w: %s", ErrPlan, fmt.Sprintf(f, args...))
 	}
+	told, err := format.CutDetails(p.Facts, detailNames...)
 	switch {
+	case err != nil:
+		return bad("%v", err)
 	case err1 != nil || err2 != nil || !bytes.Equal(x, y):
 		return bad("code is not what the options and the trailer say")
 	case len(params) != len(p.Params) || params["digest"] != p.Digest:
@@ -188,7 +193,7 @@ func decodeBody(p *format.Plan) (*body, *image, crypto.Hash, error) {
 		return bad("signature that was there")
 	case !bytes.Equal(content(h, b.Code.Slots, b.Code.Container), p.Content):
 		return bad("content digest is not over the image's and the trailer's")
-	case !slices.Equal(b.facts(), p.Facts):
+	case !slices.Equal(b.facts(), told):
 		return bad("facts do not follow from the rest")
 	}
 	return &b, m, h, b.Code.Check(h)

@@ -57,8 +57,8 @@ func (Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id fo
 	return m.patch(signature, m.signed(int64(len(signature)))), nil
 }
 
-func (m *image) report() *format.Report {
-	return &format.Report{Format: name, Size: m.size, Signatures: []format.SignatureInfo{}, Facts: []format.Fact{{Name: "kind", Value: "disk image"}}}
+func (m *image) report(s *seen) *format.Report {
+	return &format.Report{Format: name, Size: m.size, Signatures: []format.SignatureInfo{}, Facts: append([]format.Fact{{Name: "kind", Value: "disk image"}}, m.details(s, 1)...)}
 }
 
 // Inspect reads the trailer and the signature.
@@ -67,7 +67,11 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 	if err != nil {
 		return nil, err
 	}
-	r := m.report()
+	look, err := m.look(a)
+	if err != nil {
+		return nil, err
+	}
+	r := m.report(look)
 	if m.old == 0 {
 		return r, nil
 	}
@@ -105,7 +109,8 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if d.Special[codesign.SlotContainer-1] == nil {
 		return nil, malformed("the trailer is not hashed")
 	}
-	got, err := codesign.Pages(ctx, a, m.end, d.PageSize, d.Hash)
+	look := m.see(a)
+	got, err := codesign.Pages(ctx, look, m.end, d.PageSize, d.Hash)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +123,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	}
 	info.Content = content(d.Hash, got, d.Special[codesign.SlotContainer-1])
 	info.Covers = append(info.Covers, "the trailer, but the signature's length (which follows from the rest)")
-	r := m.report()
+	r := m.report(look)
 	r.Signatures = append(r.Signatures, *info)
 	return r, nil
 }
