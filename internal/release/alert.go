@@ -178,6 +178,9 @@ func judgeChange(c *Change, now *server.FileView) []Alert {
 		}
 		return c.Old + " → " + orNone(c.New)
 	}
+	if alerts, done := judgeImage(c, now, one); done {
+		return alerts
+	}
 	switch c.Name {
 	case "company-name", "manufacturer", "publisher", "vendor", "team", "maintainer", "packager", "authors", "author":
 		if c.Kind != Added {
@@ -234,7 +237,7 @@ func judgeChange(c *Change, now *server.FileView) []Alert {
 		if c.Kind != Removed {
 			return one(Medium, "new-import", "new search path for libraries: %s", c.New)
 		}
-	case "security-counter", "rollback-index", "epoch":
+	case "epoch":
 		if c.Kind == Changed && dotted(c.Old, c.New) > 0 {
 			return one(High, "version-down", "%s went down: %s", c.Name, what())
 		}
@@ -301,6 +304,7 @@ func Warnings(f *server.FileView) (out []Alert) {
 	setuid := 0
 	for i := range f.Facts {
 		x := &f.Facts[i]
+		imageWarnings(f, x, say)
 		switch x.Name {
 		case "debuggable":
 			say(High, "debug-build", "it is a debug build: anybody with the device can read what it keeps")

@@ -177,17 +177,17 @@ var groupNames = []string{groupIdentity, groupVersion, groupSigners, groupPermis
 var groups = index(map[string][]string{
 	groupIdentity: {"product-name", "company-name", "publisher", "manufacturer", "name", "package", "identifier", "team", "original-filename", "vendor", "kind",
 		"machine", "arch", "architecture", "subsystem", "product-code", "upgrade-code", "id", "authors", "author", "maintainer", "packager", "description", "display-name",
-		"template", "file-description", "title", "bundle", "module", "exported-name", "install-name", "copyright", "subject", "license", "runtime", "source", "code"},
+		"template", "compatible", "os", "variant", "file-description", "title", "bundle", "module", "exported-name", "install-name", "copyright", "subject", "license", "runtime", "source", "code"},
 	groupVersion: {"version", "product-version", "file-version", "version-code", "release", "epoch", "build", "bundle-version", "min-sdk", "target-sdk", "minimum-system",
-		"sdk", "target", "vermagic", "srcversion", "package-code", "built", "security-counter", "load-address", "rollback-index", "minimum system"},
+		"sdk", "target", "vermagic", "srcversion", "package-code", "built", "security-counter", "load-address", "rollback-index", "rollback-index-location", "sbat", "kernel-version", "os-release", "minimum system"},
 	groupImports: {"import", "delay-import", "function", "functions", "library", "weak-library", "search-path", "requires", "depends", "dependency", "needs-package",
 		"pre-depends", "nested", "native", "provides", "conflicts", "obsoletes", "class-path", "slice-differs", "import-namespace", "soft-dependency", "recommends", "breaks", "replaces"},
-	groupPermissions: {"permission", "declares-permission", "capability", "capabilities", "exported", "full-trust", "setuid", "shared-user", "needs-feature", "permissions", "firmware", "alias"},
-	groupScripts:     {"custom-action", "script", "trigger", "service", "binary", "extension", "service-provider", "main-class", "agent", "launcher-agent", "application", "executable"},
-	groupHardening:   {"hardening", "lacks", "flags", "debuggable", "test-only", "cleartext-traffic", "backup", "intree", "retpoline"},
-	groupSigners:     {"signer", "signatures", "signed-already", "replaces signature of", "replaced-signature", "signed", "code-integrity"},
+	groupPermissions: {"permission", "declares-permission", "capability", "capabilities", "exported", "full-trust", "setuid", "shared-user", "needs-feature", "permissions", "firmware", "alias", "device", "user", "requires-password", "exposes", "volume"},
+	groupScripts:     {"custom-action", "script", "trigger", "service", "binary", "extension", "service-provider", "main-class", "agent", "launcher-agent", "application", "executable", "starts", "hooks", "handler", "entrypoint", "command", "environment", "kernel-command-line"},
+	groupHardening:   {"hardening", "lacks", "flags", "debuggable", "test-only", "cleartext-traffic", "backup", "intree", "retpoline", "encrypted", "weak-digest"},
+	groupSigners:     {"signer", "signatures", "signed-already", "replaces signature of", "replaced-signature", "signed", "code-integrity", "chain", "key-name"},
 	groupEntries: {"entry", "file", "files", "entries", "cabinet", "dex", "abi", "resource", "overlay", "members", "member", "sealed", "streams", "tables", "release-of",
-		"config", "exports", "further files", "further code", "lines", "longest-line", "folders", "payload-digest", "payload-digest-alt", "packages", "not-read", "control.tar", "data.tar"},
+		"config", "exports", "further files", "further code", "lines", "longest-line", "folders", "payload-digest", "payload-digest-alt", "packages", "not-read", "component", "external", "copies", "image", "image-option", "configuration", "hash", "hashtree", "partition", "checksum", "layer", "section", "control.tar", "data.tar"},
 })
 
 func index(m map[string][]string) map[string]string {
@@ -208,6 +208,8 @@ func groupOf(name string) string {
 	switch {
 	case strings.Contains(base, "entitlement "):
 		return groupPermissions
+	case isScript(base):
+		return groupScripts
 	case strings.HasPrefix(base, "control.tar"), strings.HasPrefix(base, "data.tar"):
 		return groupEntries
 	}

@@ -58,6 +58,9 @@ func VersionOf(f *server.FileView) (Version, bool) {
 				v += "+" + b // a build counts where versions are the same
 			}
 		}
+		if f.Format == "swupdate" {
+			v = strings.Trim(v, `"`) // it stands as in sw-description
+		}
 		return Version{v, Dotted}, true
 	}
 	return Version{}, false
