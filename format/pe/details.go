@@ -8,7 +8,7 @@ import (
 )
 
 // detailNames are the details of an image, in order.
-var detailNames = []string{"hardening", "lacks", "runtime", "import", "delay-import", "function", "functions", "exported-name", "exports", "resource", "overlay"}
+var detailNames = []string{"hardening", "lacks", "runtime", "import", "delay-import", "function", "functions", "exported-name", "exports", "resource", "overlay", "section"}
 
 // Limits of what is read for details.
 const (
@@ -48,7 +48,8 @@ var notable = map[string]bool{
 // details say what an image wants, holds and is built with. What is broken or beyond
 // the limits gives no detail: loaders may refuse it, and it changes nothing about what
 // is signed.
-func (im *image) details(a format.Artifact, before int) []format.Fact {
+// Parts follow when the image was read.
+func (im *image) details(a format.Artifact, before int) *format.Details {
 	d := format.NewDetails(before)
 	m := &memory{im: im, a: a, pages: map[uint32][]byte{}}
 	im.hardening(d, m)
@@ -80,7 +81,7 @@ func (im *image) details(a format.Artifact, before int) []format.Fact {
 	if n := im.end() - last; n > 0 {
 		d.Sayf("overlay", "%d bytes after the last section", n)
 	}
-	return d.Facts()
+	return d
 }
 
 // hardening says which protections the image was built with, and which it lacks.

@@ -34,13 +34,14 @@ type image struct {
 	checksum        uint32
 	tableAt         int64 // 0 when there is no certificate table
 	tableSize       int64
-	head            []byte    // SizeOfHeaders bytes from the file's start
-	sections        []section // in the order of the table
-	resources       uint32    // RVA of the resource directory, 0 when there is none
-	directories     []byte    // of the data
-	characteristics uint16    // of a library: what the loader may do with the image
-	placeless       bool      // a section has a size and no place in the file
-	seen            []piece   // what was read of sections' raw data, and is shown
+	head            []byte      // SizeOfHeaders bytes from the file's start
+	sections        []section   // in the order of the table
+	resources       uint32      // RVA of the resource directory, 0 when there is none
+	directories     []byte      // of the data
+	characteristics uint16      // of a library: what the loader may do with the image
+	placeless       bool        // a section has a size and no place in the file
+	seen            []piece     // what was read of sections' raw data, and is shown
+	parts           []imagePart // of a unified kernel image that is read, else nil
 }
 
 // piece is some bytes of the file.

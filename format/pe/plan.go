@@ -69,12 +69,14 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 		return nil, err
 	}
 	facts = append(facts, signers...)
-	facts = append(facts, im.details(a, len(facts))...)
-
+	details := im.details(a, len(facts)) // before the image is read: that compares what is shown with it
+	im.parts = im.unified()
 	s, err := scan(ctx, a, im, []crypto.Hash{h}, pages)
 	if err != nil {
 		return nil, err
 	}
+	im.partDetails(details)
+	facts = append(facts, details.Facts()...)
 	b.Sum = s.sum
 	if pages {
 		b.Spans, b.Pages = im.spans(), s.pages

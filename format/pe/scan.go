@@ -63,6 +63,10 @@ func scan(ctx context.Context, a format.Artifact, im *image, hashes []crypto.Has
 		}
 		consumers = append(consumers, func(c *chunk) { pg.write(c.b, c.off) })
 	}
+	if im.parts != nil {
+		im.digestParts(im.head[:start], 0)
+		consumers = append(consumers, func(c *chunk) { im.digestParts(c.b, c.off) })
+	}
 
 	acc := addWords(0, im.head[:im.checksumAt])
 	acc = addWords(acc, im.head[im.checksumAt+4:im.directoryAt])

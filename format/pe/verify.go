@@ -64,7 +64,9 @@ func (im *image) report(a format.Artifact) *format.Report {
 		sections = []format.Fact{{Name: "sections", Value: sectionText(err.Error())}}
 	}
 	facts = append(facts, sections...)
-	facts = append(facts, im.details(a, len(facts))...)
+	details := im.details(a, len(facts))
+	im.partDetails(details)
+	facts = append(facts, details.Facts()...)
 	return &format.Report{Format: name, Size: im.size, Facts: facts, Signatures: []format.SignatureInfo{}}
 }
 
