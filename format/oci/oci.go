@@ -73,9 +73,9 @@ var _ format.Lister = Format{}
 // Name is "oci".
 func (Format) Name() string { return Name }
 
-// Options are the form of the signature.
+// Options are the form of the signature, and the configuration to be shown.
 func (Format) Options() []format.Option {
-	return []format.Option{{Name: "form", Help: "whose signature: cosign's bundle, or an envelope of the Notary Project", Values: []string{FormCosign, FormNotationJWS, FormNotationCOSE}, Default: FormCosign}}
+	return []format.Option{{Name: "config", Help: "the image's configuration as a JSON string, so that endorsers see what it runs; it must be the one that the manifest names"}, {Name: "form", Help: "whose signature: cosign's bundle, or an envelope of the Notary Project", Values: []string{FormCosign, FormNotationJWS, FormNotationCOSE}, Default: FormCosign}}
 }
 
 // Detect is true for a manifest or an index, and for a signature of this format.
@@ -124,9 +124,19 @@ func (f Format) Plan(_ context.Context, a format.Artifact, p format.Params) (*fo
 	if err != nil {
 		return nil, err
 	}
+	c, err := m.readConfig(o["config"])
+	if err != nil {
+		return nil, err
+	}
+	facts := m.facts()
+	facts = append(facts, m.details(c, len(facts))...)
+	params := single.Options(o)
+	if c == nil {
+		params = slices.DeleteFunc(params, func(f format.Fact) bool { return f.Name == "config" })
+	}
 	sum := sha256.Sum256(b)
 	enc, err := format.Encode(&body{b})
-	return &format.Plan{Format: Name, Version: 1, Digest: "sha256", Size: a.Size(), Content: sum[:], Params: single.Options(o), Facts: m.facts(), Body: enc}, err
+	return &format.Plan{Format: Name, Version: 1, Digest: "sha256", Size: a.Size(), Content: sum[:], Params: params, Facts: facts, Body: enc}, err
 }
 
 // work is what is signed, with what the signature's file is made of.
@@ -138,7 +148,10 @@ type work struct {
 }
 
 func (f Format) prepare(p *format.Plan, id format.Identity, at time.Time) (*work, error) {
-	o, err := single.Frame(f, p, 1)
+	if len(p.Params) > 0 && p.Params[0] == (format.Fact{Name: "config"}) {
+		return nil, fmt.Errorf("oci: %w: option config is empty", single.ErrPlan)
+	}
+	o, err := single.Frame(f, withConfig(p), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +167,11 @@ func (f Format) prepare(p *format.Plan, id format.Identity, at time.Time) (*work
 	if err != nil {
 		return nil, fmt.Errorf("oci: %w: %w", single.ErrPlan, err)
 	}
-	if !slices.Equal(m.facts(), p.Facts) {
+	c, err := m.readConfig(o["config"])
+	if err != nil {
+		return nil, fmt.Errorf("oci: %w: %w", single.ErrPlan, err)
+	}
+	if !m.told(c, p.Facts) {
 		return nil, fmt.Errorf("oci: %w: facts do not follow from the manifest", single.ErrPlan)
 	}
 	if len(id.Also) > 0 {
@@ -303,7 +320,7 @@ func (Format) Verify(_ context.Context, a format.Artifact, t format.Trust) (*for
 		return nil, err
 	}
 	info.Covers = []string{"the manifest, and through its digests all that it names"}
-	return &format.Report{Format: Name, Size: a.Size(), Facts: m.facts(), Signatures: []format.SignatureInfo{info}}, nil
+	return &format.Report{Format: Name, Size: a.Size(), Facts: m.all(), Signatures: []format.SignatureInfo{info}}, nil
 }
 
 // byKey finds the trusted key that made a bundle.
@@ -370,7 +387,7 @@ func (s *signed) describe() format.SignatureInfo {
 func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, error) {
 	r := &format.Report{Format: Name, Size: a.Size(), Signatures: []format.SignatureInfo{}}
 	if m, _, err := readManifest(a); err == nil {
-		r.Facts = m.facts()
+		r.Facts = m.all()
 		return r, nil
 	}
 	if s, err := readEnvelope(a); err == nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -102,7 +103,15 @@ func (a *App) signImage(ctx context.Context, c *registry.Client, ref, policy, fo
 	if err != nil {
 		return err
 	}
-	args := []string{"sign", at, "--policy", policy, "--format", "oci", "--param", "form=" + form, "--claim", "reference=" + m.Reference, "--out", at + ".signature"}
+	config, err := c.Config(ctx, m)
+	if err != nil {
+		return fail(exitUnavailable, "endorsers see what the image runs: its configuration must be in the registry", "%v", err)
+	}
+	params, err := imageParams(form, config)
+	if err != nil {
+		return err
+	}
+	args := []string{"sign", at, "--policy", policy, "--format", "oci", "--param", params, "--claim", "reference=" + m.Reference, "--out", at + ".signature"}
 	if reason != "" {
 		args = append(args, "--reason", reason)
 	}
@@ -136,6 +145,26 @@ func (a *App) signImage(ctx context.Context, c *registry.Client, ref, policy, fo
 			field(w, "evidence", r.Evidence)
 		}
 	})
+}
+
+// imageParams are the options of an image's signature as the flag takes several: a line
+// of comma-separated values.
+func imageParams(form string, config []byte) (string, error) {
+	list := []string{"form=" + form}
+	if config != nil {
+		text, err := oci.ConfigOption(config)
+		if err != nil {
+			return "", err
+		}
+		list = append(list, "config="+text)
+	}
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	if err := w.Write(list); err != nil {
+		return "", err
+	}
+	w.Flush()
+	return strings.TrimSuffix(b.String(), "\n"), w.Error()
 }
 
 // again runs another command of this program, as the same user, and keeps its

@@ -142,6 +142,32 @@ func fetchManifest(ctx context.Context, repo *remote.Repository) (*Manifest, err
 	return &Manifest{named.String(), t, b}, nil
 }
 
+// Config fetches the configuration of the image that m is the manifest of: nil where m
+// has none that is shown. It is the blob that the manifest names.
+func (c *Client) Config(ctx context.Context, m *Manifest) ([]byte, error) {
+	named, size, ok := oci.ConfigDigest(m.Bytes)
+	if !ok {
+		return nil, nil
+	}
+	repo, err := c.repository(m.Reference)
+	if err != nil {
+		return nil, err
+	}
+	body, err := repo.Blobs().Fetch(ctx, ocispec.Descriptor{Digest: digest.Digest(named), Size: size})
+	if err != nil {
+		return nil, fmt.Errorf("registry: %s: configuration: %w", repo.Reference, err)
+	}
+	defer body.Close()
+	b, err := limited(body, size)
+	if err != nil {
+		return nil, err
+	}
+	if d := digest.Digest(named); d.Validate() != nil || d.Algorithm().FromBytes(b) != d {
+		return nil, fmt.Errorf("%w: configuration of %s", ErrOther, repo.Reference)
+	}
+	return b, nil
+}
+
 func sum256(b []byte) string {
 	s := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(s[:])

@@ -171,6 +171,42 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// The configuration is the blob that the manifest names, or an error.
+func TestConfig(t *testing.T) {
+	w := newWorld(t, true)
+	m, err := w.client.Manifest(t.Context(), w.ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := w.client.Config(t.Context(), m)
+	if err != nil || !bytes.HasPrefix(b, []byte(`{"architecture":"amd64"`)) {
+		t.Fatalf("%q, %v", b, err)
+	}
+	option, err := oci.ConfigOption(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := oci.New().Plan(t.Context(), format.BytesArtifact("m", m.Bytes), format.Params{"config": option}); err != nil || !slices.Contains(p.Facts, format.Fact{Name: "architecture", Value: "amd64"}) {
+		t.Errorf("%v, %v", p, err)
+	}
+	for name, spoil := range map[string]func(b []byte) []byte{
+		"another architecture": func(b []byte) []byte { return bytes.Replace(b, []byte("amd64"), []byte("arm64"), 1) },
+		"longer":               func(b []byte) []byte { return append(b, ' ') },
+		"endless":              func(b []byte) []byte { return append(b, make([]byte, 1<<20)...) },
+		"cut":                  func(b []byte) []byte { return b[:len(b)-1] },
+	} {
+		w.spoil = func(path string, b []byte) []byte {
+			if strings.Contains(path, "/blobs/") {
+				return spoil(bytes.Clone(b))
+			}
+			return b
+		}
+		if b, err := w.client.Config(t.Context(), m); err == nil {
+			t.Errorf("%s: %q", name, b)
+		}
+	}
+}
+
 // Invariants 1 and 3: a registry that lies.
 func TestHostileRegistry(t *testing.T) {
 	w := newWorld(t, true)

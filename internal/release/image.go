@@ -1,6 +1,7 @@
 package release
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,9 @@ var weakening = []string{
 	"nokaslr", "nosmep", "nosmap", "nopti", "pti=off", "mitigations=off", "spectre_v2=off", "mem_encrypt=off", "iommu=off", "intel_iommu=off", "amd_iommu=off", "slub_debug=-", "init_on_alloc=0", "init_on_free=0",
 	"dm-mod.create=", "androidboot.verifiedbootstate=orange", "androidboot.veritymode=disabled", "androidboot.veritymode=logging", "androidboot.selinux=permissive", "systemd.verity=no", "roothash=",
 }
+
+// loading are variables of the environment that bring code into programs.
+var loading = []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "ENV", "PYTHONPATH", "PYTHONSTARTUP", "NODE_OPTIONS", "PERL5OPT", "RUBYOPT", "JAVA_TOOL_OPTIONS"}
 
 // judgeImage judges the facts of what starts machines and containers: firmware, kernels,
 // their parts, images and packages. done says that it is one of its own.
@@ -110,6 +114,11 @@ func judgeImage(c *Change, f *server.FileView, one func(Severity, string, string
 		if root(c.New) && !root(c.Old) || c.Kind == Removed {
 			return one(High, "new-permission", "it runs as root: %s", arrow), true
 		}
+	case "environment":
+		name, _, _ := strings.Cut(c.New, "=")
+		if c.Kind != Removed && slices.Contains(loading, name) {
+			return one(High, "new-script", "what it runs loads more: %s", c.New), true
+		}
 	case "external":
 		if c.Kind != Removed {
 			return one(High, "coverage-lost", "it brings in what is not in it, which nobody signs here: %s", c.New), true
@@ -135,7 +144,7 @@ func judgeImage(c *Change, f *server.FileView, one func(Severity, string, string
 // isScript are the facts, beyond those of packages, that name what is run.
 func isScript(name string) bool {
 	switch name {
-	case "hooks", "handler", "starts":
+	case "hooks", "handler", "starts", "health-check", "on-build":
 		return true
 	}
 	for _, s := range []string{"embedded-script", "preinstallcmd", "postinstallcmd"} {

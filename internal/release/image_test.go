@@ -43,6 +43,7 @@ func TestWeakenedImages(t *testing.T) {
 		"entry point":               {"oci", []fact{{Name: "entrypoint", Value: `["/app"]`}}, []fact{{Name: "entrypoint", Value: `["/bin/sh"]`}}, High, "entrypoint-changed", `→ ["/bin/sh"]`},
 		"root":                      {"oci", []fact{{Name: "user", Value: "1000:1000"}}, []fact{{Name: "user", Value: "0:0"}}, High, "new-permission", "as root"},
 		"root by default":           {"oci", []fact{{Name: "user", Value: "app"}}, nil, High, "new-permission", "as root"},
+		"preloaded":                 {"oci", []fact{{Name: "environment", Value: "A=b"}}, []fact{{Name: "environment", Value: "A=b"}, {Name: "environment", Value: "LD_PRELOAD=/x.so"}}, High, "new-script", "/x.so"},
 		"unit":                      {"deb", nil, []fact{{Name: "starts", Value: "/lib/systemd/system/x.service, ab"}}, High, "new-script", "x.service"},
 		"device":                    {"deb", nil, []fact{{Name: "device", Value: "/dev/x of type '3'"}}, High, "new-permission", "/dev/x"},
 		"less is read":              {"deb", nil, []fact{{Name: "not-read", Value: "the files"}}, Medium, "not-read", "the files"},
