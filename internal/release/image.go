@@ -131,10 +131,6 @@ func judgeImage(c *Change, f *server.FileView, one func(Severity, string, string
 		if c.Kind != Removed {
 			return one(High, "new-permission", "it brings a device or another special file: %s", c.New), true
 		}
-	case "not-read":
-		if c.Kind == Added {
-			return one(Medium, "not-read", "less of it can be read than before: %s", c.New), true
-		}
 	default:
 		return nil, false
 	}
