@@ -61,7 +61,8 @@ circle
 verify/...
 format/pgpsig/pgptest
 format/authenticode/authenticodetest record/recordtest
-format/all format/file format/formattest
+format/all
+format/roster internal/unpack format/file format/formattest
 format/cat
 format/gitobject
 format/ipa
@@ -90,7 +91,7 @@ cms/...
 key/soft key/pkcs11/... key/keytest
 key
 openpgp
-hashstate merkle sigalg rejection internal/unpack
+hashstate merkle sigalg rejection
 `
 
 // forbidden are arrows that would break a promise, with the promise.

@@ -17,6 +17,7 @@ require (
 	github.com/go-webauthn/webauthn v0.18.2 // tests: a second verifier of passkey assertions
 	github.com/google/go-containerregistry v0.20.6 // tests: a registry
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with pipelined statements
+	github.com/klauspost/compress v1.20.1 // Zstandard, held to limits; never in the keeper
 	github.com/miekg/pkcs11 v1.1.2 // PKCS #11 bindings; the only cgo, in the keeper's module process
 	github.com/nicholas-fedor/shoutrrr v0.13.2 // addresses and forms of chat services
 	github.com/opencontainers/go-digest v1.0.0 // the type of digests in oras-go's interface
@@ -29,6 +30,7 @@ require (
 	github.com/spf13/cobra v1.10.2 // command line, completion, help
 	github.com/spf13/pflag v1.0.10 // flags of cobra, walked for the man pages
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // tests: a second verifier of webhook signatures
+	github.com/therootcompany/xz v1.0.1 // xz with a limit on the dictionary, which others lack; never in the keeper
 	github.com/transparency-dev/formats v0.1.1 // tests: a second reader of checkpoints
 	github.com/transparency-dev/merkle v0.0.2 // tests: a second verifier of log proofs
 	github.com/transparency-dev/tessera v1.0.4 // tests: a second reader and checker of our log tiles

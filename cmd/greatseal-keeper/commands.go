@@ -14,7 +14,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/greatseal-io/greatseal/format/all"
+	"github.com/greatseal-io/greatseal/format/deb"
+	"github.com/greatseal-io/greatseal/format/roster"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/keeper"
 	"github.com/greatseal-io/greatseal/internal/keeper/host"
@@ -28,7 +29,7 @@ import (
 const moduleCommand = "pkcs11-module"
 
 func options(log *slog.Logger) host.Options {
-	return host.Options{PKCS11: openModule, Formats: all.Formats(), Clock: time.Now, Rand: rand.Reader, Logger: log, Version: version}
+	return host.Options{PKCS11: openModule, Formats: roster.Formats(deb.New()), Clock: time.Now, Rand: rand.Reader, Logger: log, Version: version}
 }
 
 // openModule starts this program again as the module's process.

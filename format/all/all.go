@@ -1,69 +1,21 @@
-// Package all lists the formats that Greatseal signs. The list is this file:
-// formats do not register themselves.
+// Package all is every format that Greatseal signs, as it plans, tells and verifies.
 //
 // Invariants:
 //
-//  1. Names are distinct, and are names that charters may carry.
-//  2. Detect names at most one format, the first of the list that knows the
+//  1. Detect names at most one format, the first of the list that knows the
 //     file; formats for any kind of file ("cms", "dsse") are for the user to name.
 package all
 
 import (
 	"github.com/greatseal-io/greatseal/format"
-	"github.com/greatseal-io/greatseal/format/apk"
-	"github.com/greatseal-io/greatseal/format/appx"
-	"github.com/greatseal-io/greatseal/format/apt"
-	"github.com/greatseal-io/greatseal/format/attest"
-	"github.com/greatseal-io/greatseal/format/bundle"
-	"github.com/greatseal-io/greatseal/format/cab"
-	"github.com/greatseal-io/greatseal/format/cat"
-	"github.com/greatseal-io/greatseal/format/circle"
-	"github.com/greatseal-io/greatseal/format/cmsfile"
-	"github.com/greatseal-io/greatseal/format/cose"
 	"github.com/greatseal-io/greatseal/format/deb"
-	"github.com/greatseal-io/greatseal/format/dmg"
-	"github.com/greatseal-io/greatseal/format/fit"
-	"github.com/greatseal-io/greatseal/format/gitobject"
-	"github.com/greatseal-io/greatseal/format/ima"
-	"github.com/greatseal-io/greatseal/format/ipa"
-	"github.com/greatseal-io/greatseal/format/jar"
-	"github.com/greatseal-io/greatseal/format/jws"
-	"github.com/greatseal-io/greatseal/format/kmod"
-	"github.com/greatseal-io/greatseal/format/macho"
-	"github.com/greatseal-io/greatseal/format/mcuboot"
-	"github.com/greatseal-io/greatseal/format/minisign"
-	"github.com/greatseal-io/greatseal/format/msi"
-	"github.com/greatseal-io/greatseal/format/nuget"
-	"github.com/greatseal-io/greatseal/format/oci"
-	"github.com/greatseal-io/greatseal/format/pe"
-	"github.com/greatseal-io/greatseal/format/pgp"
-	"github.com/greatseal-io/greatseal/format/pgpkey"
-	"github.com/greatseal-io/greatseal/format/rauc"
-	"github.com/greatseal-io/greatseal/format/records"
-	"github.com/greatseal-io/greatseal/format/rpm"
-	"github.com/greatseal-io/greatseal/format/script"
-	"github.com/greatseal-io/greatseal/format/signify"
-	"github.com/greatseal-io/greatseal/format/sshsig"
-	"github.com/greatseal-io/greatseal/format/swupdate"
-	"github.com/greatseal-io/greatseal/format/vbmeta"
-	"github.com/greatseal-io/greatseal/format/xar"
-	"github.com/greatseal-io/greatseal/format/xmldsig"
+	"github.com/greatseal-io/greatseal/format/roster"
+	"github.com/greatseal-io/greatseal/internal/unpack"
 )
 
 // Formats returns every format, those of one kind of file first.
 func Formats() []format.Format {
-	return []format.Format{
-		bundle.New(), ipa.New(), macho.New(), xar.New(), dmg.New(), // Apple
-		pe.New(), msi.New(), cab.New(), cat.New(), appx.New(), nuget.New(), script.New(),
-		kmod.New(), mcuboot.New(), fit.New(), rauc.New(), vbmeta.New(), swupdate.New(),
-		apk.New(), apk.NewV4(), jar.New(), // archives
-		oci.New(), rpm.New(), deb.New(), apt.New(), gitobject.New(), // packages, repositories, Git
-		records.New(),                          // lists of statements about records
-		circle.New(),                           // what a circle of trust is told
-		cmsfile.New(), attest.New(), ima.New(), // for any kind of file
-		cose.New(), jws.New(), xmldsig.New(), // envelopes for any kind of file
-		pgp.New(), pgpkey.New(), sshsig.New(), minisign.New(), signify.New(), // OpenPGP and its like
-	}
+	return roster.Formats(deb.With(deb.Unpackers{XZ: unpack.XZ, Zstd: unpack.Zstd}))
 }
 
 // Detect finds the format of a from its content.

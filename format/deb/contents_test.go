@@ -13,12 +13,16 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/formattest"
+	"github.com/greatseal-io/greatseal/internal/unpack"
 	"github.com/greatseal-io/greatseal/sigalg"
 )
 
+// whole is the format as everybody has it but the keeper.
+func whole() format.Format { return With(Unpackers{XZ: unpack.XZ, Zstd: unpack.Zstd}) }
+
 func factsOf(t testing.TB, b []byte) []format.Fact {
 	t.Helper()
-	p, err := New().Plan(t.Context(), format.BytesArtifact("p.deb", b), nil)
+	p, err := whole().Plan(t.Context(), format.BytesArtifact("p.deb", b), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,16 +190,16 @@ func TestHostileNames(t *testing.T) {
 	}
 	// No fact is signed: what is signed is the same with other facts, or none.
 	s := formattest.Identity(t, sigalg.Ed25519)
-	p, err := New().Plan(t.Context(), format.BytesArtifact("p.deb", b), nil)
+	p, err := whole().Plan(t.Context(), format.BytesArtifact("p.deb", b), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := New().Assemble(p, s.Identity, formattest.At, nil)
+	want, err := whole().Assemble(p, s.Identity, formattest.At, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Facts = nil
-	got, err := New().Assemble(p, s.Identity, formattest.At, nil)
+	got, err := whole().Assemble(p, s.Identity, formattest.At, nil)
 	if err != nil || len(got) != 1 || !bytes.Equal(got[0].Digest, want[0].Digest) || !bytes.Equal(got[0].Message, want[0].Message) {
 		t.Errorf("%v: other facts change what is signed", err)
 	}

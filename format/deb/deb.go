@@ -37,7 +37,6 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/pgpsig"
-	"github.com/greatseal-io/greatseal/internal/unpack"
 	"github.com/greatseal-io/greatseal/openpgp"
 )
 
@@ -51,10 +50,14 @@ const (
 )
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ unpack *Unpackers }
 
-// New returns the format. It is a format.Remover, Extractor and Lister too.
+// New returns the format. It is a format.Remover, Extractor and Lister too. What is
+// packed with xz or Zstandard it does not read, which concerns nothing that is signed.
 func New() format.Format { return Format{} }
+
+// With returns the format that reads what these unpack.
+func With(u Unpackers) format.Format { return Format{&u} }
 
 var (
 	_ format.Remover   = Format{}
@@ -116,7 +119,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, p format.Params) (*
 		return nil, err
 	}
 	x := keys.Begin()
-	control := &control{limit: maxUnpacked}
+	control := &control{limit: maxUnpacked, contents: contents{unpack: f.unpack}}
 	if err := l.read(ctx, a, x, control); err != nil {
 		return nil, err
 	}
@@ -206,7 +209,7 @@ func plain(s string) bool {
 // readControl returns the file "control", or "" where it is not plain that dpkg reads
 // the same. It never unpacks more than maxUnpacked.
 func (c *contents) readControl(name string, packed []byte) string {
-	r := unpacked(name, bytes.NewReader(packed), unpack.Limits{Window: maxWindow, Bytes: maxUnpacked, Ratio: maxRatio})
+	r := c.unpack.read(name, bytes.NewReader(packed), maxUnpacked)
 	if r == nil {
 		return ""
 	}
@@ -360,7 +363,7 @@ func (f Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (
 		return nil, fmt.Errorf("deb: %w", format.ErrUnsigned)
 	}
 	h := pgpsig.NewHashes(sigs)
-	c := &control{limit: maxUnpacked}
+	c := &control{limit: maxUnpacked, contents: contents{unpack: f.unpack}}
 	if err := l.read(ctx, a, h, c); err != nil {
 		return nil, err
 	}
@@ -387,7 +390,7 @@ func (f Format) Inspect(ctx context.Context, a format.Artifact) (*format.Report,
 	if err != nil {
 		return nil, err
 	}
-	c := &control{limit: maxUnpacked}
+	c := &control{limit: maxUnpacked, contents: contents{unpack: f.unpack}}
 	if err := l.read(ctx, a, io.Discard, c); err != nil {
 		return nil, err
 	}

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/greatseal-io/greatseal/format"
-	"github.com/greatseal-io/greatseal/internal/unpack"
 )
 
 // Limits of what is read for details.
@@ -22,8 +21,6 @@ const (
 	maxFiles   = 100_000
 	maxData    = 4 << 30 // bytes of data.tar, unpacked
 	maxUnxz    = 2 << 30 // of one that is slower to unpack than gzip
-	maxWindow  = 64 << 20
-	maxRatio   = 500
 	maxShown   = 60
 	maxStarts  = 40
 	setuidBits = 0o6000
@@ -44,6 +41,7 @@ var starts = []string{
 // contents are the details of a package: what its control.tar runs, and the files of
 // its data.tar.
 type contents struct {
+	unpack            *Unpackers
 	fields            string // the file "control"
 	run               []string
 	triggers, configs []string
@@ -118,7 +116,7 @@ type lister struct {
 // newLister is nil for a compression that has no decoder.
 func newLister(name string, into *contents) *lister {
 	r, w := io.Pipe()
-	in := unpacked(name, r, unpack.Limits{Window: maxWindow, Bytes: maxUnxz, Ratio: maxRatio})
+	in := into.unpack.read(name, r, maxUnxz)
 	if in == nil {
 		return nil
 	}
@@ -131,21 +129,30 @@ func newLister(name string, into *contents) *lister {
 	return l
 }
 
-// unpacked reads a tar archive of that name out of its compression; nil for one that
-// has no decoder here. What was read before io.EOF may come from a damaged archive.
-func unpacked(name string, r io.Reader, l unpack.Limits) io.Reader {
+// Unpackers read the compressions that the standard library does not know. Their input
+// is hostile; they give at most so many bytes of it, and io.EOF only where all was right.
+type Unpackers struct {
+	XZ, Zstd func(in io.Reader, most int64) io.Reader
+}
+
+// read reads a tar archive of that name out of its compression; nil for one that has no
+// decoder here. What was read before io.EOF may come from a damaged archive.
+func (u *Unpackers) read(name string, r io.Reader, most int64) io.Reader {
 	_, ending, _ := strings.Cut(name, ".tar")
 	switch ending {
 	case "":
 		return r
 	case ".gz":
 		return &gzipped{in: r}
-	case ".xz":
-		return unpack.XZ(r, l)
-	case ".zst":
-		return unpack.Zstd(r, l)
 	case ".bz2":
 		return bzip2.NewReader(r)
+	}
+	switch {
+	case u == nil:
+	case ending == ".xz":
+		return u.XZ(r, most)
+	case ending == ".zst":
+		return u.Zstd(r, most)
 	}
 	return nil
 }

@@ -1,31 +1,27 @@
 // Package unpack reads xz and Zstandard, the compressions of packages that the
-// standard library does not know. It has two decoders of its own, without assembly
-// and without dependencies, since every program that knows the formats links it.
+// standard library does not know, out of hostile input.
 //
-// Input is hostile. Invariants:
+// Invariants:
 //
-//  1. Memory grows with what was unpacked, to less than twice the window that the input
-//     asks for, and a few hundred KiB; what asks for more than [Limits] allow is refused with ErrLimit
+//  1. What asks for a window of more than [Window] bytes is refused with [ErrLimit]
 //     before anything is made of that size.
-//  2. What is unpacked is at most Limits.Bytes, and beyond a first megabyte at most
-//     Limits.Ratio times what was read: the error comes in place of the piece in which
+//  2. What is unpacked is at most as much as the caller says, and beyond a first megabyte
+//     at most [Ratio] times what was read: the error comes in place of the piece in which
 //     that is exceeded.
-//  3. Work is done in pieces of at most 128 KiB of output, when Read wants them: who
-//     stops reading stops the work.
-//  4. io.EOF means that every checksum was there and right, and that nothing followed.
-//     Every other end is an error, and stays one.
+//  3. Work is done when Read wants it: who stops reading stops the work.
+//  4. io.EOF means that every checksum that there was is right, and that nothing
+//     followed. Every other end is an error, and stays one.
 //
 // A caller may not conclude from data that he was given before io.EOF that it is whole.
-//
-// What is refused although it exists: filters of xz but for LZMA2, several streams or
-// frames one after the other, and dictionaries from outside.
 package unpack
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 )
 
 // What callers branch on.
@@ -34,142 +30,116 @@ var (
 	ErrLimit     = errors.New("unpack: more than the limits allow")
 )
 
-// Limits bound what hostile input may cost.
-type Limits struct {
-	Window int   // bytes of what was unpacked that may be referred to
-	Bytes  int64 // unpacked
-	Ratio  int64 // of bytes unpacked to bytes read, beyond the first megabyte
+// What hostile input may cost.
+const (
+	Window = 64 << 20 // bytes of what was unpacked that may be referred to: those of xz -9
+	Ratio  = 500      // of bytes unpacked to bytes read
+)
+
+// limits are [Window], what the caller says, and [Ratio].
+type limits struct {
+	window int
+	bytes  int64
+	ratio  int64
 }
 
-// free is what may be unpacked from however little.
-const free = 1 << 20
+const (
+	free  = 1 << 20   // what may be unpacked from however little
+	piece = 128 << 10 // how much is unpacked at once
+)
 
-// piece is how much is unpacked at once.
-const piece = 128 << 10
+// XZ unpacks one stream of xz (The .xz File Format 1.2.1), which zeros may follow, of at
+// most so many bytes.
+func XZ(r io.Reader, most int64) io.Reader { return unxz(r, limits{Window, most, Ratio}) }
 
-func malformed(f string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(f, args...))
+func unxz(r io.Reader, l limits) io.Reader {
+	return &reader{in: counter{r: r}, limits: l, open: func(in io.Reader) (io.Reader, error) {
+		x, err := xz.NewReader(in, uint32(l.window))
+		if err != nil {
+			return nil, err
+		}
+		x.Multistream(false)
+		return stream{x}, nil
+	}}
 }
 
-// decoder unpacks the next piece into the reader's window. io.EOF is its end.
-type decoder interface{ step(r *reader) error }
+// stream is one stream of xz, and an error where another follows: readers do not agree
+// on whether that belongs to it.
+type stream struct{ x *xz.Reader }
 
-// reader is input, decoder and window.
+func (s stream) Read(p []byte) (int, error) {
+	n, err := s.x.Read(p)
+	if err == io.EOF {
+		switch err = s.x.Reset(nil); err {
+		case io.EOF:
+		case nil:
+			err = errors.New("another stream follows")
+		}
+	}
+	return n, err
+}
+
+// Zstd unpacks frames of Zstandard (RFC 8878), without dictionaries from outside, to at
+// most so many bytes.
+func Zstd(r io.Reader, most int64) io.Reader { return unzstd(r, limits{Window, most, Ratio}) }
+
+func unzstd(r io.Reader, l limits) io.Reader {
+	return &reader{in: counter{r: r}, limits: l, open: func(in io.Reader) (io.Reader, error) {
+		return zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(l.window)), zstd.WithDecoderMaxMemory(uint64(max(l.bytes, int64(l.window)))))
+	}}
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// reader holds a decoder to limits.
 type reader struct {
-	in      *bufio.Reader
-	read    int64 // bytes taken from in
-	decoder decoder
-	limits  Limits
-	window  []byte // what was unpacked, the last of it
-	size    int    // how much of it may be referred to
-	since   int64  // how many bytes it has had since it began anew
-	given   int    // of window, to the caller
-	total   int64
-	err     error
-}
-
-// XZ unpacks a file of xz (The .xz File Format 1.2.1).
-func XZ(r io.Reader, l Limits) io.Reader {
-	return &reader{in: bufio.NewReaderSize(r, 64<<10), limits: l, decoder: &xz{}}
-}
-
-// Zstd unpacks one frame of Zstandard (RFC 8878).
-func Zstd(r io.Reader, l Limits) io.Reader {
-	return &reader{in: bufio.NewReaderSize(r, 64<<10), limits: l, decoder: &zstd{}}
+	in     counter
+	limits limits
+	open   func(io.Reader) (io.Reader, error)
+	from   io.Reader // nil: not begun
+	total  int64
+	err    error
 }
 
 // Read is io.Reader's.
 func (r *reader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	if r.err != nil || len(p) == 0 {
+		return 0, r.err
 	}
-	for r.given == len(r.window) {
-		if r.err != nil {
-			return 0, r.err
-		}
-		before := r.total
-		r.err = r.decoder.step(r)
-		if r.total > r.limits.Bytes || r.total > free && r.total/r.limits.Ratio > r.read {
-			r.err = fmt.Errorf("%w: %d bytes out of %d", ErrLimit, r.total, r.read)
-		}
-		if r.err != nil && r.err != io.EOF {
-			// What came before the error is not told: it may be what no other decoder makes of it.
-			r.window = r.window[:len(r.window)-int(r.total-before)]
+	if r.from == nil {
+		if r.from, r.err = r.open(&r.in); r.err != nil {
+			r.err = kind(r.err)
 			return 0, r.err
 		}
 	}
-	n := copy(p, r.window[r.given:])
-	r.given += n
-	return n, nil
-}
-
-// begin empties the window, which shall have size bytes.
-func (r *reader) begin(size int) error {
-	if size > r.limits.Window {
-		return fmt.Errorf("%w: a window of %d bytes", ErrLimit, size)
+	n, err := r.from.Read(p[:min(len(p), piece)])
+	if r.total += int64(n); r.total > r.limits.bytes || r.total > free && r.total/r.limits.ratio > r.in.n {
+		r.err = fmt.Errorf("%w: %d bytes out of %d", ErrLimit, r.total, r.in.n)
+		return 0, r.err
 	}
-	r.size = size
-	r.since = 0
-	return nil
-}
-
-// room lets n bytes be appended, when all was given. The window moves to its front
-// seldom enough that this costs little.
-func (r *reader) room(n int) {
-	if len(r.window)+n > r.size+max(r.size/4, 2*piece) {
-		keep := min(r.size, len(r.window))
-		copy(r.window, r.window[len(r.window)-keep:])
-		r.window = r.window[:keep]
+	if r.err = kind(err); r.err == io.EOF && r.in.n == 0 {
+		r.err = fmt.Errorf("%w: it is empty", ErrMalformed)
 	}
-	r.given = len(r.window)
+	return n, r.err
 }
 
-// put appends bytes.
-func (r *reader) put(b []byte) {
-	r.window = append(r.window, b...)
-	r.total += int64(len(b))
-	r.since += int64(len(b))
-}
-
-// repeat appends n bytes from distance back.
-func (r *reader) repeat(distance, n int) error {
-	if distance <= 0 || distance > r.size || int64(distance) > r.since {
-		return malformed("a distance of %d bytes", distance)
-	}
-	r.total += int64(n)
-	r.since += int64(n)
-	for at := len(r.window) - distance; n > 0; {
-		c := min(n, len(r.window)-at)
-		r.window = append(r.window, r.window[at:at+c]...)
-		n -= c
-	}
-	return nil
-}
-
-// fill reads all of b; an end within it is an error.
-func (r *reader) fill(b []byte) error {
-	n, err := io.ReadFull(r.in, b)
-	r.read += int64(n)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return malformed("it is cut")
-	}
-	return err
-}
-
-func (r *reader) byte() (byte, error) {
-	var b [1]byte
-	err := r.fill(b[:])
-	return b[0], err
-}
-
-// end wants nothing more to follow.
-func (r *reader) end() error {
-	switch _, err := r.in.ReadByte(); err {
-	case io.EOF:
-		return io.EOF
-	case nil:
-		return malformed("something follows it")
-	default:
+// kind tells what a decoder's error is.
+func kind(err error) error {
+	switch {
+	case err == nil || err == io.EOF:
 		return err
+	case errors.Is(err, xz.ErrMemlimit), errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return fmt.Errorf("%w: %w", ErrLimit, err)
 	}
+	return fmt.Errorf("%w: %w", ErrMalformed, err)
 }
