@@ -240,12 +240,23 @@ func changes(old, now *server.FileView) []Change {
 	out = append(out, factChanges(old.Facts, now.Facts)...)
 	for _, c := range factChanges(old.Params, now.Params) {
 		c.Group, c.Name = groupOptions, "option "+c.Name
+		c.Old, c.New = shortened(c.Old), shortened(c.New)
 		out = append(out, c)
 	}
 	slices.SortStableFunc(out, func(a, b Change) int {
 		return cmp.Or(cmp.Compare(slices.Index(groupNames, a.Group), slices.Index(groupNames, b.Group)), strings.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+// maxOption is how much of an option's value a change shows: some are documents.
+const maxOption = 512
+
+func shortened(s string) string {
+	if len(s) <= maxOption {
+		return s
+	}
+	return format.Visible(s, maxOption)
 }
 
 // values are the facts of one name.

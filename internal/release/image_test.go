@@ -1,6 +1,7 @@
 package release
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/greatseal-io/greatseal/format"
@@ -76,5 +77,19 @@ func TestOrdinaryCommandLine(t *testing.T) {
 		if got := Warnings(&f); len(got) != want {
 			t.Errorf("%q: %+v", line, got)
 		}
+	}
+}
+
+// An option that is a document does not fill the difference, and is still told to differ.
+func TestLongOptions(t *testing.T) {
+	view := func(content, config string) []server.FileView {
+		return []server.FileView{{Name: "x", Format: "oci", Digest: "sha256", Content: content, Size: 1, Params: []format.Fact{{Name: "config", Value: strings.Repeat("x", 40000) + config}}}}
+	}
+	d := Between(view("a", "1"), view("b", "2"), true)
+	if len(d.Files) != 1 || len(d.Files[0].Changes) != 1 {
+		t.Fatalf("%+v", d)
+	}
+	if c := d.Files[0].Changes[0]; c.Name != "option config" || c.Old == c.New || len(c.Old) > maxOption || len(c.New) > maxOption {
+		t.Errorf("%d and %d bytes: %+v", len(c.Old), len(c.New), c)
 	}
 }
