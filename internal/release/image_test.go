@@ -47,7 +47,6 @@ func TestWeakenedImages(t *testing.T) {
 		"preloaded":                 {"oci", []fact{{Name: "environment", Value: "A=b"}}, []fact{{Name: "environment", Value: "A=b"}, {Name: "environment", Value: "LD_PRELOAD=/x.so"}}, High, "new-script", "/x.so"},
 		"unit":                      {"deb", nil, []fact{{Name: "starts", Value: "/lib/systemd/system/x.service, ab"}}, High, "new-script", "x.service"},
 		"device":                    {"deb", nil, []fact{{Name: "device", Value: "/dev/x of type '3'"}}, High, "new-permission", "/dev/x"},
-		"less is read":              {"deb", nil, []fact{{Name: "not-read", Value: "the files"}}, Medium, "not-read", "the files"},
 		"what is elsewhere":         {"pkg", nil, []fact{{Name: "external", Value: "b: file:./b.pkg"}}, High, "coverage-lost", "b.pkg"},
 		"installs as root":          {"pkg", nil, []fact{{Name: "requires-password", Value: "as root"}}, Medium, "new-permission", "as root"},
 		"a checksum that was right": {"dmg", []fact{{Name: "checksum", Value: "data: CRC-32 1, right"}}, []fact{{Name: "checksum", Value: "data: CRC-32 2, wrong: it is 3"}}, Medium, "damaged", "wrong"},
