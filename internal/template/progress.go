@@ -240,6 +240,12 @@ func (s *Status) sign(name string, p charter.Policy, f Facts) {
 	if len(p.Names) > 0 {
 		file = strings.ReplaceAll(p.Names[0], "*", "FILE")
 	}
+	// People copy commands into a shell, and whoever proposes a charter writes its patterns.
+	if strings.HasPrefix(file, "-") || strings.ContainsFunc(file, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-+/", r)
+	}) {
+		file = "FILE"
+	}
 	cmd := "greatseal sign " + file + " --policy " + name
 	if detached := []string{"cms", "dsse", "ima", "minisign", "signify", "sshsig", "pgp"}; slices.ContainsFunc(p.Formats, func(f string) bool { return slices.Contains(detached, f) }) {
 		i := slices.IndexFunc(p.Formats, func(f string) bool { return slices.Contains(detached, f) })

