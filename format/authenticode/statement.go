@@ -160,9 +160,23 @@ func (s *Statement) Seal(id format.Identity, sigs []format.Signature) ([]byte, e
 	if err := sigalg.Verify(id.Public, id.Scheme, m, sigs[0].Value); err != nil {
 		return nil, fmt.Errorf("authenticode: signature does not fit the plan: %w", err)
 	}
-	info := cms.SignerInfo{Spec: spec, Signature: sigs[0].Value, Certificate: id.Chain[0]}
-	if tok := sigs[0].Timestamp; len(tok) > 0 {
-		if err := CheckToken(tok, sigs[0].Value); err != nil {
+	return s.encode(id, spec, sigs[0])
+}
+
+// Compose makes the PKCS #7 of a value that nobody has checked: for Assemble, where the
+// keeper, who checks what its keys give, wants what follows from it. Attach takes Seal.
+func (s *Statement) Compose(id format.Identity, value []byte) ([]byte, error) {
+	spec, err := s.Spec(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.encode(id, spec, format.Signature{Value: value})
+}
+
+func (s *Statement) encode(id format.Identity, spec cms.SignerSpec, sig format.Signature) ([]byte, error) {
+	info := cms.SignerInfo{Spec: spec, Signature: sig.Value, Certificate: id.Chain[0]}
+	if tok := sig.Timestamp; len(tok) > 0 {
+		if err := CheckToken(tok, sig.Value); err != nil {
 			return nil, err
 		}
 		info.Unsigned = []cms.Attribute{cms.NewAttribute(cms.OIDMicrosoftTimeStamp, tok)}

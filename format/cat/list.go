@@ -113,9 +113,6 @@ func Create(members []*Member, attributes []Attribute, made time.Time) ([]byte, 
 	if len(members) == 0 || len(members) > MaxMembers || len(attributes) > MaxAttributes {
 		return nil, fmt.Errorf("cat: %d members and %d attributes: want 1 to %d and at most %d", len(members), len(attributes), MaxMembers, MaxAttributes)
 	}
-	if made = made.UTC().Truncate(time.Second); made.Year() < 2000 || made.Year() > 2049 {
-		return nil, fmt.Errorf("cat: time %s: want the years 2000 to 2049", made.Format(time.RFC3339))
-	}
 	members = slices.Clone(members)
 	slices.SortFunc(members, func(a, b *Member) int { return bytes.Compare(a.Digest, b.Digest) })
 	var subjects [][]byte
@@ -128,6 +125,18 @@ func Create(members []*Member, attributes []Attribute, made time.Time) ([]byte, 
 			return nil, err
 		}
 		subjects = append(subjects, b)
+	}
+	list, err := encodeList(subjects, attributes, made)
+	if err != nil {
+		return nil, err
+	}
+	return wrap(list)
+}
+
+// encodeList makes the CTL of members in their encoding.
+func encodeList(subjects [][]byte, attributes []Attribute, made time.Time) ([]byte, error) {
+	if made = made.UTC().Truncate(time.Second); made.Year() < 2000 || made.Year() > 2049 {
+		return nil, fmt.Errorf("cat: time %s: want the years 2000 to 2049", made.Format(time.RFC3339))
 	}
 	var extensions []byte
 	if len(attributes) > 0 {
@@ -176,11 +185,10 @@ func Create(members []*Member, attributes []Attribute, made time.Time) ([]byte, 
 	if len(list) > maxList {
 		return nil, fmt.Errorf("cat: list of %d bytes: at most %d", len(list), maxList)
 	}
-	return wrap(list)
+	return list, nil
 }
 
-// encode gives TrustedSubject ::= SEQUENCE { subjectIdentifier OCTET STRING, SET OF
-// SEQUENCE { type, SET OF value } }.
+// encode is the member as [Create] writes it.
 func (m *Member) encode() ([]byte, error) {
 	d := authenticode.Indirect{Type: authenticode.OIDCabData, Value: authenticode.ObsoleteLink(), Hash: m.Hash, Digest: m.Digest}
 	if m.Kind == Image {
@@ -191,12 +199,18 @@ func (m *Member) encode() ([]byte, error) {
 		})
 		d.Type, d.Value = authenticode.OIDPEImageData, v.BytesOrPanic()
 	}
+	if len(m.Attributes) > MaxAttributes {
+		return nil, fmt.Errorf("cat: member %q has %d attributes: at most %d", m.label(), len(m.Attributes), MaxAttributes)
+	}
+	return encodeSubject(m.Digest, []byte{0x82, 0}, d, m.Attributes)
+}
+
+// encodeSubject gives TrustedSubject ::= SEQUENCE { subjectIdentifier OCTET STRING, SET
+// OF SEQUENCE { type, SET OF value } }; info is the DER of the member's kind.
+func encodeSubject(tag, info []byte, d authenticode.Indirect, attributes []Attribute) ([]byte, error) {
 	indirect, err := d.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("cat: %w", err)
-	}
-	if len(m.Attributes) > MaxAttributes {
-		return nil, fmt.Errorf("cat: member %q has %d attributes: at most %d", m.label(), len(m.Attributes), MaxAttributes)
 	}
 	attribute := func(oid asn1.ObjectIdentifier, value []byte) []byte {
 		var b cryptobyte.Builder
@@ -206,8 +220,8 @@ func (m *Member) encode() ([]byte, error) {
 		})
 		return b.BytesOrPanic()
 	}
-	set := [][]byte{attribute(oidMemberInfo, []byte{0x82, 0}), attribute(cms.OIDSpcIndirectData, indirect)}
-	for _, a := range m.Attributes {
+	set := [][]byte{attribute(oidMemberInfo, info), attribute(cms.OIDSpcIndirectData, indirect)}
+	for _, a := range attributes {
 		v, err := a.encode()
 		if err != nil {
 			return nil, err
@@ -217,7 +231,7 @@ func (m *Member) encode() ([]byte, error) {
 	slices.SortFunc(set, bytes.Compare) // DER's SET OF
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1OctetString(m.Digest)
+		b.AddASN1OctetString(tag)
 		b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) {
 			for _, s := range set {
 				b.AddBytes(s)

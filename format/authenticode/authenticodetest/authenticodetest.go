@@ -120,15 +120,22 @@ func (s *Signer) TrySeal(t *testing.T, f format.Format, name string, b []byte, p
 	if err != nil {
 		return nil, err
 	}
-	tbs, err := f.Assemble(p, s.Identity, cmstest.At, nil)
-	if err != nil {
-		return nil, err
+	var sigs []format.Signature
+	for done := [][]byte{}; len(sigs) < format.MaxRounds; {
+		tbs, err := f.Assemble(p, s.Identity, cmstest.At, done)
+		if err != nil {
+			return nil, err
+		}
+		if len(tbs) == 0 {
+			break
+		}
+		if len(tbs) != 1 {
+			return nil, fmt.Errorf("%d messages", len(tbs))
+		}
+		sig := s.id.SignInput(t, tbs[0].Scheme, tbs[0].Input())
+		done, sigs = append(done, sig), append(sigs, format.Signature{Value: sig})
 	}
-	if len(tbs) != 1 {
-		return nil, fmt.Errorf("%d messages", len(tbs))
-	}
-	sig := s.id.SignInput(t, tbs[0].Scheme, tbs[0].Input())
-	patch, err := f.Attach(t.Context(), a, p, s.Identity, cmstest.At, []format.Signature{{Value: sig}})
+	patch, err := f.Attach(t.Context(), a, p, s.Identity, cmstest.At, sigs)
 	if err != nil {
 		return nil, err
 	}
