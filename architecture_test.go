@@ -63,11 +63,12 @@ format/pgpsig/pgptest
 format/authenticode/authenticodetest record/recordtest
 format/all
 format/roster internal/unpack format/file format/formattest
+format/appx
 format/cat
 format/gitobject
 format/ipa
 format/bundle
-format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/appx format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify format/circle format/records
+format/macho format/xar format/dmg format/jar format/apk format/pe format/msi format/nuget format/script format/cab format/cmsfile format/attest format/xmldsig format/oci format/jws format/cose format/kmod format/mcuboot format/fit format/rauc format/vbmeta format/swupdate format/ima format/pgp format/pgpkey format/rpm format/deb format/apt format/sshsig format/minisign format/signify format/circle format/records
 format/dsse
 format/envelope
 format/codesign format/single format/verity format/authenticode format/cfb format/zipfile format/opc format/jarsig format/pgpsig

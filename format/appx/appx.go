@@ -13,18 +13,34 @@
 //
 //  1. Nothing is planned and nothing verifies unless the block map is right: every
 //     file is in it with its size and the digest of each block, and nothing else is.
+//     Where it is not right, or not there, it is made anew if that is asked for, and
+//     not otherwise; the plan has its text.
 //  2. Plan reads the archive once; block map, manifest and the like, which are small,
-//     before the rest. Memory grows with the block map (a 2048th of the contents).
+//     before the rest. Memory grows with the block map (a 2048th of the contents). To
+//     make a block map anew, compressed files are read once more.
 //  3. Assemble refuses a certificate whose subject is not the manifest's publisher,
 //     and Verify a signature by one.
 //  4. The signature is the last entry, in the archive and in its directory, and the
 //     directory has the order of the archive: nothing is left to a reader's choice.
-//  5. Attach changes [Content_Types].xml, where the signature is not named in it yet,
-//     and the archive's end. All else keeps its bytes and its place.
+//  5. Attach changes [Content_Types].xml, where the signature or a catalogue is not
+//     named in it yet, the block map where it is made anew, and the archive's end. All
+//     else keeps its bytes and its place.
+//  6. The catalogue of code (AppxMetadata/CodeIntegrity.cat) that is made for a package
+//     with executables has their Authenticode digests, which are in the plan, and no
+//     others. The keeper writes the list and signs it in a first round, and in a second
+//     one the row, which covers the signed catalogue: of directory and entries plans
+//     carry the states of the hashes up to where the catalogue will stand (package
+//     hashstate). It stands last before the signature, and goes when that goes.
+//  7. Verify refuses a package whose catalogue was so made and was not signed by a
+//     signer of the package.
+//  8. The catalogue has no timestamp: it would change what the second round signs.
+//
+// The content by which a package is known is the digest of its row; where a catalogue
+// was made with the signature, of the row as it is without it.
 //
 // A caller may not conclude anything about packages in a bundle beyond their bytes:
-// their own signatures are not looked at. Nor that a catalogue of code inside, which is
-// signed by itself, is right: its bytes are covered.
+// their own signatures are not looked at. Nor that a catalogue of somebody else inside,
+// which is signed by itself, is right: its bytes are covered.
 package appx
 
 import (
@@ -76,6 +92,8 @@ var (
 	ErrPublisher  = errors.New("appx: publisher is not the signer")
 )
 
+var errStamped = errors.New("appx: the catalogue of code takes no timestamp: the package's signature does")
+
 func malformed(f string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(f, args...))
 }
@@ -89,7 +107,9 @@ type Format struct {
 type opener struct{}
 
 // Open reads the structure of a package.
-func (opener) Open(_ context.Context, a format.Artifact) (authenticode.File, error) { return open(a) }
+func (opener) Open(_ context.Context, a format.Artifact) (authenticode.File, error) {
+	return open(a)
+}
 
 var (
 	_ format.Format    = Format{}
@@ -105,16 +125,27 @@ func New() format.Format { return Format{} }
 // Name is "appx".
 func (Format) Name() string { return Name }
 
-// Options lists what Plan takes.
-func (Format) Options() []format.Option { return authenticode.Options() }
+// Options of packages.
+const (
+	optionBlockMap  = "block-map"
+	optionIntegrity = "code-integrity"
+)
 
-// Detect says whether a is an archive with a block map.
+// Options lists what Plan takes.
+func (Format) Options() []format.Option {
+	return authenticode.Options(
+		format.Option{Name: optionBlockMap, Help: "keep the block map, which has to fit, or rebuild it and what the content types lack from the files", Values: []string{"keep", "rebuild"}, Default: "keep"},
+		format.Option{Name: optionIntegrity, Help: "the catalogue of code: auto makes one for a package with executables that has none of somebody else, keep makes none, renew replaces one", Values: []string{"auto", "keep", "renew"}, Default: "auto"},
+	)
+}
+
+// Detect says whether a is an archive with a block map, or with a manifest alone.
 func (Format) Detect(a format.Artifact) bool {
 	if !zipfile.Detect(a) {
 		return false
 	}
 	z, err := zipfile.Open(a, zipfile.Options{})
-	return err == nil && z.Index(entryBlockMap) >= 0
+	return err == nil && (z.Index(entryBlockMap) >= 0 || z.Index(entryManifest) >= 0 || z.Index(entryBundle) >= 0)
 }
 
 // Verify accepts a when every signature in it verifies and is by the publisher.
@@ -127,12 +158,15 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range r.Signatures {
+	for i, s := range r.Signatures {
 		if err := checkPublisher(p.publisher, s.Signer); err != nil {
 			return nil, fmt.Errorf("%s signature: %w", s.Label, err)
 		}
+		if h, err := format.HashByName(s.Digest); err == nil && p.made != nil {
+			r.Signatures[i].Content = p.made.contents[h]
+		}
 	}
-	return r, nil
+	return r, p.checkCatalogue(ctx, t, r.Signatures)
 }
 
 // List hands out the files of the archive.
@@ -144,12 +178,35 @@ func (Format) List(ctx context.Context, a format.Artifact, yield func(format.Ent
 	return p.z.List(ctx, yield)
 }
 
-// Assemble returns the one message of an Authenticode signature. The time is not in
-// it; a timestamp tells it.
-func (f Format) Assemble(p *format.Plan, id format.Identity, _ time.Time, done [][]byte) ([]format.ToBeSigned, error) {
-	_, s, err := f.statement(p, id)
+// Assemble returns one message: of the catalogue's signature, where one is made, and
+// then of the package's. The time is in the catalogue's list; a timestamp of the
+// package's signature tells it.
+func (f Format) Assemble(p *format.Plan, id format.Identity, at time.Time, done [][]byte) ([]format.ToBeSigned, error) {
+	b, err := f.decode(p, id)
 	if err != nil {
 		return nil, err
 	}
-	return s.Assemble(id, done)
+	if b.making == nil {
+		s, err := b.statement(id, b.Parts)
+		if err != nil {
+			return nil, err
+		}
+		return s.Assemble(id, done)
+	}
+	s, err := b.catalogue(at)
+	if err != nil {
+		return nil, err
+	}
+	if len(done) == 0 {
+		return s.Assemble(id, nil)
+	}
+	der, err := s.Compose(id, done[0])
+	if err != nil {
+		return nil, err
+	}
+	_, s, err = b.second(id, der)
+	if err != nil {
+		return nil, err
+	}
+	return s.Assemble(id, done[1:])
 }

@@ -47,7 +47,7 @@ func TestGoldenPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("testdata", "plan.cbor")
+	path := filepath.Join("testdata", "plan-2.cbor")
 	if *update {
 		if err := os.WriteFile(path, enc, 0o644); err != nil {
 			t.Fatal(err)
@@ -56,6 +56,24 @@ func TestGoldenPlan(t *testing.T) {
 	want, err := os.ReadFile(path)
 	if err != nil || !bytes.Equal(enc, want) {
 		t.Errorf("plan %x: want %x (%v)", enc, want, err)
+	}
+
+	// A plan of version 1 that was endorsed is signed as it was, and attached.
+	old, err := os.ReadFile(filepath.Join("testdata", "plan.cbor"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := format.DecodePlan(old)
+	if err != nil || first.Version != 1 || !bytes.Equal(first.Content, p.Content) {
+		t.Fatalf("version %d, content %x: %v", first.Version, first.Content, err)
+	}
+	s, a := signer(t, sigalg.P256), format.BytesArtifact("a.msix", b)
+	patch, err := Format{}.Attach(t.Context(), a, first, s.Identity, formattest.At, formattest.SignAll(t, Format{}, first, s, formattest.At))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signed := formattest.Apply(t, a, patch); verify(t, signed, s) != nil {
+		t.Error("what was planned in version 1 does not verify")
 	}
 }
 

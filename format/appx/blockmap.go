@@ -11,6 +11,7 @@ import (
 
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/opc"
+	"github.com/greatseal-io/greatseal/format/pe"
 )
 
 // blockSize is what one digest of the block map is over, in bytes of content.
@@ -22,7 +23,7 @@ type blockMap struct {
 	files map[string]*mapped // by name, with backslashes
 }
 
-// mapped is what the block map says of one file.
+// mapped is what the block map says of one file, or will say where it is made anew.
 type mapped struct {
 	size    int64  // of the content
 	header  int    // of the local header, with name and extra fields
@@ -148,26 +149,39 @@ func mapName(name string) (string, bool) {
 	}
 }
 
-// checker compares one content with its digests. Each worker has one.
+// checker compares one content with its digests, or collects them where the block map
+// is made anew. Of executables it makes the digest for the catalogue, if that is wanted.
+// Each worker has one.
 type checker struct {
-	h    hash.Hash
-	name string
-	want []byte
-	in   int // bytes of the block so far
-	sum  []byte
+	h     hash.Hash
+	image *pe.Digester // nil: no catalogue is made
+	name  string
+	f     *mapped
+	anew  bool
+	want  []byte // what is left of f's digests
+	in    int    // bytes of the block so far
+	sum   []byte
+	found func(image []byte, err error) // what becomes of the image's digest
 }
 
 func (c *checker) reset(name string, f *mapped) {
-	c.name, c.want, c.in = name, f.digests, 0
+	c.name, c.f, c.want, c.in = name, f, f.digests, 0
 	c.h.Reset()
+	if c.image != nil {
+		c.image.Reset(f.size)
+	}
 }
 
 func (c *checker) block() error {
 	c.sum = c.h.Sum(c.sum[:0])
-	if len(c.want) < len(c.sum) || !bytes.Equal(c.want[:len(c.sum)], c.sum) {
-		return badMap("%.80q has another content", c.name)
+	if c.anew {
+		c.f.digests = append(c.f.digests, c.sum...)
+	} else {
+		if len(c.want) < len(c.sum) || !bytes.Equal(c.want[:len(c.sum)], c.sum) {
+			return badMap("%.80q has another content", c.name)
+		}
+		c.want = c.want[len(c.sum):]
 	}
-	c.want = c.want[len(c.sum):]
 	c.h.Reset()
 	c.in = 0
 	return nil
@@ -176,6 +190,9 @@ func (c *checker) block() error {
 // Write takes the next bytes of the content.
 func (c *checker) Write(b []byte) (int, error) {
 	n := len(b)
+	if c.image != nil {
+		c.image.Write(b)
+	}
 	for len(b) > 0 {
 		k := min(len(b), blockSize-c.in)
 		c.h.Write(b[:k])
@@ -198,6 +215,9 @@ func (c *checker) Close() error {
 	}
 	if len(c.want) > 0 {
 		return badMap("%.80q has more blocks in it than in the archive", c.name)
+	}
+	if c.image != nil {
+		c.found(c.image.Sum())
 	}
 	return nil
 }

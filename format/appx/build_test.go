@@ -135,9 +135,14 @@ func app(t testing.TB, content string) []byte {
 
 // bundle is a bundle of one package; shift moves what the manifest says of its place.
 func bundle(t testing.TB, inside []byte, shift int) []byte {
-	m := fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?><Bundle xmlns="http://schemas.microsoft.com/appx/2013/bundle" SchemaVersion="2.0"><Identity Name="Test.App" Publisher="%s" Version="1.2.3.0"/>`+
-		`<Packages><Package Type="application" Version="1.2.3.0" Architecture="x64" FileName="app.msix" Offset="%d" Size="%d"/></Packages></Bundle>`, escape(publisher), 38+shift, len(inside))
+	m := strings.Replace(bundleManifest(len(inside)), `Offset="0"`, fmt.Sprintf(`Offset="%d"`, 38+shift), 1)
 	return build(t, crypto.SHA256, types, made{name: "app.msix", content: string(inside), unmapped: true}, made{name: entryBundle, content: m, deflate: true})
+}
+
+// bundleManifest is that of a bundle of one package of a size.
+func bundleManifest(size int) string {
+	return fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?><Bundle xmlns="http://schemas.microsoft.com/appx/2013/bundle" SchemaVersion="2.0"><Identity Name="Test.App" Publisher="%s" Version="1.2.3.0"/>`+
+		`<Packages><Package Type="application" Version="1.2.3.0" Architecture="x64" FileName="app.msix" Offset="0" Size="%d"/></Packages></Bundle>`, escape(publisher), size)
 }
 
 // seal signs b.
@@ -210,4 +215,35 @@ func wide(t testing.TB, b []byte) []byte {
 	out = le.AppendUint64(out, at)
 	out = append(out, 1, 0, 0, 0)
 	return append(out, "PK\x05\x06\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00"...)
+}
+
+// program is a small image of Windows, and filler is in it.
+func program(filler string) string {
+	b := make([]byte, 64, 1024)
+	copy(b, "MZ")
+	b[60] = 64
+	b = append(b, "PE\x00\x00\x4c\x01\x00\x00"...)
+	b = append(b, make([]byte, 12)...)
+	b = append(b, 224, 0, 2, 1)
+	opt := make([]byte, 224)
+	le.PutUint16(opt, 0x10b)
+	le.PutUint32(opt[32:], 4096)
+	le.PutUint32(opt[36:], 512)
+	le.PutUint32(opt[60:], 312) // of headers
+	le.PutUint16(opt[68:], 3)
+	le.PutUint32(opt[92:], 16)
+	b = append(b, opt...)
+	return string(b) + filler
+}
+
+// withCode is a package with two programs, and one that is none.
+func withCode(t testing.TB, content string) []byte {
+	return build(t, crypto.SHA256, types, made{name: "bin/a.exe", content: program(content), deflate: true}, made{name: "b.dat", content: program("a long tail")},
+		made{name: "old.exe", content: "MZ" + strings.Repeat("x", 62)}, made{name: entryManifest, content: manifest(publisher), deflate: true})
+}
+
+// unmapped is a package without block map and content types, as archivers make it.
+func unmapped(t testing.TB, content string) []byte {
+	return pack(t, made{name: "a&b.exe", content: program(content), deflate: len(content) < blockSize / 2}, made{name: "noending", content: content}, made{name: "empty.png"},
+		made{name: entryManifest, content: manifest(publisher), deflate: true, descriptor: true})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // detailNames are the details of a package, in order.
-var detailNames = []string{"capability", "executable", "full-trust", "extension", "needs-package", "target", "native", "entry"}
+var detailNames = []string{"capability", "executable", "full-trust", "extension", "needs-package", "target", "native", "catalogued", "uncatalogued", "entry"}
 
 const maxEntries = 40 // shown
 
@@ -44,7 +44,7 @@ func (w *wants) read(where string, t *opc.Tag) {
 	}
 }
 
-func (p *pkg) details(before int) []format.Fact {
+func (p *pkg) details(before int, f *found) []format.Fact {
 	d := format.NewDetails(before)
 	d.List("capability", 60, p.wants.capabilities)
 	d.List("executable", 20, p.wants.executables)
@@ -53,6 +53,8 @@ func (p *pkg) details(before int) []format.Fact {
 	d.List("needs-package", 20, p.wants.needs)
 	d.List("target", 10, p.wants.targets)
 	d.List("native", 40, p.z.Native())
+	d.List("catalogued", 20, f.named)
+	d.List("uncatalogued", 20, f.unfit)
 	d.List("entry", maxEntries, p.z.Describe(func(n string) bool { return n == entrySignature || n == entryTypes || n == entryBlockMap }))
 	return d.Facts()
 }

@@ -2,17 +2,21 @@ package appx
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"encoding/asn1"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/greatseal-io/greatseal/cms"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/authenticode"
+	"github.com/greatseal-io/greatseal/format/pe"
 	"github.com/greatseal-io/greatseal/format/zipfile"
 )
 
@@ -30,9 +34,11 @@ func compose(parts [][]byte) []byte {
 	return b
 }
 
-func sum(h crypto.Hash, b []byte) []byte {
+func sum(h crypto.Hash, pieces ...[]byte) []byte {
 	x := h.New()
-	x.Write(b)
+	for _, b := range pieces {
+		x.Write(b)
+	}
 	return x.Sum(nil)
 }
 
@@ -47,7 +53,7 @@ type raw struct {
 	bytes  int      // of extra that are known
 }
 
-func (r *raw) write(b []byte) error {
+func (r *raw) write(b []byte) {
 	for ; r.bytes < 2*len(r.extra); r.bytes++ {
 		i := r.bytes / 2
 		at := r.z.Entries[i].Offset + 28 + int64(r.bytes%2)
@@ -78,74 +84,222 @@ func (r *raw) write(b []byte) error {
 		}
 		b, r.pos = b[n:], to
 	}
-	return nil
 }
 
-// scan reads the archive, compares its contents with the block map, and returns the
-// parts that are signed under each hash. types replaces the content types, at the end,
-// where it is not nil.
-func (p *pkg) scan(ctx context.Context, m *blockMap, mapText, types []byte, hashes []crypto.Hash) (map[crypto.Hash][][]byte, error) {
-	want := make([]*mapped, len(p.z.Entries))
-	for i := range p.z.Entries {
-		f, err := p.mapped(m, i)
-		if err != nil {
-			return nil, err
+// reading is what [pkg.scan] is to do.
+type reading struct {
+	blocks  *blockMap // nil: the block map is made anew
+	text    []byte    // of the block map
+	hash    crypto.Hash
+	hashes  []crypto.Hash // of what is signed
+	types   []byte        // new content types, or nil
+	typesIf []byte        // those where there are executables, if images is set
+	images  bool          // digest executables, for a catalogue; the one that is there goes
+}
+
+// found is what [pkg.scan] found: of a package without its signature, and without a
+// catalogue where reading.images is set.
+type found struct {
+	parts  map[crypto.Hash][][]byte
+	bare   map[crypto.Hash][][]byte  // AXPC and AXCD without the catalogue that was made, if it stays
+	axpc   map[crypto.Hash]hash.Hash // up to where the entries end
+	change change
+	text   []byte // of the block map, where it is new
+	images [][]byte
+	named  []string // the executables
+	unfit  []string // files that look like some and are none
+}
+
+// change is what becomes of a package besides its signature.
+type change struct {
+	drop []int
+	back []zipfile.File
+}
+
+// scan reads the archive, compares its contents with the block map or makes that anew,
+// and returns the parts that are signed under each hash.
+func (p *pkg) scan(ctx context.Context, j reading) (*found, error) {
+	want, err := p.wanted(j.blocks)
+	if err != nil {
+		return nil, err
+	}
+	// Whether content types change can hang on whether there are executables: then both
+	// are digested.
+	var raws []*raw
+	for _, types := range [][]byte{j.types, j.typesIf} {
+		if len(raws) == 0 || j.images && (types == nil) != (j.types == nil) {
+			raws = append(raws, p.raw(j, types != nil))
 		}
-		want[i] = f
 	}
-	if len(m.files) > 0 {
-		for n := range m.files {
-			return nil, badMap("%.80q is not in the archive", n)
-		}
-	}
-	r := &raw{z: p.z, extra: make([]uint16, len(p.z.Entries))}
-	for _, h := range hashes {
-		r.hashes = append(r.hashes, h.New())
-	}
-	for _, n := range []string{entryTypes, entrySignature} {
-		if i, ok := p.at[n]; ok && (n == entrySignature || types != nil) {
-			from, to := p.z.Span(i)
-			r.skip = append(r.skip, [2]int64{from, to})
-		}
-	}
+	images := make([][]byte, len(p.z.Entries))
+	unfit := make([]bool, len(p.z.Entries))
 	var workers [zipfile.MaxWorkers]*checker
-	err := p.z.Scan(ctx, zipfile.Scan{
-		Raw:    r.write,
+	err = p.z.Scan(ctx, zipfile.Scan{
+		Raw: func(b []byte) error {
+			for _, r := range raws {
+				r.write(b)
+			}
+			return nil
+		},
 		Wanted: func(i int) bool { return want[i] != nil },
 		Content: func(w, i int) (io.WriteCloser, error) {
-			if workers[w] == nil {
-				workers[w] = &checker{h: m.hash.New()}
+			c := workers[w]
+			if c == nil {
+				c = &checker{h: j.hash.New(), anew: j.blocks == nil}
+				if j.images {
+					c.image = pe.NewDigester(j.hash, 0)
+				}
+				workers[w] = c
 			}
-			workers[w].reset(p.z.Entries[i].Name, want[i])
-			return workers[w], nil
+			c.reset(p.z.Entries[i].Name, want[i])
+			c.found = func(image []byte, err error) { images[i], unfit[i] = image, err != nil && !errors.Is(err, pe.ErrNotPE) }
+			return c, nil
 		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("appx: %w", err)
 	}
-	if err := p.checkHeaders(want, r.extra); err != nil {
+	f := &found{parts: map[crypto.Hash][][]byte{}, bare: map[crypto.Hash][][]byte{}, axpc: map[crypto.Hash]hash.Hash{}}
+	for i := range p.z.Entries {
+		switch {
+		case images[i] != nil:
+			f.images = append(f.images, images[i])
+			f.named = append(f.named, p.z.Entries[i].Name)
+		case unfit[i]:
+			f.unfit = append(f.unfit, p.z.Entries[i].Name)
+		}
+	}
+	if j.blocks == nil {
+		if f.text, err = p.newMap(ctx, j.hash, want, raws[0].extra); err != nil {
+			return nil, err
+		}
+		j.text = f.text
+	}
+	if err := p.checkHeaders(want, raws[0].extra, j.blocks == nil); err != nil {
 		return nil, err
 	}
-	local, end, err := p.unsigned(types)
+	r := raws[0]
+	if len(f.images) > 0 {
+		j.types, r = j.typesIf, raws[len(raws)-1]
+	}
+	if f.change, err = p.change(f.text, j.types, j.images); err != nil {
+		return nil, err
+	}
+	return f, p.parts(f, j, r)
+}
+
+// wanted says of each entry what the block map has to have of it: nil for those that
+// are covered otherwise.
+func (p *pkg) wanted(m *blockMap) ([]*mapped, error) {
+	want := make([]*mapped, len(p.z.Entries))
+	for i := range p.z.Entries {
+		var err error
+		if m == nil {
+			want[i], err = p.newMapped(i)
+		} else {
+			want[i], err = p.mapped(m, i)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if m != nil {
+		for n := range m.files {
+			return nil, badMap("%.80q is not in the archive", n)
+		}
+	}
+	return want, nil
+}
+
+// raw begins to digest the entries but those that go, or are digested later.
+func (p *pkg) raw(j reading, types bool) *raw {
+	r := &raw{z: p.z, extra: make([]uint16, len(p.z.Entries))}
+	for _, h := range j.hashes {
+		r.hashes = append(r.hashes, h.New())
+	}
+	for n, goes := range map[string]bool{entrySignature: true, entryTypes: types, entryBlockMap: j.blocks == nil, entryIntegrity: j.images || p.made != nil} {
+		if i, ok := p.at[n]; ok && goes {
+			from, to := p.z.Span(i)
+			r.skip = append(r.skip, [2]int64{from, to})
+		}
+	}
+	slices.SortFunc(r.skip, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
+	return r
+}
+
+// change puts together what becomes of block map and content types, nil for those that
+// stay, and of the catalogue.
+func (p *pkg) change(blockMap, types []byte, dropIntegrity bool) (change, error) {
+	var c change
+	replace := func(name string, content []byte) {
+		if i, ok := p.at[name]; ok {
+			c.drop = append(c.drop, i)
+		}
+		if content != nil {
+			c.back = append(c.back, zipfile.File{Name: name, Content: content})
+		}
+	}
+	if blockMap != nil {
+		replace(entryBlockMap, blockMap)
+	}
+	if types != nil {
+		replace(entryTypes, types)
+	}
+	if dropIntegrity {
+		replace(entryIntegrity, nil)
+	}
+	for i := range p.z.Entries {
+		e := &p.z.Entries[i]
+		name, _ := mapName(e.Name)
+		if _, inner := p.packages[name]; inner && slices.ContainsFunc(c.drop, func(k int) bool { return p.z.Entries[k].Offset < e.Offset }) {
+			return c, malformed("bundle: %.80q would move: content types and block map have to stand behind it", e.Name)
+		}
+	}
+	return c, nil
+}
+
+// parts finishes the digests.
+func (p *pkg) parts(f *found, j reading, r *raw) error {
+	local, dir, tail, err := p.unsigned(f.change)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	types := j.types
 	if types == nil {
 		types = p.types
 	}
-	integrity, err := p.integrity()
-	if err != nil {
-		return nil, err
-	}
-	out := map[crypto.Hash][][]byte{}
-	for i, h := range hashes {
-		r.hashes[i].Write(local)
-		out[h] = [][]byte{r.hashes[i].Sum(nil), sum(h, end), sum(h, types), sum(h, mapText)}
-		if integrity != nil {
-			out[h] = append(out[h], sum(h, integrity))
+	var integrity, entry []byte
+	var bareDir, bareTail []byte
+	if !j.images {
+		if integrity, err = p.integrity(); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	stays := p.made != nil && !j.images
+	if stays {
+		from, to := p.z.Span(p.at[entryIntegrity])
+		entry = make([]byte, to-from)
+		if err := format.ReadFull(p.a, entry, from); err != nil {
+			return fmt.Errorf("appx: %w", err)
+		}
+		if _, bareDir, bareTail, err = p.unsigned(change{drop: []int{p.at[entryIntegrity]}}); err != nil {
+			return err
+		}
+	}
+	for i, h := range j.hashes {
+		x := r.hashes[i]
+		if stays && len(f.change.back) == 0 { // behind other files it counts as anybody's
+			f.bare[h] = [][]byte{x.Sum(nil), sum(h, bareDir, bareTail)}
+		}
+		x.Write(entry)
+		x.Write(local)
+		f.axpc[h] = x
+		f.parts[h] = [][]byte{x.Sum(nil), sum(h, dir, tail), sum(h, types), sum(h, j.text)}
+		if integrity != nil {
+			f.parts[h] = append(f.parts[h], sum(h, integrity))
+		}
+	}
+	return nil
 }
 
 // integrity is the catalogue of code, nil when there is none.
@@ -197,12 +351,12 @@ func (p *pkg) mapped(m *blockMap, i int) (*mapped, error) {
 }
 
 // checkHeaders compares what block map and bundle say of places with the local headers.
-func (p *pkg) checkHeaders(want []*mapped, extra []uint16) error {
+func (p *pkg) checkHeaders(want []*mapped, extra []uint16, anew bool) error {
 	found := 0
 	for i := range p.z.Entries {
 		e := &p.z.Entries[i]
 		header := 30 + len(e.Name) + int(extra[i])
-		if f := want[i]; f != nil && f.header != header {
+		if f := want[i]; f != nil && f.header != header && !anew {
 			return badMap("the header of %.80q has %d bytes: the block map says %d", e.Name, header, f.header)
 		}
 		name, _ := mapName(e.Name)
@@ -223,69 +377,100 @@ func (p *pkg) checkHeaders(want []*mapped, extra []uint16) error {
 
 var le = binary.LittleEndian
 
-// unsigned is what the archive without a signature ends with: the entry of new content
-// types, if there are any, and directory and end records.
-func (p *pkg) unsigned(types []byte) (local, end []byte, err error) {
-	_, end, err = p.edit(types, nil)
-	if err == nil && types != nil {
-		local, err = (&zipfile.File{Name: entryTypes, Content: types}).Local()
+// unsigned is what the archive without a signature ends with: new entries, directory
+// and end records.
+func (p *pkg) unsigned(c change) (local, dir, tail []byte, err error) {
+	_, dir, tail, err = p.edit(c)
+	for i := range c.back {
+		if err == nil {
+			var b []byte
+			b, err = c.back[i].Local()
+			local = append(local, b...)
+		}
 	}
-	return local, end, err
+	return local, dir, tail, err
 }
 
-// edit changes content types and signature (none for nil: the content types stay, the
-// signature goes), and gives directory and end records besides.
-func (p *pkg) edit(types, der []byte) (*format.Patch, []byte, error) {
+// signatureFile is the signature's entry.
+func signatureFile(der []byte) zipfile.File {
+	return zipfile.File{Name: entrySignature, Content: append([]byte(magic), der...)}
+}
+
+// edit makes a change, takes the signature that is there out, and puts more behind it
+// all. It gives directory and end records besides.
+func (p *pkg) edit(c change, more ...zipfile.File) (patch *format.Patch, dir, tail []byte, err error) {
 	e := p.z.Edit()
 	if i, ok := p.at[entrySignature]; ok {
 		e.Remove(i)
 	}
-	if types != nil {
-		e.Remove(p.at[entryTypes])
-		e.Back(zipfile.File{Name: entryTypes, Content: types})
+	for _, i := range c.drop {
+		e.Remove(i)
 	}
-	if der != nil {
-		e.Back(zipfile.File{Name: entrySignature, Content: append([]byte(magic), der...)})
-	}
+	e.Back(c.back...)
+	e.Back(more...)
 	r, err := e.Apply()
 	if err != nil {
-		return nil, nil, fmt.Errorf("appx: %w", err)
+		return nil, nil, nil, fmt.Errorf("appx: %w", err)
 	}
 	old, err := p.z.Tail()
 	if err != nil {
-		return nil, nil, fmt.Errorf("appx: %w", err)
+		return nil, nil, nil, fmt.Errorf("appx: %w", err)
 	}
-	tail := bytes.Clone(old)
+	gone := len(c.drop)
+	if _, ok := p.at[entrySignature]; ok {
+		gone++
+	}
+	count := len(p.z.Entries) - gone + len(c.back) + len(more)
+	if tail, err = endRecords(old, int64(count), int64(len(r.Directory)), r.End); err != nil {
+		return nil, nil, nil, err
+	}
 	if len(tail) != len(r.Tail) {
-		return nil, nil, malformed("the archive has %d entries: with the signature it needs ZIP64 records, which it lacks", len(p.z.Entries))
+		return nil, nil, nil, malformed("end records of %d bytes: want %d", len(tail), len(r.Tail))
 	}
-	// Numbers that end records leave to those of ZIP64 go on being left to them: others
-	// take such records for the sign that the latter are there.
-	copyNumbers(tail, r.Tail)
 	last := &r.Patch.Edits[len(r.Patch.Edits)-1]
 	copy(last.Insert[len(last.Insert)-len(tail):], tail)
-	return r.Patch, append(r.Directory, tail...), nil
+	return r.Patch, r.Directory, tail, nil
 }
 
-// copyNumbers writes the numbers of one file's end records into another's.
-func copyNumbers(to, from []byte) {
-	if le.Uint32(to) == 0x06064b50 { // ZIP64: counts, size and offset, then the record's place
-		copy(to[24:56], from[24:56])
-		copy(to[64:72], from[64:72])
-		to, from = to[76:], from[76:]
+// endRecords are the end records of an archive with other numbers: of entries, of bytes
+// of the directory, and where that stands. Numbers that they leave to ZIP64's go on
+// being left to those: others take such records for the sign that ZIP64's are there.
+func endRecords(old []byte, count, size, offset int64) ([]byte, error) {
+	out := bytes.Clone(old)
+	t := out
+	switch {
+	case len(t) >= 76+22 && le.Uint32(t) == 0x06064b50: // ZIP64: counts, size and offset, then the record's place
+		for i, n := range []int64{count, count, size, offset} {
+			le.PutUint64(t[24+8*i:], uint64(n))
+		}
+		le.PutUint64(t[64:], uint64(offset+size))
+		t = t[76:]
+	case count >= 1<<16-1 || size >= 1<<32-1 || offset >= 1<<32-1:
+		return nil, malformed("the archive has %d entries: with the signature it needs ZIP64 records, which it lacks", count)
 	}
-	copy(to[4:8], "\x00\x00\x00\x00") // disks: makers leave these to ZIP64 too, which Windows does not take
-	for _, f := range [][2]int{{8, 2}, {10, 2}, {12, 4}, {16, 4}} {
-		at, n := f[0], f[1]
-		if !bytes.Equal(to[at:at+n], []byte("\xff\xff\xff\xff")[:n]) {
-			copy(to[at:at+n], from[at:at+n])
+	if len(t) < 22 || le.Uint32(t) != 0x06054b50 || len(t) != 22+int(le.Uint16(t[20:])) {
+		return nil, malformed("end records")
+	}
+	copy(t[4:8], "\x00\x00\x00\x00") // disks: makers leave these to ZIP64 too, which Windows does not take
+	for _, f := range []struct {
+		at, n int
+		v     int64
+	}{{8, 2, count}, {10, 2, count}, {12, 4, size}, {16, 4, offset}} {
+		if b := t[f.at:][:f.n]; !bytes.Equal(b, []byte("\xff\xff\xff\xff")[:f.n]) {
+			v := le.AppendUint64(nil, uint64(min(f.v, 1<<(8*f.n)-1)))
+			copy(b, v)
 		}
 	}
+	return out, nil
 }
 
 // blockMap reads the block map.
 func (p *pkg) blockMap() (*blockMap, []byte, error) {
-	text, err := p.z.Content(p.at[entryBlockMap], maxBlockMap)
+	i, ok := p.at[entryBlockMap]
+	if !ok {
+		return nil, nil, errLacks
+	}
+	text, err := p.z.Content(i, maxBlockMap)
 	if err != nil {
 		return nil, nil, fmt.Errorf("appx: %w", err)
 	}
@@ -345,7 +530,7 @@ func (p *pkg) Stated(sd *cms.SignedData) (*authenticode.Stated, error) {
 
 // Digests reads the archive and computes the digest of the row.
 func (p *pkg) Digests(ctx context.Context, hashes []crypto.Hash) (map[crypto.Hash][]byte, error) {
-	types, err := p.newTypes()
+	types, err := p.newTypes(false, entrySignature)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +548,7 @@ func (p *pkg) Digests(ctx context.Context, hashes []crypto.Hash) (map[crypto.Has
 	if err != nil {
 		return nil, err
 	}
-	parts, err := p.scan(ctx, m, text, nil, hashes)
+	f, err := p.scan(ctx, reading{blocks: m, text: text, hash: m.hash, hashes: hashes})
 	if err != nil {
 		return nil, err
 	}
@@ -372,16 +557,33 @@ func (p *pkg) Digests(ctx context.Context, hashes []crypto.Hash) (map[crypto.Has
 		if h != m.hash {
 			return nil, badMap("it has another hash than a signature")
 		}
-		out[h] = sum(h, compose(parts[h]))
+		out[h] = sum(h, compose(f.parts[h]))
+		if p.made != nil {
+			p.made.contents[h] = sum(h, compose(f.known(h)))
+		}
 	}
 	return out, nil
 }
 
-// Put replaces the signature.
-func (p *pkg) Put(_ context.Context, der []byte) (*format.Patch, error) {
-	if len(der) == 0 {
-		der = nil
+// known are the parts by which a package is known: without a catalogue that was made
+// with the signature, which is another one each time.
+func (f *found) known(h crypto.Hash) [][]byte {
+	if b := f.bare[h]; b != nil {
+		return [][]byte{b[0], b[1], f.parts[h][2], f.parts[h][3]}
 	}
-	patch, _, err := p.edit(nil, der)
+	return f.parts[h]
+}
+
+// Put replaces the signature. The catalogue that was made with it goes with it.
+func (p *pkg) Put(_ context.Context, der []byte) (*format.Patch, error) {
+	if len(der) > 0 {
+		patch, _, _, err := p.edit(change{}, signatureFile(der))
+		return patch, err
+	}
+	c, err := p.change(nil, nil, p.made != nil)
+	if err != nil {
+		return nil, err
+	}
+	patch, _, _, err := p.edit(c)
 	return patch, err
 }

@@ -14,6 +14,7 @@ import (
 
 // pkg is an open package or bundle: an authenticode.File.
 type pkg struct {
+	a         format.Artifact
 	z         *zipfile.Archive
 	bundle    bool
 	at        map[string]int // entries with a meaning, that are there
@@ -21,9 +22,13 @@ type pkg struct {
 	publisher string
 	packages  map[string]inner // of a bundle, by name with backslashes
 	wants     wants
-	types     []byte // [Content_Types].xml
-	der       []byte // of the signature
+	types     []byte        // [Content_Types].xml; nil where it is to be made
+	der       []byte        // of the signature
+	made      *ownCatalogue // the catalogue that was made with the signature, nil when there is none such
 }
+
+// errLacks is about packages of other archivers.
+var errLacks = fmt.Errorf("%w: block map or content types are not there (option %s=rebuild makes them)", ErrNotPackage, optionBlockMap)
 
 // inner is what a bundle's manifest says of a package in it.
 type inner struct {
@@ -33,6 +38,7 @@ type inner struct {
 // maxListed is how many packages of a bundle become facts.
 const maxListed = 100
 
+// open reads the structure of a package, which may lack block map and content types.
 func open(a format.Artifact) (*pkg, error) {
 	z, err := zipfile.Open(a, zipfile.Options{})
 	if errors.Is(err, zipfile.ErrNotZip) {
@@ -41,7 +47,7 @@ func open(a format.Artifact) (*pkg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("appx: %w", err)
 	}
-	p := &pkg{z: z, at: map[string]int{}, packages: map[string]inner{}}
+	p := &pkg{a: a, z: z, at: map[string]int{}, packages: map[string]inner{}}
 	for i := range z.Entries {
 		switch n := z.Entries[i].Name; n {
 		case entryManifest, entryBundle, entryBlockMap, entryTypes, entryIntegrity, entrySignature:
@@ -57,10 +63,9 @@ func open(a format.Artifact) (*pkg, error) {
 	}
 	_, p.bundle = p.at[entryBundle]
 	_, isPackage := p.at[entryManifest]
-	_, mapped := p.at[entryBlockMap]
 	_, typed := p.at[entryTypes]
-	if !mapped || !typed || p.bundle == isPackage {
-		return nil, fmt.Errorf("%w: content types, block map and one manifest are wanted", ErrNotPackage)
+	if p.bundle == isPackage {
+		return nil, fmt.Errorf("%w: one manifest is wanted", ErrNotPackage)
 	}
 	next := 0
 	for i := range z.Order {
@@ -82,8 +87,16 @@ func open(a format.Artifact) (*pkg, error) {
 		}
 		p.der = b[len(magic):]
 	}
-	if p.types, err = z.Content(p.at[entryTypes], maxText); err != nil {
-		return nil, fmt.Errorf("appx: %w", err)
+	if typed {
+		if p.types, err = z.Content(p.at[entryTypes], maxText); err != nil {
+			return nil, fmt.Errorf("appx: %w", err)
+		}
+		if p.types == nil {
+			p.types = []byte{} // it is there, and empty
+		}
+	}
+	if err := p.findMade(); err != nil {
+		return nil, err
 	}
 	return p, p.readManifest()
 }
@@ -162,7 +175,7 @@ func (p *pkg) readManifest() error {
 	}
 	p.facts = append(p.facts, format.Fact{Name: "entries", Value: strconv.Itoa(len(p.z.Entries) - min(1, len(p.der)))})
 	if _, ok := p.at[entryIntegrity]; ok {
-		p.facts = append(p.facts, format.Fact{Name: "code-integrity", Value: "a catalogue is in it, which is signed as it stands"})
+		p.facts = append(p.facts, format.Fact{Name: factIntegrity, Value: integrityStays})
 	}
 	if p.bundle {
 		p.facts = append(p.facts, format.Fact{Name: "packages", Value: strconv.Itoa(len(p.packages))})
@@ -193,42 +206,4 @@ func (p *pkg) inner(t *opc.Tag) error {
 	}
 	p.packages[name] = inner{offset, size}
 	return nil
-}
-
-// signatureType is the content type of AppxSignature.p7x.
-const signatureType = "application/vnd.ms-appx.signature"
-
-// newTypes is the text of the content types with the signature's among them, nil when
-// it is there already.
-func (p *pkg) newTypes() ([]byte, error) {
-	x, err := opc.New("content types", p.types)
-	if err != nil {
-		return nil, err
-	}
-	at := -1
-	for {
-		t, more, err := x.Next()
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			break
-		}
-		switch {
-		case len(x.Open) == 1 && !t.Shut && t.Name != "Types":
-			return nil, malformed("content types: element %.40q", t.Name)
-		case len(x.Open) == 0 && t.Shut:
-			at = t.Start
-		case t.Shut || len(x.Open) != 2 || t.Name != "Override" || !strings.EqualFold(t.Get("PartName"), "/"+entrySignature):
-		case t.Get("ContentType") != signatureType:
-			return nil, malformed("content types: the signature's is %.80q", t.Get("ContentType"))
-		default:
-			return nil, nil
-		}
-	}
-	if !strings.HasPrefix(string(p.types[max(at, 0):]), "</") {
-		return nil, malformed("content types: there are none")
-	}
-	line := `<Override PartName="/` + entrySignature + `" ContentType="` + signatureType + `"/>`
-	return []byte(string(p.types[:at]) + line + string(p.types[at:])), nil
 }

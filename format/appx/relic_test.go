@@ -25,13 +25,13 @@ const visualStudioName = "PostalCode=ralph, T=ralph, OU=ralph, O=ralph, STREET=r
 func TestOracleAppXRelic(t *testing.T) {
 	v := formattest.Judge(t, Name, "relic 8.2.0")
 	j := authenticodetest.New(t)
-	program := formattest.Program(t, "relic", "run make judges")
+	judge := formattest.Program(t, "relic", "run make judges")
 	relic := func(b []byte) error {
 		path := filepath.Join(t.TempDir(), "a.appx")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := formattest.RunJudge(t, program, "verify", "--no-trust-chain", path) // osslsigncode judges chains
+		_, err := formattest.RunJudge(t, judge, "verify", "--no-trust-chain", path) // osslsigncode judges chains
 		return err
 	}
 	ours := func(b []byte) error {
@@ -62,6 +62,30 @@ func TestOracleAppXRelic(t *testing.T) {
 			}
 			v.Accepts(what, string(kind), relic(signed))
 			for where, at := range map[string]int{"content": bytes.Index(signed, []byte("long")), "time in the directory": bytes.Index(signed, []byte("PK\x01\x02")) + 12} {
+				bad := bytes.Clone(signed)
+				bad[at] ^= 1
+				v.Rejects(what+" "+where, ours(bad), relic(bad))
+			}
+		}
+		// Catalogues of ours, for which relic wants the package's own certificate.
+		programs := append([]made{{name: "a.exe", content: program(long)}}, entries[:1]...)
+		programs = append(programs, entries[2])
+		for name, c := range map[string]struct {
+			b      []byte
+			params format.Params
+		}{
+			"programs":                  {build(t, crypto.SHA256, types, programs...), nil},
+			"programs, as Windows does": {wide(t, build(t, crypto.SHA256, types, programs...)), nil},
+			"a block map made anew":     {pack(t, append(programs, made{name: "in/b.exe", content: program("x"), deflate: true})...), format.Params{"block-map": "rebuild"}},
+			"a catalogue made anew":     {sample(t), format.Params{"existing": "replace", "code-integrity": "renew"}},
+		} {
+			what := string(kind) + " " + name
+			signed := s.Seal(t, Format{}, "a.appx", c.b, c.params)
+			if err := ours(signed); err != nil {
+				t.Errorf("%s: we do not accept ours: %v", what, err)
+			}
+			v.Accepts(what, string(kind), relic(signed))
+			for where, at := range map[string]int{"catalogue": bytes.Index(signed, catalogueOf(t, signed)) + 300, "directory": bytes.Index(signed, []byte("PK\x01\x02")) + 12} {
 				bad := bytes.Clone(signed)
 				bad[at] ^= 1
 				v.Rejects(what+" "+where, ours(bad), relic(bad))

@@ -40,6 +40,9 @@ func TestConformance(t *testing.T) {
 		{"SHA-512, named already", formattest.Case{Artifact: plain("one"), Other: plain("two"), Params: format.Params{"digest": "sha512"}, Unsigned: []string{"Size", "Facts", "Body"}}},
 		{"as Windows packs", formattest.Case{Artifact: wide(t, plain("one")), Other: wide(t, plain("two")), Params: format.Params{"digest": "sha512"}, Unsigned: []string{"Size", "Facts", "Body"}}},
 		{"bundle", formattest.Case{Artifact: bundle(t, []byte("one"), 0), Other: bundle(t, []byte("two"), 0), Unsigned: []string{"Size", "Facts", "Body"}}},
+		{"programs", formattest.Case{Artifact: withCode(t, "one"), Other: withCode(t, "two"), Params: format.Params{"description": "App"}, Refused: []format.Params{{"code-integrity": "x"}}, Unsigned: []string{"Size", "Facts", "Body"}}},
+		{"programs, as Windows packs", formattest.Case{Artifact: wide(t, withCode(t, "one")), Other: wide(t, withCode(t, "two")), Unsigned: []string{"Size", "Facts", "Body"}}},
+		{"rebuilt", formattest.Case{Artifact: unmapped(t, "one"), Other: unmapped(t, "two"), Params: format.Params{"block-map": "rebuild"}, Refused: []format.Params{{}, {"block-map": "keep"}}, Unsigned: []string{"Size", "Facts", "Body"}}},
 		{"replaced", formattest.Case{Artifact: seal(t, first, app(t, "one"), nil), Other: seal(t, first, app(t, "two"), nil), Params: format.Params{"existing": "replace"}, Unsigned: []string{"Size", "Facts", "Body"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
