@@ -77,6 +77,39 @@ func TestGoldenPlan(t *testing.T) {
 	}
 }
 
+// Windows finds files in the block map by their names: another order, and a package of a
+// bundle that is in it, are fine.
+func TestBlockMapOrder(t *testing.T) {
+	entries := []made{{name: "a b%20c/d", content: strings.Repeat("x", 3*blockSize)}, {name: "e", content: "e"}, {name: "empty"}, {name: entryManifest, content: manifest(publisher)}}
+	b := build(t, crypto.SHA256, types, entries...)
+	text := string(entry(t, b, entryBlockMap))
+	from := strings.Index(text, "<File ")
+	files := strings.SplitAfter(strings.TrimSuffix(text[from:], "</BlockMap>"), "</File>")
+	slices.Reverse(files)
+	with := func(files []string) []byte {
+		return pack(t, append(slices.Clone(entries), made{name: entryBlockMap, content: text[:from] + strings.Join(files, "") + "</BlockMap>"}, made{name: entryTypes, content: types})...)
+	}
+	if _, err := plan(t, with(files), nil); err != nil {
+		t.Error(err)
+	}
+	for name, f := range map[string][]string{"one twice, at both ends": append(slices.Clone(files), files...), "one less": files[2:], "others alone": {files[1], `<File Name="z" Size="0" LfhSize="31"/>`}} {
+		if _, err := plan(t, with(f), nil); !errors.Is(err, ErrBlockMap) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := plan(t, build(t, crypto.SHA256, types, made{name: "app.msix", content: strings.Repeat("x", 100)}, made{name: entryBundle, content: strings.Replace(bundleManifest(100), `Offset="0"`, `Offset="38"`, 1)}), nil); err != nil {
+		t.Errorf("a package of a bundle in the block map: %v", err)
+	}
+	if _, err := plan(t, build(t, crypto.SHA256, types, made{name: "a%62", content: "x"}, made{name: "ab", content: "x"}, made{name: entryManifest, content: manifest(publisher)}), nil); err == nil {
+		t.Error("two ways to write one name are planned")
+	}
+	// A directory that claims much takes no memory.
+	large := build(t, crypto.SHA256, types, made{name: "zeros", content: strings.Repeat("\x00", 64<<20), deflate: true, unmapped: true}, made{name: entryManifest, content: manifest(publisher)})
+	if _, err := plan(t, large, nil); !errors.Is(err, ErrBlockMap) || !strings.Contains(err.Error(), "digests of") {
+		t.Errorf("more digests than text: %v", err)
+	}
+}
+
 // A block map that does not fit the contents is neither signed nor, were it signed,
 // accepted: Windows checks it when the program runs, long after it was installed.
 func TestBlockMapMismatch(t *testing.T) {
@@ -274,7 +307,7 @@ func TestDetect(t *testing.T) {
 func FuzzPlan(f *testing.F) {
 	s := signer(f, sigalg.P256)
 	signed := seal(f, s, app(f, "one"), nil)
-	for _, b := range [][]byte{app(f, "one"), bundle(f, []byte("one"), 0), signed} {
+	for _, b := range [][]byte{app(f, "one"), bundle(f, []byte("one"), 0), signed, withCode(f, "one")} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -296,6 +329,33 @@ func FuzzPlan(f *testing.F) {
 			t.Fatal(err)
 		}
 		if err := verify(t, out, s); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// What gets a block map anew has one that fits.
+func FuzzRebuild(f *testing.F) {
+	s := signer(f, sigalg.P256)
+	for _, b := range [][]byte{unmapped(f, "one"), app(f, "one"), withCode(f, "one"), bundle(f, []byte("one"), 0), seal(f, s, withCode(f, "two"), nil)} {
+		f.Add(b)
+	}
+	rebuild := format.Params{"existing": "replace", "block-map": "rebuild"}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := plan(t, b, rebuild); err != nil {
+			return
+		}
+		out, err := trySeal(t, s, b, rebuild)
+		if errors.Is(err, ErrPublisher) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := verify(t, out, s); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := plan(t, out, nil); err != nil {
 			t.Fatal(err)
 		}
 	})

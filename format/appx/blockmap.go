@@ -12,24 +12,19 @@ import (
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/format/opc"
 	"github.com/greatseal-io/greatseal/format/pe"
+	"github.com/greatseal-io/greatseal/format/zipfile"
 )
 
 // blockSize is what one digest of the block map is over, in bytes of content.
 const blockSize = 64 << 10
 
-// blockMap is AppxBlockMap.xml: the digests of all contents, block by block.
-type blockMap struct {
-	hash  crypto.Hash
-	files map[string]*mapped // by name, with backslashes
-}
-
 // mapped is what the block map says of one file, or will say where it is made anew.
 type mapped struct {
-	size    int64  // of the content
-	header  int    // of the local header, with name and extra fields
 	digests []byte // of the blocks, one after the other
 	packed  int64  // compressed sizes of the blocks, together
-	sizes   int    // how many blocks tell theirs
+	header  int32  // length of the local header, with name and extra fields
+	sizes   int32  // how many blocks tell theirs
+	is      bool   // it is in the map; others are covered otherwise
 }
 
 // hashMethods are the names that block maps use.
@@ -43,44 +38,56 @@ func badMap(f string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrBlockMap, fmt.Sprintf(f, args...))
 }
 
-func parseBlockMap(text []byte) (*blockMap, error) {
+// placer says where what a block map tells of a file goes. begin is called once, before
+// all files.
+type placer interface {
+	begin(h crypto.Hash) error
+	place(name string, size int64) (*mapped, error)
+}
+
+// parseBlockMap reads AppxBlockMap.xml, the digests of all contents block by block, in
+// one go: nothing of the text is kept.
+func parseBlockMap(text []byte, to placer) (crypto.Hash, error) {
 	x, err := opc.New("block map", text)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	m := &blockMap{files: map[string]*mapped{}}
+	var h crypto.Hash
 	var f *mapped
 	for {
 		t, more, err := x.Next()
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		if !more {
-			return m, nil
+			return h, nil
 		}
 		switch depth := len(x.Open); {
 		case t.Shut:
 			if depth == 1 {
-				if f != nil && f.sizes != 0 && f.sizes != len(f.digests)/m.hash.Size() {
-					return nil, badMap("some blocks have a size and some have none")
+				if f != nil && f.sizes != 0 && int(f.sizes) != len(f.digests)/h.Size() {
+					return 0, badMap("some blocks have a size and some have none")
 				}
 				f = nil
 			}
 		case depth == 1:
-			if m.hash = hashMethods[t.Get("HashMethod")]; t.Name != "BlockMap" || m.hash == 0 {
-				return nil, badMap("element %.40q, hash method %.80q", t.Name, t.Get("HashMethod"))
+			if h = hashMethods[t.Get("HashMethod")]; t.Name != "BlockMap" || h == 0 {
+				return 0, badMap("element %.40q, hash method %.80q", t.Name, t.Get("HashMethod"))
+			}
+			if err := to.begin(h); err != nil {
+				return 0, err
 			}
 		case depth == 2 && t.Name == "File":
-			if f, err = m.file(&t); err != nil {
-				return nil, err
+			if f, err = readFile(&t, to); err != nil {
+				return 0, err
 			}
 		case depth == 3 && t.Name == "Block" && f != nil:
-			if err := f.block(&t, m.hash); err != nil {
-				return nil, err
+			if err := f.block(&t, h); err != nil {
+				return 0, err
 			}
 		case strings.Contains(t.Name, ":"): // extensions, which say it once more
 		default:
-			return nil, badMap("element %.40q is not wanted there", t.Name)
+			return 0, badMap("element %.40q is not wanted there", t.Name)
 		}
 	}
 }
@@ -88,30 +95,41 @@ func parseBlockMap(text []byte) (*blockMap, error) {
 // number reads digits alone.
 func number(s string) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 63)
-	return n, err == nil && n >= 0 && strconv.FormatInt(n, 10) == s
+	return n, err == nil && s[0] != '+' && s[0] != '-' && (s[0] != '0' || len(s) == 1)
 }
 
-func (m *blockMap) file(t *opc.Tag) (*mapped, error) {
+func readFile(t *opc.Tag, to placer) (*mapped, error) {
 	name := t.Get("Name")
 	size, ok := number(t.Get("Size"))
 	header, is := number(t.Get("LfhSize"))
 	if !ok || !is || name == "" || header > 1<<17 {
 		return nil, badMap("file %.80q", name)
 	}
-	if m.files[name] != nil {
+	f, err := to.place(name, size)
+	if err != nil {
+		return nil, err
+	}
+	if f.is {
 		return nil, badMap("file %.80q stands twice", name)
 	}
-	f := &mapped{size: size, header: int(header)}
-	m.files[name] = f
+	f.is, f.header = true, int32(header)
 	return f, nil
 }
 
+// strict refuses what is not base64's one way to say it.
+var strict = base64.StdEncoding.Strict()
+
 func (f *mapped) block(t *opc.Tag, h crypto.Hash) error {
-	d, err := base64.StdEncoding.Strict().DecodeString(t.Get("Hash"))
-	if err != nil || len(d) != h.Size() {
-		return badMap("digest %.100q", t.Get("Hash"))
+	var text, d [128]byte
+	s := t.Get("Hash")
+	n, err := 0, error(nil)
+	if len(s) <= len(text) {
+		n, err = strict.Decode(d[:], text[:copy(text[:], s)])
 	}
-	f.digests = append(f.digests, d...)
+	if err != nil || n != h.Size() {
+		return badMap("digest %.100q", s)
+	}
+	f.digests = append(f.digests, d[:n]...)
 	if s := t.Get("Size"); s != "" {
 		n, ok := number(s)
 		if !ok || n > 1<<20 {
@@ -121,6 +139,45 @@ func (f *mapped) block(t *opc.Tag, h crypto.Hash) error {
 		f.sizes++
 	}
 	return nil
+}
+
+// counter counts what a block map has.
+type counter struct {
+	seen  map[string]*mapped
+	files []*mapped
+}
+
+func (c *counter) begin(crypto.Hash) error { return nil }
+
+func (c *counter) place(name string, _ int64) (*mapped, error) {
+	f := c.seen[name]
+	if f == nil {
+		f = &mapped{}
+		c.seen[name] = f
+		c.files = append(c.files, f)
+	}
+	return f, nil
+}
+
+// sameName compares the name of an entry with one in a block map.
+func sameName(entry, mapped string) bool {
+	if strings.IndexByte(entry, '%') >= 0 {
+		name, ok := mapName(entry)
+		return ok && name == mapped
+	}
+	if len(entry) != len(mapped) {
+		return false
+	}
+	for i := range len(entry) {
+		c := entry[i]
+		if c == '/' {
+			c = '\\'
+		}
+		if c != mapped[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // mapName is the name of an entry as block maps and manifests write it: without
@@ -155,20 +212,21 @@ func mapName(name string) (string, bool) {
 type checker struct {
 	h     hash.Hash
 	image *pe.Digester // nil: no catalogue is made
+	i     int          // the entry
 	name  string
 	f     *mapped
 	anew  bool
 	want  []byte // what is left of f's digests
 	in    int    // bytes of the block so far
 	sum   []byte
-	found func(image []byte, err error) // what becomes of the image's digest
+	found func(i int, image []byte, err error) // what becomes of the image's digest
 }
 
-func (c *checker) reset(name string, f *mapped) {
-	c.name, c.f, c.want, c.in = name, f, f.digests, 0
+func (c *checker) reset(i int, e *zipfile.Entry, f *mapped) {
+	c.i, c.name, c.f, c.want, c.in = i, e.Name, f, f.digests, 0
 	c.h.Reset()
 	if c.image != nil {
-		c.image.Reset(f.size)
+		c.image.Reset(e.Size)
 	}
 }
 
@@ -217,7 +275,8 @@ func (c *checker) Close() error {
 		return badMap("%.80q has more blocks in it than in the archive", c.name)
 	}
 	if c.image != nil {
-		c.found(c.image.Sum())
+		image, err := c.image.Sum()
+		c.found(c.i, image, err)
 	}
 	return nil
 }

@@ -244,6 +244,6 @@ func withCode(t testing.TB, content string) []byte {
 
 // unmapped is a package without block map and content types, as archivers make it.
 func unmapped(t testing.TB, content string) []byte {
-	return pack(t, made{name: "a&b.exe", content: program(content), deflate: len(content) < blockSize / 2}, made{name: "noending", content: content}, made{name: "empty.png"},
+	return pack(t, made{name: "a&b.exe", content: program(content), deflate: len(content) < blockSize/2}, made{name: "noending", content: content}, made{name: "empty.png"},
 		made{name: entryManifest, content: manifest(publisher), deflate: true, descriptor: true})
 }

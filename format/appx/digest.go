@@ -89,7 +89,6 @@ func (r *raw) write(b []byte) {
 // reading is what [pkg.scan] is to do.
 type reading struct {
 	blocks  *blockMap // nil: the block map is made anew
-	text    []byte    // of the block map
 	hash    crypto.Hash
 	hashes  []crypto.Hash // of what is signed
 	types   []byte        // new content types, or nil
@@ -141,18 +140,20 @@ func (p *pkg) scan(ctx context.Context, j reading) (*found, error) {
 			}
 			return nil
 		},
-		Wanted: func(i int) bool { return want[i] != nil },
+		Wanted: func(i int) bool { return want[i].is },
 		Content: func(w, i int) (io.WriteCloser, error) {
 			c := workers[w]
 			if c == nil {
 				c = &checker{h: j.hash.New(), anew: j.blocks == nil}
 				if j.images {
 					c.image = pe.NewDigester(j.hash, 0)
+					c.found = func(i int, image []byte, err error) {
+						images[i], unfit[i] = image, err != nil && !errors.Is(err, pe.ErrNotPE)
+					}
 				}
 				workers[w] = c
 			}
-			c.reset(p.z.Entries[i].Name, want[i])
-			c.found = func(image []byte, err error) { images[i], unfit[i] = image, err != nil && !errors.Is(err, pe.ErrNotPE) }
+			c.reset(i, &p.z.Entries[i], &want[i])
 			return c, nil
 		},
 	})
@@ -173,7 +174,6 @@ func (p *pkg) scan(ctx context.Context, j reading) (*found, error) {
 		if f.text, err = p.newMap(ctx, j.hash, want, raws[0].extra); err != nil {
 			return nil, err
 		}
-		j.text = f.text
 	}
 	if err := p.checkHeaders(want, raws[0].extra, j.blocks == nil); err != nil {
 		return nil, err
@@ -188,24 +188,16 @@ func (p *pkg) scan(ctx context.Context, j reading) (*found, error) {
 	return f, p.parts(f, j, r)
 }
 
-// wanted says of each entry what the block map has to have of it: nil for those that
-// are covered otherwise.
-func (p *pkg) wanted(m *blockMap) ([]*mapped, error) {
-	want := make([]*mapped, len(p.z.Entries))
-	for i := range p.z.Entries {
-		var err error
-		if m == nil {
-			want[i], err = p.newMapped(i)
-		} else {
-			want[i], err = p.mapped(m, i)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
+// wanted says of each entry what the block map has to have of it.
+func (p *pkg) wanted(m *blockMap) ([]mapped, error) {
 	if m != nil {
-		for n := range m.files {
-			return nil, badMap("%.80q is not in the archive", n)
+		return m.files, nil
+	}
+	want := make([]mapped, len(p.z.Entries))
+	for i := range want {
+		var err error
+		if want[i].is, err = p.isMapped(i); err != nil {
+			return nil, err
 		}
 	}
 	return want, nil
@@ -249,6 +241,9 @@ func (p *pkg) change(blockMap, types []byte, dropIntegrity bool) (change, error)
 		replace(entryIntegrity, nil)
 	}
 	for i := range p.z.Entries {
+		if len(p.packages) == 0 {
+			break
+		}
 		e := &p.z.Entries[i]
 		name, _ := mapName(e.Name)
 		if _, inner := p.packages[name]; inner && slices.ContainsFunc(c.drop, func(k int) bool { return p.z.Entries[k].Offset < e.Offset }) {
@@ -294,7 +289,11 @@ func (p *pkg) parts(f *found, j reading, r *raw) error {
 		x.Write(entry)
 		x.Write(local)
 		f.axpc[h] = x
-		f.parts[h] = [][]byte{x.Sum(nil), sum(h, dir, tail), sum(h, types), sum(h, j.text)}
+		axbm := sum(h, f.text)
+		if j.blocks != nil {
+			axbm = j.blocks.sums[h]
+		}
+		f.parts[h] = [][]byte{x.Sum(nil), sum(h, dir, tail), sum(h, types), axbm}
 		if integrity != nil {
 			f.parts[h] = append(f.parts[h], sum(h, integrity))
 		}
@@ -315,49 +314,17 @@ func (p *pkg) integrity() ([]byte, error) {
 	return append([]byte{}, b...), nil
 }
 
-// mapped finds entry i in the block map and takes it out there; nil for those that
-// are covered otherwise.
-func (p *pkg) mapped(m *blockMap, i int) (*mapped, error) {
-	e := &p.z.Entries[i]
-	name, ok := mapName(e.Name)
-	if !ok {
-		return nil, malformed("name %.80q", e.Name)
-	}
-	f := m.files[name]
-	switch e.Name {
-	case entryBlockMap, entryTypes, entryIntegrity, entrySignature:
-		if f != nil {
-			return nil, badMap("%q is in it", e.Name)
-		}
-		return nil, nil
-	}
-	if f == nil {
-		if in, ok := p.packages[name]; ok && e.Method == zipfile.Stored && in.size == e.Size {
-			return nil, nil
-		}
-		return nil, badMap("%.80q is not in it", e.Name)
-	}
-	delete(m.files, name)
-	blocks := (f.size + blockSize - 1) / blockSize
-	switch {
-	case f.size != e.Size, int64(len(f.digests)) != blocks*int64(m.hash.Size()):
-		return nil, badMap("%.80q has %d bytes: the block map says %d, in %d blocks", e.Name, e.Size, f.size, len(f.digests)/m.hash.Size())
-	case f.sizes > 0 && f.packed > e.Compressed:
-		return nil, badMap("%.80q has %d bytes in the archive: the block map says %d", e.Name, e.Compressed, f.packed)
-	case e.Method == zipfile.Deflated && f.sizes == 0 && blocks > 0:
-		return nil, badMap("%.80q is compressed and its blocks have no sizes", e.Name)
-	}
-	return f, nil
-}
-
 // checkHeaders compares what block map and bundle say of places with the local headers.
-func (p *pkg) checkHeaders(want []*mapped, extra []uint16, anew bool) error {
+func (p *pkg) checkHeaders(want []mapped, extra []uint16, anew bool) error {
 	found := 0
 	for i := range p.z.Entries {
 		e := &p.z.Entries[i]
 		header := 30 + len(e.Name) + int(extra[i])
-		if f := want[i]; f != nil && f.header != header && !anew {
+		if f := &want[i]; f.is && int(f.header) != header && !anew {
 			return badMap("the header of %.80q has %d bytes: the block map says %d", e.Name, header, f.header)
+		}
+		if len(p.packages) == 0 {
+			continue
 		}
 		name, _ := mapName(e.Name)
 		in, ok := p.packages[name]
@@ -464,20 +431,6 @@ func endRecords(old []byte, count, size, offset int64) ([]byte, error) {
 	return out, nil
 }
 
-// blockMap reads the block map.
-func (p *pkg) blockMap() (*blockMap, []byte, error) {
-	i, ok := p.at[entryBlockMap]
-	if !ok {
-		return nil, nil, errLacks
-	}
-	text, err := p.z.Content(i, maxBlockMap)
-	if err != nil {
-		return nil, nil, fmt.Errorf("appx: %w", err)
-	}
-	m, err := parseBlockMap(text)
-	return m, text, err
-}
-
 // Report says what the file is.
 func (p *pkg) Report() *format.Report {
 	return &format.Report{Format: Name, Size: p.z.Size, Facts: p.facts, Signatures: []format.SignatureInfo{}}
@@ -544,11 +497,11 @@ func (p *pkg) Digests(ctx context.Context, hashes []crypto.Hash) (map[crypto.Has
 	if end := tail[len(tail)-22-len(p.z.Comment):]; le.Uint32(end[4:]) != 0 {
 		return nil, malformed("disks in the end record of a signed package")
 	}
-	m, text, err := p.blockMap()
+	m, err := p.blockMap(hashes)
 	if err != nil {
 		return nil, err
 	}
-	f, err := p.scan(ctx, reading{blocks: m, text: text, hash: m.hash, hashes: hashes})
+	f, err := p.scan(ctx, reading{blocks: m, hash: m.hash, hashes: hashes})
 	if err != nil {
 		return nil, err
 	}

@@ -18,30 +18,26 @@ import (
 // contents.
 const maxNewMap = 12 << 20
 
-// newMapped is what a block map that is made anew will say of entry i: nil for what is
-// covered otherwise.
-func (p *pkg) newMapped(i int) (*mapped, error) {
+// isMapped says whether entry i goes into a block map that is made anew.
+func (p *pkg) isMapped(i int) (bool, error) {
 	e := &p.z.Entries[i]
 	name, ok := mapName(e.Name)
 	if !ok {
-		return nil, malformed("name %.80q", e.Name)
+		return false, malformed("name %.80q", e.Name)
 	}
-	switch e.Name {
-	case entryBlockMap, entryTypes, entryIntegrity, entrySignature:
-		return nil, nil
+	if apart(e.Name) {
+		return false, nil
 	}
 	if e.Dir() {
-		return nil, malformed("%.80q is a folder, which packages do not have: pack without them (zip -D)", e.Name)
+		return false, malformed("%.80q is a folder, which packages do not have: pack without them (zip -D)", e.Name)
 	}
-	if in, ok := p.packages[name]; ok && e.Method == zipfile.Stored && in.size == e.Size {
-		return nil, nil
-	}
-	return &mapped{size: e.Size}, nil
+	in, ok := p.packages[name]
+	return !ok || e.Method != zipfile.Stored || in.size != e.Size, nil
 }
 
 // newMap writes the block map of what was read: files has one line for each entry, in
 // the order of the archive, and extra the lengths of the local headers' extra fields.
-func (p *pkg) newMap(ctx context.Context, h crypto.Hash, files []*mapped, extra []uint16) ([]byte, error) {
+func (p *pkg) newMap(ctx context.Context, h crypto.Hash, files []mapped, extra []uint16) ([]byte, error) {
 	var out bytes.Buffer
 	method := ""
 	for name, x := range hashMethods {
@@ -52,8 +48,9 @@ func (p *pkg) newMap(ctx context.Context, h crypto.Hash, files []*mapped, extra 
 	fmt.Fprintf(&out, `<?xml version="1.0" encoding="UTF-8" standalone="no"?><BlockMap xmlns="http://schemas.microsoft.com/appx/2010/blockmap" HashMethod="%s">`, method)
 	var sizes blockSizes
 	seen := map[string]bool{}
-	for i, f := range files {
-		if f == nil {
+	for i := range files {
+		f := &files[i]
+		if !f.is {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -67,13 +64,13 @@ func (p *pkg) newMap(ctx context.Context, h crypto.Hash, files []*mapped, extra 
 		seen[name] = true
 		header := 30 + len(e.Name) + int(extra[i])
 		var packed []int
-		if e.Method == zipfile.Deflated && f.size > 0 {
+		if e.Method == zipfile.Deflated && e.Size > 0 {
 			var err error
-			if packed, err = sizes.of(io.NewSectionReader(p.a, e.Offset+int64(header), e.Compressed), f.size); err != nil {
+			if packed, err = sizes.of(io.NewSectionReader(p.a, e.Offset+int64(header), e.Compressed), e.Size); err != nil {
 				return nil, fmt.Errorf("%w: %.80q: %w", ErrBlockMap, e.Name, err)
 			}
 		}
-		fmt.Fprintf(&out, `<File Name="%s" Size="%d" LfhSize="%d">`, escaped(name), f.size, header)
+		fmt.Fprintf(&out, `<File Name="%s" Size="%d" LfhSize="%d">`, escaped(name), e.Size, header)
 		for at, k := 0, 0; at < len(f.digests); at, k = at+h.Size(), k+1 {
 			fmt.Fprintf(&out, `<Block Hash="%s"`, base64.StdEncoding.EncodeToString(f.digests[at:at+h.Size()]))
 			if packed != nil {

@@ -128,14 +128,14 @@ func (p *pkg) reading(params format.Params, h crypto.Hash) (*reading, error) {
 		return nil, malformed("a signature is there, which block map and catalogue belong to: option existing=replace takes it off")
 	}
 	if !anew {
-		m, text, err := p.blockMap()
+		m, err := p.blockMap(j.hashes)
 		if err != nil {
 			return nil, err
 		}
 		if m.hash != h {
 			return nil, badMap("Windows wants the signature under its hash: %s", hashHint(m.hash))
 		}
-		j.blocks, j.text = m, text
+		j.blocks = m
 	}
 	var err error
 	if j.types, err = p.newTypes(anew, entrySignature); err != nil {
@@ -185,23 +185,29 @@ func (p *pkg) making(f *found, h crypto.Hash) (*making, error) {
 // mapMade is the fact about a block map that is made anew, and refuses texts that are
 // none under that hash.
 func mapMade(text []byte, h crypto.Hash) (string, error) {
-	m, err := parseBlockMap(text)
+	c := &counter{seen: map[string]*mapped{}}
+	have, err := parseBlockMap(text, c)
 	if err != nil {
 		return "", err
 	}
-	if m.hash != h {
+	if have != h {
 		return "", badMap("it is made under another hash")
 	}
 	blocks := 0
-	for _, f := range m.files {
+	for _, f := range c.files {
 		blocks += len(f.digests) / h.Size()
 	}
-	return fmt.Sprintf("made anew: %d files, %d blocks", len(m.files), blocks), nil
+	return fmt.Sprintf("made anew: %d files, %d blocks", len(c.files), blocks), nil
 }
 
 func (p *pkg) directoryDigest() []byte {
-	d := sha256.Sum256([]byte(p.z.RawDirectory()))
-	return d[:]
+	x := sha256.New()
+	for dir := p.z.RawDirectory(); dir != ""; { // in pieces: a copy of it all is large
+		n := min(len(dir), 32<<10)
+		x.Write([]byte(dir[:n]))
+		dir = dir[n:]
+	}
+	return x.Sum(nil)
 }
 
 // decoded is a plan that was judged.

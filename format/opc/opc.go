@@ -32,9 +32,9 @@ var ErrMalformed = errors.New("opc: malformed document")
 // have a colon in their names.
 type Tag struct {
 	Name       string
-	Attributes []Attribute
-	Shut       bool // an end tag; of an empty element both come
-	Start      int  // where it stands in the text
+	Attributes []Attribute // good until the next tag is read
+	Shut       bool        // an end tag; of an empty element both come
+	Start      int         // where it stands in the text
 }
 
 // Attribute is a name with its value.
@@ -61,6 +61,7 @@ type Scanner struct {
 	Text  string   // what stood before the tag, as it is written
 	empty bool     // the end tag of an empty element is due
 	began bool
+	attrs []Attribute // room for those of the tag
 }
 
 // New begins to read a document; what names it in errors.
@@ -175,7 +176,7 @@ func (x *Scanner) end() (Tag, error) {
 }
 
 func (x *Scanner) begin() (Tag, error) {
-	t := Tag{Start: x.pos}
+	t := Tag{Start: x.pos, Attributes: x.attrs[:0]}
 	x.pos++
 	if t.Name = x.name(); t.Name == "" || len(x.Open) == maxDepth || len(x.Open) == 0 && x.began {
 		return t, x.bad("an element without a name, too deep or after the document's own")
@@ -207,6 +208,7 @@ func (x *Scanner) begin() (Tag, error) {
 			}
 		}
 		t.Attributes = append(t.Attributes, a)
+		x.attrs = t.Attributes
 	}
 }
 

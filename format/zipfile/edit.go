@@ -205,7 +205,7 @@ func (e *Editor) Apply() (*Result, error) {
 		}
 	}
 	r := &Result{Patch: &format.Patch{Size: z.Size}}
-	var dir []byte
+	dir := make([]byte, 0, len(z.directory)+1024)
 	var first format.Edit
 	for _, w := range front {
 		rec, err := w.at(int64(len(first.Insert)))

@@ -75,6 +75,7 @@ type scan struct {
 	rest  []byte // of cur
 	batch job
 	bytes int // of batch
+	head  []byte
 }
 
 // Scan reads the archive's entries once, in the order of the file, inflates the
@@ -133,12 +134,13 @@ func (s *scan) entry(i int) error {
 	if int64(localSize+n) > to-from-e.Compressed {
 		return malformed("%.80q overlaps what follows it", e.Name)
 	}
-	h := append(make([]byte, 0, 512), fixed...)
+	s.head = append(s.head[:0], fixed...)
 	more, err := s.take(n)
 	if err != nil {
 		return err
 	}
-	if err := e.checkLocal(append(h, more...)); err != nil {
+	s.head = append(s.head, more...)
+	if err := e.checkLocal(s.head); err != nil {
 		return err
 	}
 	if s.o.Content != nil && (s.o.Wanted == nil || s.o.Wanted(i)) {
