@@ -244,6 +244,31 @@ func TestCatalogueOfAnother(t *testing.T) {
 	}
 }
 
+// Invariant 8: the package's timestamp stands for the catalogue too, when certificates
+// have expired; without it both have.
+func TestCatalogueLater(t *testing.T) {
+	s := signer(t, sigalg.P256)
+	b := seal(t, s, withCode(t, "x"), nil)
+	a := format.BytesArtifact("a.msix", b)
+	targets, err := Format{}.Unstamped(t.Context(), a, nil)
+	if err != nil || len(targets) != 1 {
+		t.Fatalf("%v, %v", targets, err)
+	}
+	patch, err := Format{}.Stamp(t.Context(), a, nil, targets[0], s.Timestamp(t, targets[0].Message, formattest.At))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := s.Trust()
+	trust.Now = s.Chain[0].NotAfter.Add(1e9)
+	stamped := format.BytesArtifact("a.msix", formattest.Apply(t, a, patch))
+	if _, err := (Format{}).Verify(t.Context(), stamped, trust); err != nil {
+		t.Errorf("with a timestamp, later: %v", err)
+	}
+	if _, err := (Format{}).Verify(t.Context(), a, trust); err == nil {
+		t.Error("without one, later: accepted")
+	}
+}
+
 // What archivers make: a block map is made only where it is asked for, and Windows can
 // read block by block what it says.
 func TestRebuild(t *testing.T) {
