@@ -43,9 +43,15 @@ func (f *fitter) begin(h crypto.Hash) error {
 	n := int64(0)
 	for i := range f.p.z.Entries {
 		e := &f.p.z.Entries[i]
-		if name, _ := mapName(e.Name); !apart(e.Name) && f.p.packages[name].size == 0 {
-			n += blocks(e.Size)
+		if apart(e.Name) {
+			continue
 		}
+		if len(f.p.packages) > 0 {
+			if name, _ := mapName(e.Name); f.p.packages[name].size > 0 {
+				continue
+			}
+		}
+		n += blocks(e.Size)
 	}
 	if n *= int64(f.size); n > int64(f.text) {
 		return badMap("it has %d bytes: the contents have digests of %d", f.text, n)
