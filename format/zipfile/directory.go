@@ -27,11 +27,9 @@ func Open(a format.Artifact, o Options) (*Archive, error) {
 	if count > size/centralSize {
 		return nil, malformed("%d entries in a directory of %d bytes", count, size)
 	}
-	b := make([]byte, size)
-	if err := format.ReadFull(a, b, z.Directory); err != nil {
+	if z.directory, err = readString(a, z.Directory, size); err != nil {
 		return nil, fmt.Errorf("zipfile: directory: %w", err)
 	}
-	z.directory = string(b)
 	z.End = z.Directory
 	if o.Before != nil {
 		if z.End, err = o.Before(a, z.Directory); err != nil {
@@ -41,13 +39,30 @@ func Open(a format.Artifact, o Options) (*Archive, error) {
 			return nil, malformed("entries end at %d, after the directory's start", z.End)
 		}
 	}
-	if err := z.readDirectory(b, int(count)); err != nil {
+	if err := z.readDirectory(int(count)); err != nil {
 		return nil, err
 	}
 	if err := z.checkNames(); err != nil {
 		return nil, err
 	}
 	return z, z.checkOrder()
+}
+
+// readString reads size bytes of a at off. Names are parts of it: there is no second
+// copy.
+func readString(a format.Artifact, off, size int64) (string, error) {
+	var out strings.Builder
+	out.Grow(int(size))
+	buf := make([]byte, min(size, 64<<10))
+	for left := size; left > 0; {
+		b := buf[:min(left, int64(len(buf)))]
+		if err := format.ReadFull(a, b, off+size-left); err != nil {
+			return "", err
+		}
+		out.Write(b)
+		left -= int64(len(b))
+	}
+	return out.String(), nil
 }
 
 // readEnd finds the end records: they end with the file, and no second one could
@@ -147,18 +162,20 @@ func (z *Archive) readEnd64(count, size int64) (int64, int64, error) {
 	return count, size, nil
 }
 
-func (z *Archive) readDirectory(b []byte, count int) error {
+func (z *Archive) readDirectory(count int) error {
 	z.Entries = make([]Entry, 0, count)
 	var total int64
+	fixed, more := make([]byte, centralSize), []byte(nil)
 	at := 0
 	for len(z.Entries) < count {
-		r := b[at:]
+		left := len(z.directory) - at
+		r := fixed[:copy(fixed, z.directory[at:])]
 		if len(r) < centralSize || le.Uint32(r) != sigCentral {
 			return malformed("directory record %d", len(z.Entries))
 		}
 		name, extra, comment := int(le.Uint16(r[28:])), int(le.Uint16(r[30:])), int(le.Uint16(r[32:]))
 		end := centralSize + name + extra + comment
-		if len(r) < end {
+		if left < end {
 			return malformed("directory record %d is longer than the directory", len(z.Entries))
 		}
 		e := Entry{
@@ -169,7 +186,8 @@ func (z *Archive) readDirectory(b []byte, count int) error {
 		if le.Uint16(r[34:]) != 0 {
 			return fmt.Errorf("%w: %.80q: another disk", ErrUnsupported, e.Name)
 		}
-		if err := e.readExtra(r[centralSize+name:][:extra]); err != nil {
+		more = append(more[:0], z.directory[at+centralSize+name:][:extra]...)
+		if err := e.readExtra(more); err != nil {
 			return err
 		}
 		if err := e.check(z.End); err != nil {
@@ -181,8 +199,8 @@ func (z *Archive) readDirectory(b []byte, count int) error {
 		z.Entries = append(z.Entries, e)
 		at += end
 	}
-	if at != len(b) {
-		return malformed("%d bytes after the directory's last record", len(b)-at)
+	if at != len(z.directory) {
+		return malformed("%d bytes after the directory's last record", len(z.directory)-at)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"compress/flate"
 	"fmt"
 	"hash/crc32"
-	"slices"
 
 	"github.com/greatseal-io/greatseal/format"
 )
@@ -15,6 +14,7 @@ import (
 type File struct {
 	Name    string
 	Content []byte
+	Packed  *Packed // instead of Content, for Method Deflated
 	Method  uint16
 	// Padding is the length in bytes of an extra field of zeros in the local header:
 	// 0, or 6 to 65 535. It stands under the identifier of alignment (0xd935).
@@ -55,9 +55,9 @@ func (z *Archive) rewrite(i int, content []byte) (written, error) {
 		return w, err
 	}
 	flags := from.Flags & flagUTF8
-	le.PutUint16(w.local[6:], flags)
+	le.PutUint16(w.head[6:], flags)
 	le.PutUint16(w.record[8:], flags)
-	copy(w.local[10:], old[12:16])
+	copy(w.head[10:], old[12:16])
 	copy(w.record[12:], old[12:16])
 	copy(w.record[4:6], old[4:6])     // which system's the attributes are
 	copy(w.record[36:42], old[36:42]) // attributes
@@ -73,36 +73,88 @@ func (e *Editor) Back(files ...File) { e.back = append(e.back, files...) }
 // Between replaces what stands between the entries and the directory.
 func (e *Editor) Between(b []byte) { e.after, e.hasNew = b, true }
 
+// Packed is a content that is deflated while it is written: of a long one there is
+// never more than that in memory. Write and Close it, then put it into a [File].
+type Packed struct {
+	data bytes.Buffer
+	w    *flate.Writer
+	size int64
+	sum  uint32
+	done bool
+}
+
+// NewPacked begins a content.
+func NewPacked() (*Packed, error) {
+	p := &Packed{}
+	var err error
+	if p.w, err = flate.NewWriter(&p.data, flate.DefaultCompression); err != nil {
+		return nil, fmt.Errorf("zipfile: %w", err)
+	}
+	return p, nil
+}
+
+// Write adds b to the content.
+func (p *Packed) Write(b []byte) (int, error) {
+	p.size += int64(len(b))
+	p.sum = crc32.Update(p.sum, crc32.IEEETable, b)
+	return p.w.Write(b)
+}
+
+// Close ends the content.
+func (p *Packed) Close() error {
+	err := p.w.Close()
+	p.w, p.done = nil, err == nil
+	return err
+}
+
 // written is a File in its encoding.
 type written struct {
-	local  []byte // header, extra field and data
+	head   []byte // local header and extra field
+	data   []byte
 	record []byte // of the directory, without its offset
 }
+
+// size is that of what stands among the entries.
+func (w *written) size() int { return len(w.head) + len(w.data) }
+
+// local adds what stands among the entries to b.
+func (w *written) local(b []byte) []byte { return append(append(b, w.head...), w.data...) }
 
 func (f *File) write() (written, error) {
 	var w written
 	if err := CheckName(f.Name); err != nil {
 		return w, err
 	}
-	if len(f.Name) > MaxName || int64(len(f.Content)) >= max32 || f.Padding < 0 || f.Padding > max16 || f.Padding > 0 && f.Padding < 6 {
-		return w, fmt.Errorf("%w: entry %.80q with %d bytes and %d of padding", ErrLimit, f.Name, len(f.Content), f.Padding)
+	size, sum := int64(len(f.Content)), uint32(0)
+	if f.Packed != nil {
+		if f.Content != nil || f.Method != Deflated || !f.Packed.done {
+			return w, fmt.Errorf("zipfile: entry %.80q: its content is not one that was packed and closed", f.Name)
+		}
+		size, sum = f.Packed.size, f.Packed.sum
+	} else {
+		sum = crc32.ChecksumIEEE(f.Content)
 	}
-	data := f.Content
+	if len(f.Name) > MaxName || size >= max32 || f.Padding < 0 || f.Padding > max16 || f.Padding > 0 && f.Padding < 6 {
+		return w, fmt.Errorf("%w: entry %.80q with %d bytes and %d of padding", ErrLimit, f.Name, size, f.Padding)
+	}
+	w.data = f.Content
 	switch f.Method {
 	case Stored:
 	case Deflated:
-		var b bytes.Buffer
-		c, err := flate.NewWriter(&b, flate.DefaultCompression)
-		if err != nil {
-			return w, fmt.Errorf("zipfile: %w", err)
+		p := f.Packed
+		if p == nil {
+			var err error
+			if p, err = NewPacked(); err != nil {
+				return w, err
+			}
+			if _, err := p.Write(f.Content); err != nil {
+				return w, fmt.Errorf("zipfile: %w", err)
+			}
+			if err := p.Close(); err != nil {
+				return w, fmt.Errorf("zipfile: %w", err)
+			}
 		}
-		if _, err := c.Write(f.Content); err != nil {
-			return w, fmt.Errorf("zipfile: %w", err)
-		}
-		if err := c.Close(); err != nil {
-			return w, fmt.Errorf("zipfile: %w", err)
-		}
-		data = b.Bytes()
+		w.data = p.data.Bytes()
 	default:
 		return w, fmt.Errorf("%w: compression method %d", ErrUnsupported, f.Method)
 	}
@@ -115,20 +167,19 @@ func (f *File) write() (written, error) {
 	h = le.AppendUint16(h, flagUTF8)
 	h = le.AppendUint16(h, f.Method)
 	h = le.AppendUint32(h, 0x00210000) // 1980-01-01 00:00, as MS-DOS writes it
-	h = le.AppendUint32(h, crc32.ChecksumIEEE(f.Content))
-	h = le.AppendUint32(h, uint32(len(data)))
-	h = le.AppendUint32(h, uint32(len(f.Content)))
+	h = le.AppendUint32(h, sum)
+	h = le.AppendUint32(h, uint32(len(w.data)))
+	h = le.AppendUint32(h, uint32(size))
 	h = le.AppendUint16(h, uint16(len(f.Name)))
 
-	w.local = append(le.AppendUint32(nil, sigLocal), h...)
-	w.local = le.AppendUint16(w.local, uint16(f.Padding))
-	w.local = append(w.local, f.Name...)
+	w.head = append(le.AppendUint32(nil, sigLocal), h...)
+	w.head = le.AppendUint16(w.head, uint16(f.Padding))
+	w.head = append(w.head, f.Name...)
 	if f.Padding > 0 {
-		w.local = le.AppendUint16(w.local, extraAlignment)
-		w.local = le.AppendUint16(w.local, uint16(f.Padding-4))
-		w.local = append(w.local, make([]byte, f.Padding-4)...)
+		w.head = le.AppendUint16(w.head, extraAlignment)
+		w.head = le.AppendUint16(w.head, uint16(f.Padding-4))
+		w.head = append(w.head, make([]byte, f.Padding-4)...)
 	}
-	w.local = append(w.local, data...)
 
 	w.record = le.AppendUint32(nil, sigCentral)
 	w.record = le.AppendUint16(w.record, version)
@@ -169,7 +220,10 @@ func Filler(n int64) []byte {
 // Local is the local header and data of f.
 func (f *File) Local() ([]byte, error) {
 	w, err := f.write()
-	return w.local, err
+	if err != nil {
+		return nil, err
+	}
+	return w.local(make([]byte, 0, w.size())), nil
 }
 
 // at is the record for a file at offset.
@@ -205,16 +259,22 @@ func (e *Editor) Apply() (*Result, error) {
 		}
 	}
 	r := &Result{Patch: &format.Patch{Size: z.Size}}
-	dir := make([]byte, 0, len(z.directory)+1024)
 	var first format.Edit
+	added, records := 0, len(z.directory) // bytes of new entries, and of records at the most
+	for _, w := range front {
+		added += w.size()
+	}
+	first.Insert = make([]byte, 0, added)
+	var heads []byte // records of what stands in front
 	for _, w := range front {
 		rec, err := w.at(int64(len(first.Insert)))
 		if err != nil {
 			return nil, err
 		}
-		dir = append(dir, rec...)
-		first.Insert = append(first.Insert, w.local...)
+		heads = append(heads, rec...)
+		first.Insert = w.local(first.Insert)
 	}
+	records += len(heads)
 	edits := []format.Edit{first}
 	shift := int64(len(first.Insert))
 	shifts := make(map[int]int64, len(e.removed)) // at the first entry after each removed one
@@ -231,44 +291,31 @@ func (e *Editor) Apply() (*Result, error) {
 				return nil, err
 			}
 			rewritten[i] = w
+			records += len(w.record)
 		}
 		last := &edits[len(edits)-1]
 		if last.Offset+last.Delete == from {
 			last.Delete += to - from
-			last.Insert = append(last.Insert, w.local...)
+			last.Insert = w.local(last.Insert)
 		} else {
-			edits = append(edits, format.Edit{Offset: from, Delete: to - from, Insert: w.local})
+			edits = append(edits, format.Edit{Offset: from, Delete: to - from, Insert: w.local(nil)})
 		}
-		shifts[i] = to - from - int64(len(w.local))
-	}
-	moved := z.moves(shift, shifts)
-	for i := range z.Entries {
-		if e.removed[i] {
-			continue
-		}
-		at := z.Entries[i].Offset + moved[i]
-		rec, err := z.record(i, at)
-		if w, ok := rewritten[i]; ok {
-			rec, err = w.at(at)
-		}
-		if err != nil {
-			return nil, err
-		}
-		dir = append(dir, rec...)
+		shifts[i] = to - from - int64(w.size())
 	}
 	r.End = z.End + shift
 	for _, n := range shifts {
 		r.End -= n
 	}
-	var rest []byte
+	var tails []byte // records of what stands at the back
+	added = 0
 	for _, w := range back {
 		rec, err := w.at(r.End)
 		if err != nil {
 			return nil, err
 		}
-		dir = append(dir, rec...)
-		rest = append(rest, w.local...)
-		r.End += int64(len(w.local))
+		tails = append(tails, rec...)
+		added += w.size()
+		r.End += int64(w.size())
 	}
 	after := e.after
 	if !e.hasNew && z.Directory > z.End {
@@ -277,10 +324,35 @@ func (e *Editor) Apply() (*Result, error) {
 			return nil, fmt.Errorf("zipfile: %w", err)
 		}
 	}
-	r.Directory = dir
+	// All that follows the entries, in one piece that grows no more.
+	rest := make([]byte, 0, added+len(after)+records+len(tails)+end64Size+locator64Size+endSize+len(z.Comment))
+	for _, w := range back {
+		rest = w.local(rest)
+	}
+	rest = append(rest, after...)
+	from := len(rest)
+	rest = append(rest, heads...)
+	moved := z.moves(shift, shifts)
+	for i := range z.Entries {
+		if e.removed[i] {
+			continue
+		}
+		at := z.Entries[i].Offset + moved[i]
+		if w, ok := rewritten[i]; ok {
+			rec, err := w.at(at)
+			if err != nil {
+				return nil, err
+			}
+			rest = append(rest, rec...)
+		} else if rest, err = z.record(rest, i, at); err != nil {
+			return nil, err
+		}
+	}
+	rest = append(rest, tails...)
+	r.Directory = rest[from:len(rest):len(rest)]
 	count := int64(len(z.Entries) - len(e.removed) + len(front) + len(back))
-	r.Tail = z.endRecords(count, int64(len(dir)), r.End+int64(len(after)))
-	rest = slices.Concat(rest, after, dir, r.Tail)
+	r.Tail = z.endRecords(count, int64(len(r.Directory)), r.End+int64(len(after)))
+	rest = append(rest, r.Tail...)
 	if last := &edits[len(edits)-1]; last.Offset+last.Delete == z.End {
 		last.Delete += z.Size - z.End
 		last.Insert = append(last.Insert, rest...)
@@ -325,15 +397,17 @@ func (z *Archive) moves(shift int64, removed map[int]int64) []int64 {
 	return out
 }
 
-// record is the directory's record of entry i with another offset.
-func (z *Archive) record(i int, offset int64) ([]byte, error) {
-	r := []byte(z.RawRecord(i))
+// record adds the directory's record of entry i with another offset to b.
+func (z *Archive) record(b []byte, i int, offset int64) ([]byte, error) {
+	n := len(b)
+	b = append(b, z.RawRecord(i)...)
+	r := b[n:]
 	if le.Uint32(r[42:]) != max32 {
 		if offset >= max32 {
 			return nil, fmt.Errorf("%w: %.80q would move beyond 4 GiB", ErrLimit, z.Entries[i].Name)
 		}
 		le.PutUint32(r[42:], uint32(offset))
-		return r, nil
+		return b, nil
 	}
 	name, extra := int(le.Uint16(r[28:])), int(le.Uint16(r[30:]))
 	wide := false
@@ -347,7 +421,7 @@ func (z *Archive) record(i int, offset int64) ([]byte, error) {
 	if err == nil && !wide {
 		err = fmt.Errorf("%w: %.80q stands at the last offset before ZIP64", ErrLimit, z.Entries[i].Name)
 	}
-	return r, err
+	return b, err
 }
 
 // endRecords writes the end of an archive, with ZIP64's records when the archive

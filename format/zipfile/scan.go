@@ -32,8 +32,9 @@ const MaxWorkers = 16
 
 const (
 	blockSize = 256 << 10
-	blocks    = 64       // of blockSize bytes, in flight at a time
+	blocks    = 32       // of blockSize bytes, in flight at a time: how far large entries are read ahead
 	batchSize = 64 << 10 // bytes of small entries that are handed over together
+	queue     = 8        // jobs that wait for each worker: how far small entries are read ahead
 )
 
 // block is a piece of the file that several readers share.
@@ -84,10 +85,11 @@ type scan struct {
 func (z *Archive) Scan(ctx context.Context, o Scan) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	s := &scan{z: z, o: o, ctx: ctx, stop: stop, free: make(chan *block, blocks), jobs: make(chan job, blocks)}
+	workers := min(runtime.GOMAXPROCS(0), MaxWorkers)
+	s := &scan{z: z, o: o, ctx: ctx, stop: stop, free: make(chan *block, blocks), jobs: make(chan job, queue*workers)}
 	var wg sync.WaitGroup
 	if o.Content != nil {
-		for w := range min(runtime.GOMAXPROCS(0), MaxWorkers) {
+		for w := range workers {
 			wg.Go(func() { s.work(w) })
 		}
 	}

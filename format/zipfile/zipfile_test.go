@@ -48,11 +48,11 @@ func build(tb testing.TB, files ...file) []byte {
 			if x, err = file.write(); err != nil {
 				tb.Fatal(err)
 			}
-			h := &zip.FileHeader{Name: f.name, Method: f.method, CRC32: le.Uint32(x.local[14:]),
-				CompressedSize64: uint64(le.Uint32(x.local[18:])), UncompressedSize64: uint64(len(f.data))}
+			h := &zip.FileHeader{Name: f.name, Method: f.method, CRC32: le.Uint32(x.head[14:]),
+				CompressedSize64: uint64(le.Uint32(x.head[18:])), UncompressedSize64: uint64(len(f.data))}
 			var c io.Writer
 			if c, err = w.CreateRaw(h); err == nil {
-				_, err = c.Write(x.local[localSize+len(f.name):])
+				_, err = c.Write(x.data)
 			}
 		}
 		if err != nil {
@@ -302,13 +302,13 @@ func raw(tb testing.TB, files ...file) []byte {
 			tb.Fatal(err)
 		}
 		if f.name == "" {
-			le.PutUint16(w.local[26:], 0)
+			le.PutUint16(w.head[26:], 0)
 			le.PutUint16(rec[28:], 0)
-			w.local, rec = w.local[:localSize], rec[:centralSize]
+			w.head, w.data, rec = w.head[:localSize], nil, rec[:centralSize]
 		}
-		copy(w.local[localSize:], f.name)
+		copy(w.head[localSize:], f.name)
 		copy(rec[centralSize:], f.name)
-		b, dir = append(b, w.local...), append(dir, rec...)
+		b, dir = w.local(b), append(dir, rec...)
 	}
 	z := &Archive{}
 	return append(append(b, dir...), z.endRecords(int64(len(files)), int64(len(dir)), int64(len(b)))...)
@@ -348,12 +348,12 @@ func trailing(tb testing.TB) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	w.local = append(w.local, 0)
-	n := le.Uint32(w.local[18:]) + 1
-	le.PutUint32(w.local[18:], n)
+	w.data = append(w.data, 0)
+	n := le.Uint32(w.head[18:]) + 1
+	le.PutUint32(w.head[18:], n)
 	le.PutUint32(w.record[20:], n)
 	z := &Archive{}
-	return append(append(w.local, w.record...), z.endRecords(1, int64(len(w.record)), int64(len(w.local)))...)
+	return append(append(w.local(nil), w.record...), z.endRecords(1, int64(len(w.record)), int64(w.size()))...)
 }
 
 // A size that the content does not have is noticed before more than it was kept.
@@ -364,7 +364,7 @@ func TestBombs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, size := range []uint32{10, 1<<20 - 1, 1<<20 + 1, 1 << 31} {
-		l, r := bytes.Clone(w.local), bytes.Clone(w.record)
+		l, r := w.local(nil), bytes.Clone(w.record)
 		le.PutUint32(l[22:], size)
 		le.PutUint32(r[24:], size)
 		z := &Archive{}
@@ -642,6 +642,46 @@ func TestFiller(t *testing.T) {
 				t.Fatalf("%d: not a local header", n)
 			}
 			b = b[localSize+int(le.Uint16(b[28:])):]
+		}
+	}
+}
+
+// What is packed piece by piece is what is packed at once, and counts only when it is
+// whole.
+func TestPacked(t *testing.T) {
+	content := bytes.Repeat([]byte("a content that is longer than one write; "), 5000)
+	p, err := NewPacked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rest := content; len(rest) > 0; {
+		n := min(len(rest), 1+len(rest)%977)
+		if _, err := p.Write(rest[:n]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	f := File{Name: "a", Packed: p, Method: Deflated}
+	if _, err := f.Local(); err == nil {
+		t.Error("a content that was not closed")
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for what, bad := range map[string]File{
+		"with a content": {Name: "a", Packed: p, Content: []byte("x"), Method: Deflated},
+		"stored":         {Name: "a", Packed: p},
+	} {
+		if _, err := bad.Local(); err == nil {
+			t.Error(what)
+		}
+	}
+	whole := File{Name: "a", Content: content, Method: Deflated}
+	for _, encode := range []func(*File) ([]byte, error){(*File).Local, func(f *File) ([]byte, error) { return f.Record(7) }} {
+		got, err := encode(&f)
+		want, err2 := encode(&whole)
+		if err != nil || err2 != nil || !bytes.Equal(got, want) {
+			t.Errorf("%v %v: %d bytes, want %d", err, err2, len(got), len(want))
 		}
 	}
 }
