@@ -1,6 +1,7 @@
 package apk
 
 import (
+	"bytes"
 	"crypto"
 	"fmt"
 	"slices"
@@ -63,21 +64,21 @@ func (x *v1) texts(h crypto.Hash, name string) (manifest, text []byte, err error
 			return nil, nil, fmt.Errorf("%w: section %.80q", ErrPlan, x.Sections[i].Name)
 		}
 	}
-	b, err := jarsig.Grow(x.Main, h, x.Sections)
+	m, err := jarsig.NewDraft(x.Main, h, x.Sections)
 	if err != nil {
 		return nil, nil, fmt.Errorf("apk: manifest: %w", err)
 	}
-	m, err := jarsig.Parse(b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("apk: manifest: %w", err)
-	}
-	if _, ok := m.Main.Get("Manifest-Version"); !ok || m.Loose {
+	if _, ok := m.Kept.Main.Get("Manifest-Version"); !ok {
 		return nil, nil, fmt.Errorf("%w: the manifest has no version", ErrPlan)
 	}
-	if text, err = jarsig.SignatureFile(m, h, jarsig.Attribute{Name: signedHeader, Value: "2, 3"}); err != nil {
+	var b, t bytes.Buffer
+	if err := m.WriteManifest(&b); err != nil {
+		return nil, nil, fmt.Errorf("apk: manifest: %w", err)
+	}
+	if err := m.WriteSignatureFile(&t, sum(h, b.Bytes()), jarsig.Attribute{Name: signedHeader, Value: "2, 3"}); err != nil {
 		return nil, nil, fmt.Errorf("apk: signature file: %w", err)
 	}
-	return b, text, checkFile(name)
+	return b.Bytes(), t.Bytes(), checkFile(name)
 }
 
 // files are the entries of a JAR signature. The extension of the block says RSA

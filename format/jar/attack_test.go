@@ -107,11 +107,15 @@ func withSection(t *testing.T, b []byte) []byte {
 		if n != mf {
 			return c
 		}
-		out, err := jarsig.Grow(c, crypto.SHA256, []jarsig.Entry{{Name: "Evil.class", Digest: sum(crypto.SHA256, evil)}})
+		m, err := jarsig.NewDraft(c, crypto.SHA256, []jarsig.Entry{{Name: "Evil.class", Digest: sum(crypto.SHA256, evil)}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return out
+		var out bytes.Buffer
+		if err := m.WriteManifest(&out); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
 	}, "Evil.class", string(evil))
 }
 

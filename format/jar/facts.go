@@ -17,37 +17,40 @@ var described = [...]struct{ attribute, fact string }{
 	{"Class-Path", "class-path"}, {"Permissions", "permissions"}, {"Multi-Release", "multi-release"},
 }
 
-// manifestFacts are those that follow from a manifest, and how many entries have a
-// digest in it.
-func manifestFacts(m *jarsig.File) ([]format.Fact, int, error) {
-	var names []string
-	for i := range m.Sections {
-		s := &m.Sections[i]
-		ds, err := s.Digests("")
-		if err != nil {
-			return nil, 0, err
-		}
-		if len(ds) > 0 {
-			names = append(names, s.Name)
-		}
+// manifestFacts are those that follow from a manifest with this main section, and how
+// many entries have a digest in it.
+func manifestFacts(main *jarsig.Section, digested func(yield func(name string)) error) ([]format.Fact, int, error) {
+	var n names
+	if err := digested(n.add); err != nil {
+		return nil, 0, err
 	}
-	return factsOf(m, names), len(names), nil
+	return n.facts(main), n.count, nil
 }
 
-// factsOf are those of a manifest over the named files.
-func factsOf(m *jarsig.File, names []string) []format.Fact {
+// names is what the names of an archive's files say of it.
+type names struct {
+	count       int
+	bundle, war bool
+}
+
+func (n *names) add(name string) {
+	n.count++
+	n.bundle = n.bundle || name == "BundleConfig.pb"
+	n.war = n.war || strings.HasPrefix(name, "WEB-INF/")
+}
+
+// facts are those of a manifest with this main section over the named files.
+func (n *names) facts(main *jarsig.Section) []format.Fact {
 	kind := "jar"
-	for _, n := range names {
-		switch {
-		case n == "BundleConfig.pb":
-			kind = "app bundle"
-		case strings.HasPrefix(n, "WEB-INF/") && kind == "jar":
-			kind = "war"
-		}
+	switch {
+	case n.bundle:
+		kind = "app bundle"
+	case n.war:
+		kind = "war"
 	}
-	out := []format.Fact{{Name: "kind", Value: kind}, {Name: "entries", Value: strconv.Itoa(len(names))}}
+	out := []format.Fact{{Name: "kind", Value: kind}, {Name: "entries", Value: strconv.Itoa(n.count)}}
 	for _, d := range described {
-		if v, ok := m.Main.Get(d.attribute); ok && v != "" {
+		if v, ok := main.Get(d.attribute); ok && v != "" {
 			out = append(out, format.Fact{Name: d.fact, Value: single.Text([]byte(v), 1024)})
 		}
 	}
@@ -55,8 +58,8 @@ func factsOf(m *jarsig.File, names []string) []format.Fact {
 }
 
 // facts all follow from the plan: Assemble compares them. Details stand behind them.
-func (b *body) facts(m *jarsig.File) ([]format.Fact, error) {
-	out, _, err := manifestFacts(m)
+func (b *body) facts(m *jarsig.Draft) ([]format.Fact, error) {
+	out, _, err := manifestFacts(&m.Kept.Main, m.Digested)
 	if err != nil {
 		return nil, err
 	}

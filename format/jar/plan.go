@@ -107,7 +107,7 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := b.manifest(h)
+	manifest, err := b.draft(h)
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +115,16 @@ func (f Format) Plan(ctx context.Context, a format.Artifact, params format.Param
 	if err != nil {
 		return nil, err
 	}
+	content, err := manifest.Sum()
+	if err != nil {
+		return nil, fmt.Errorf("jar: manifest: %w", err)
+	}
 	enc, err := format.Encode(b)
 	if err != nil {
 		return nil, fmt.Errorf("jar: plan: %w", err)
 	}
 	p := &format.Plan{
-		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: r.Size, Content: sum(h, manifest.Raw),
+		Format: Name, Version: bodyVersion, Digest: params["digest"], Size: r.Size, Content: content,
 		Params: single.Options(params), Facts: append(facts, r.details(len(facts))...), Body: enc,
 	}
 	return p, p.Check()
@@ -330,18 +334,14 @@ func (r *archive) rewrite(b *body, text []byte, digest func(int) func(crypto.Has
 	return nil
 }
 
-// manifest writes the manifest and reads it back.
-func (b *body) manifest(h crypto.Hash) (*jarsig.File, error) {
-	text, err := jarsig.Grow(b.Kept, h, b.Sections)
+// draft checks what the manifest is made of.
+func (b *body) draft(h crypto.Hash) (*jarsig.Draft, error) {
+	m, err := jarsig.NewDraft(b.Kept, h, b.Sections)
 	if err != nil {
 		return nil, fmt.Errorf("jar: manifest: %w", err)
 	}
-	m, err := jarsig.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("jar: manifest: %w", err)
-	}
-	if v, ok := m.Main.Get("Manifest-Version"); m.Loose || !ok || v == "" {
-		return nil, fmt.Errorf("%w: manifest without a version, or without clear borders of sections", ErrPlan)
+	if v, ok := m.Kept.Main.Get("Manifest-Version"); !ok || v == "" {
+		return nil, fmt.Errorf("%w: manifest without a version", ErrPlan)
 	}
 	return m, nil
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -22,8 +24,7 @@ import (
 // derived is what a plan and an identity lead to.
 type derived struct {
 	body     *body
-	manifest []byte
-	text     []byte // the signature file
+	manifest *jarsig.Draft
 	spec     cms.SignerSpec
 	block    string // name of the block
 }
@@ -45,7 +46,7 @@ func (f Format) derive(p *format.Plan, id format.Identity) (*derived, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.manifest(h)
+	m, err := b.draft(h)
 	if err != nil {
 		return nil, err
 	}
@@ -60,19 +61,15 @@ func (f Format) derive(p *format.Plan, id format.Identity) (*derived, error) {
 	if !slices.Equal(facts, said) {
 		return nil, fmt.Errorf("%w: facts do not follow from the manifest", ErrPlan)
 	}
-	if !bytes.Equal(sum(h, m.Raw), p.Content) {
+	if content, err := m.Sum(); err != nil {
+		return nil, fmt.Errorf("jar: manifest: %w", err)
+	} else if !bytes.Equal(content, p.Content) {
 		return nil, fmt.Errorf("%w: content is not the manifest's digest", ErrPlan)
 	}
 	if err := format.CheckKeys(f, len(id.Signers())); err != nil {
 		return nil, err
 	}
-	d := &derived{body: &b, manifest: m.Raw}
-	if d.text, err = jarsig.SignatureFile(m, h); err != nil {
-		return nil, fmt.Errorf("jar: %w", err)
-	}
-	if len(d.text) > jarsig.MaxSize {
-		return nil, fmt.Errorf("jar: signature file of %d bytes: at most %d", len(d.text), jarsig.MaxSize)
-	}
+	d := &derived{body: &b, manifest: m}
 	ext, err := extension(id.Scheme)
 	if err != nil {
 		return nil, err
@@ -81,7 +78,11 @@ func (f Format) derive(p *format.Plan, id format.Identity) (*derived, error) {
 	// The block's own digest is the one that goes with the scheme, whatever the
 	// manifest's is.
 	digest := cms.DigestFor(id.Scheme)
-	if d.spec, err = single.Spec(Name, sum(digest, d.text), digest, id, time.Time{}); err != nil {
+	text := digest.New()
+	if err := m.WriteSignatureFile(text, p.Content); err != nil {
+		return nil, fmt.Errorf("jar: signature file: %w", err)
+	}
+	if d.spec, err = single.Spec(Name, text.Sum(nil), digest, id, time.Time{}); err != nil {
 		return nil, err
 	}
 	d.spec.AlgorithmProtection = true
@@ -119,6 +120,11 @@ func (b *body) check(p *format.Plan, params format.Params) error {
 	for i := range b.Sections {
 		if k, _ := jarsig.KindOf(b.Sections[i].Name); k != jarsig.Content {
 			return bad("a digest of %.80q", b.Sections[i].Name)
+		}
+		for _, a := range b.Sections[i].Attributes {
+			if jarsig.IsDigest(a.Name) {
+				return bad("an attribute %.80q of %.80q", a.Name, b.Sections[i].Name)
+			}
 		}
 	}
 	return nil
@@ -203,9 +209,17 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 			e.Remove(i)
 		}
 	}
+	manifest, err := pack(d.manifest.WriteManifest)
+	if err != nil {
+		return nil, err
+	}
+	text, err := pack(func(w io.Writer) error { return d.manifest.WriteSignatureFile(w, p.Content) })
+	if err != nil {
+		return nil, err
+	}
 	e.Front(
-		zipfile.File{Name: jarsig.Manifest, Content: d.manifest, Method: zipfile.Deflated},
-		zipfile.File{Name: jarsig.Folder + d.body.File + ".SF", Content: d.text, Method: zipfile.Deflated},
+		zipfile.File{Name: jarsig.Manifest, Packed: manifest, Method: zipfile.Deflated},
+		zipfile.File{Name: jarsig.Folder + d.body.File + ".SF", Packed: text, Method: zipfile.Deflated},
 		zipfile.File{Name: d.block, Content: der, Method: zipfile.Deflated},
 	)
 	out, err := e.Apply()
@@ -213,6 +227,18 @@ func (f Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id 
 		return nil, fmt.Errorf("jar: %w", err)
 	}
 	return out.Patch, nil
+}
+
+// pack deflates what write writes.
+func pack(write func(io.Writer) error) (*zipfile.Packed, error) {
+	p, err := zipfile.NewPacked()
+	if err != nil {
+		return nil, fmt.Errorf("jar: %w", err)
+	}
+	if err := errors.Join(write(p), p.Close()); err != nil {
+		return nil, fmt.Errorf("jar: %w", err)
+	}
+	return p, nil
 }
 
 // addToken adds a token that is over this signature value.

@@ -120,7 +120,7 @@ func (Format) Verify(ctx context.Context, a format.Artifact, t format.Trust) (*f
 		return nil, err
 	}
 	rep := &format.Report{Format: Name, Size: r.Size}
-	facts, total, err := manifestFacts(m)
+	facts, total, err := manifestFacts(&m.Main, m.Digested)
 	if err != nil {
 		return nil, fmt.Errorf("jar: manifest: %w", err)
 	}
@@ -278,13 +278,13 @@ func (Format) Inspect(_ context.Context, a format.Artifact) (*format.Report, err
 			return nil, err
 		}
 	}
-	var names []string
+	var n names
 	for i := range r.Entries {
 		if r.is(i) {
-			names = append(names, r.Entries[i].Name)
+			n.add(r.Entries[i].Name)
 		}
 	}
-	rep.Facts = factsOf(m, names)
+	rep.Facts = n.facts(&m.Main)
 	rep.Facts = append(rep.Facts, r.details(len(rep.Facts)+maxSigners)...)
 	for _, i := range r.odd {
 		rep.Facts = append(rep.Facts, format.Fact{Name: "belongs to no signature", Value: single.Text([]byte(r.Entries[i].Name), 256)})

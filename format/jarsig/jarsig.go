@@ -18,7 +18,8 @@
 //  1. [Parse] refuses what two readers could understand in two ways: a section or
 //     an attribute that stands twice, characters that are none of a text, lines
 //     that belong to nothing. What only moves the borders of sections is Loose.
-//  2. [Append] writes what Parse reads back as the same, and no line over 72 bytes.
+//  2. [Append] and [Draft] write what Parse reads back as the same, and no line over
+//     72 bytes.
 //  3. Digests under MD5 and SHA-1 count for nothing; of the others, all that stand
 //     there must be right.
 //  4. All work is linear in the size of the text.
@@ -236,6 +237,10 @@ func (s *Section) Get(name string) (string, bool) {
 // Append writes one attribute, in lines of at most [MaxLine] bytes. A character may
 // stand in two lines: it is bytes that are counted.
 func Append(b []byte, name, value string) []byte {
+	if len(name)+2+len(value) <= MaxLine {
+		b = append(append(b, name...), ": "...)
+		return append(append(b, value...), "\r\n"...)
+	}
 	line := name + ": " + value
 	for n := MaxLine; len(line) > n; n = MaxLine - 1 {
 		b = append(b, line[:n]...)

@@ -39,6 +39,32 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// grow writes a manifest whole.
+func grow(kept []byte, h crypto.Hash, entries []Entry) ([]byte, error) {
+	d, err := NewDraft(kept, h, entries)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = d.WriteManifest(&b)
+	return b.Bytes(), err
+}
+
+// signatureFile is the one over a manifest that stays as it is.
+func signatureFile(manifest []byte, h crypto.Hash, attributes ...Attribute) ([]byte, error) {
+	d, err := NewDraft(manifest, h, nil)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := d.Sum()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = d.WriteSignatureFile(&b, whole, attributes...)
+	return b.Bytes(), err
+}
+
 func slicesOf(f *File) []byte {
 	out := bytes.Clone(f.Main.Raw)
 	for _, s := range f.Sections {
@@ -80,7 +106,7 @@ func TestRefused(t *testing.T) {
 func TestLines(t *testing.T) {
 	for n := range 300 {
 		name := "p/" + strings.Repeat("ä", n/2) + strings.Repeat("x", n%2)
-		b, err := Grow([]byte("Manifest-Version: 1.0\r\n\r\n"), crypto.SHA256, []Entry{{Name: name, Digest: make([]byte, 32), Attributes: []Attribute{{"Sealed", "true"}}}})
+		b, err := grow([]byte("Manifest-Version: 1.0\r\n\r\n"), crypto.SHA256, []Entry{{Name: name, Digest: make([]byte, 32), Attributes: []Attribute{{"Sealed", "true"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,8 +120,9 @@ func TestLines(t *testing.T) {
 			t.Fatalf("%d: %v", n, err)
 		}
 	}
-	for _, e := range []Entry{{Name: ""}, {Name: "a\nb"}, {Name: "a\r\nName: b"}, {Name: "a", Digest: []byte{1}}, {Name: "a", Attributes: []Attribute{{"A B", "x"}}}, {Name: "a", Attributes: []Attribute{{"A", "x\ny"}}}} {
-		if _, err := Grow(nil, crypto.SHA256, []Entry{e}); err == nil {
+	for _, e := range []Entry{{Name: ""}, {Name: "a\nb"}, {Name: "a\r\nName: b"}, {Name: "a", Digest: []byte{1}}, {Name: "a", Attributes: []Attribute{{"A B", "x"}}}, {Name: "a", Attributes: []Attribute{{"A", "x\ny"}}},
+		{Name: "a", Attributes: []Attribute{{"A", "1"}, {"a", "2"}}}, {Name: "a", Attributes: []Attribute{{"NAME", "b"}}}, {Name: "a", Digest: make([]byte, 32), Attributes: []Attribute{{"sha-256-digest", "b"}}}} {
+		if _, err := grow([]byte("A: 1\r\n\r\n"), crypto.SHA256, []Entry{e}); err == nil {
 			t.Errorf("%+v is written", e)
 		}
 	}
@@ -114,7 +141,7 @@ func parse(t *testing.T, b string) *File {
 // nothing when what it names has changed.
 func TestCovered(t *testing.T) {
 	m := parse(t, text)
-	sf, err := SignatureFile(m, crypto.SHA384, Attribute{"X-Android-APK-Signed", "2, 3"})
+	sf, err := signatureFile(m.Raw, crypto.SHA384, Attribute{"X-Android-APK-Signed", "2, 3"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +186,7 @@ func TestCovered(t *testing.T) {
 	if _, whole, err := parse(t, both).Covered(m, m.Index()); whole || err != nil {
 		t.Errorf("one of two digests is wrong: %t, %v", whole, err)
 	}
-	if _, err := SignatureFile(parse(t, text+"\r\n"), crypto.SHA256); err == nil {
+	if _, err := signatureFile([]byte(text+"\r\n"), crypto.SHA256); err == nil {
 		t.Error("a loose manifest is signed")
 	}
 }
@@ -217,7 +244,7 @@ func FuzzParse(f *testing.F) {
 		for _, s := range m.Sections {
 			entries = append(entries, Entry{Name: s.Name, Attributes: s.Attributes[1:]})
 		}
-		out, err := Grow(main, crypto.SHA256, entries)
+		out, err := grow(main, crypto.SHA256, entries)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,4 +258,75 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Invariant 2: sections that are written one by one are those that Parse finds in the
+// whole, in manifest and signature file, and nothing is written that it would refuse
+// or understand otherwise.
+func TestDraft(t *testing.T) {
+	entries := []Entry{
+		{Name: "a"}, {Name: strings.Repeat("long/", 40), Digest: bytes.Repeat([]byte{1}, 64)},
+		{Name: "b", Digest: bytes.Repeat([]byte{2}, 64), Attributes: []Attribute{{"Sealed", "true"}, {"X", ""}}},
+		{Name: "c", Attributes: []Attribute{{"SHA-256-Digest", base64.StdEncoding.EncodeToString(make([]byte, 32))}}},
+	}
+	for i := range 1000 { // more than one portion
+		entries = append(entries, Entry{Name: "p/" + strings.Repeat("x", i%90) + string(rune('0'+i%10)) + strings.Repeat("y", i/10), Digest: bytes.Repeat([]byte{byte(i)}, 64)})
+	}
+	d, err := NewDraft([]byte(text), crypto.SHA512, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := grow([]byte(text), crypto.SHA512, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := parse(t, string(manifest))
+	if m.Loose || len(m.Sections) != 2+len(entries) || !bytes.Equal(slicesOf(m), manifest) {
+		t.Fatalf("%d sections", len(m.Sections))
+	}
+	var got, want []string
+	if err := errors.Join(d.Digested(func(n string) { got = append(got, n) }), m.Digested(func(n string) { want = append(want, n) })); err != nil {
+		t.Fatal(err)
+	}
+	if len(want) != 2+len(entries)-1 || strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("%d sections with digests, want %d", len(got), len(want))
+	}
+	whole, err := d.Sum()
+	if err != nil || !bytes.Equal(whole, sum(crypto.SHA512, manifest)) {
+		t.Fatalf("digest of the manifest: %v", err)
+	}
+	var sf bytes.Buffer
+	if err := d.WriteSignatureFile(&sf, whole); err != nil {
+		t.Fatal(err)
+	}
+	f := parse(t, sf.String())
+	names, unchanged, err := f.Covered(m, m.Index())
+	if err != nil || !unchanged || len(names) != len(m.Sections) {
+		t.Fatalf("%d names, %t, %v", len(names), unchanged, err)
+	}
+	for i := range f.Sections { // each digest is right, not that of the whole alone
+		ds, err := f.Sections[i].Digests("")
+		if err != nil || matches(m.Sections[i].Raw, ds, "") != nil {
+			t.Fatalf("section %d: %v", i, err)
+		}
+	}
+	for what, c := range map[string]struct {
+		kept    string
+		entries []Entry
+	}{
+		"nothing is kept":            {"", []Entry{{Name: "a"}}},
+		"no end of the main section": {"A: 1\r\n", []Entry{{Name: "a"}}},
+		"no end of a section":        {"A: 1\r\n\r\nName: x\r\n", []Entry{{Name: "a"}}},
+		"loose":                      {"A: 1\r\n\r\n\r\n", []Entry{{Name: "a"}}},
+		"a name twice":               {"A: 1\r\n\r\n", []Entry{{Name: "a"}, {Name: "a"}}},
+		"a name that is kept":        {"A: 1\r\n\r\nName: x\r\n\r\n", []Entry{{Name: "x"}}},
+		"too long":                   {"A: 1\r\n\r\n", []Entry{{Name: "x", Attributes: []Attribute{{"A", strings.Repeat("x", MaxSize)}}}}},
+	} {
+		if _, err := NewDraft([]byte(c.kept), crypto.SHA256, c.entries); !errors.Is(err, ErrSyntax) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := d.WriteSignatureFile(&sf, whole[1:]); !errors.Is(err, ErrDigest) {
+		t.Errorf("a digest that is cut off: %v", err)
+	}
 }
