@@ -95,12 +95,22 @@ func printable(s string) bool {
 
 // Assembled is a signature that lacks its signature value.
 type Assembled struct {
-	Directory []byte
-	Message   []byte // what is signed: the attributes of the CMS signature
-	blobs     []place
-	spec      cms.SignerSpec
-	id        format.Identity
-	space     int64
+	Message []byte // what is signed: the attributes of the CMS signature
+	Before  int    // zeros before the signature in what Finish and Embed return
+	blobs   []place
+	spec    cms.SignerSpec
+	id      format.Identity
+	space   int64
+}
+
+// DirectoryDigest is the digest of the CodeDirectory.
+func (a *Assembled) DirectoryDigest(h crypto.Hash) []byte { return a.blobs[0].digest(h) }
+
+func (p *place) digest(h crypto.Hash) []byte {
+	x := h.New()
+	x.Write(p.blob)
+	x.Write(p.more)
+	return x.Sum(nil)
 }
 
 // Assemble derives the CodeDirectory and the message that signs it. It refuses
@@ -123,7 +133,7 @@ func (c *Code) Assemble(h crypto.Hash, id format.Identity, at time.Time) (*Assem
 	if len(requirements) == 0 {
 		requirements = designated(c.Identifier, id.Chain)
 	}
-	a := &Assembled{blobs: []place{{}, {SlotRequirements, requirements}}, id: id, space: c.Space}
+	a := &Assembled{blobs: []place{{}, {number: SlotRequirements, blob: requirements}}, id: id, space: c.Space}
 	d.Special[SlotRequirements-1] = Digest(h, requirements)
 	if len(c.Entitlements) > 0 {
 		der, err := EntitlementsDER(c.Entitlements)
@@ -131,7 +141,7 @@ func (c *Code) Assemble(h crypto.Hash, id format.Identity, at time.Time) (*Assem
 			return nil, err
 		}
 		text, binary := blob(magicEntitlements, c.Entitlements), blob(magicEntitlementsDER, der)
-		a.blobs = append(a.blobs, place{SlotEntitlements, text}, place{SlotEntitlementsDER, binary})
+		a.blobs = append(a.blobs, place{number: SlotEntitlements, blob: text}, place{number: SlotEntitlementsDER, blob: binary})
 		d.Special[SlotEntitlements-1], d.Special[SlotEntitlementsDER-1] = Digest(h, text), Digest(h, binary)
 	}
 	for slot, s := range map[int][]byte{SlotInfo: c.Info, SlotResources: c.Resources, SlotContainer: c.Container} {
@@ -139,12 +149,12 @@ func (c *Code) Assemble(h crypto.Hash, id format.Identity, at time.Time) (*Assem
 			d.Special[slot-1] = s
 		}
 	}
-	var err error
-	if a.Directory, err = d.encode(); err != nil {
+	head, err := d.head()
+	if err != nil {
 		return nil, err
 	}
-	a.blobs[0] = place{placeDirectory, a.Directory}
-	if a.spec, err = spec(a.Directory, h, id, at, c.SigningTime); err != nil {
+	a.blobs[0] = place{placeDirectory, head, c.Slots}
+	if a.spec, err = spec(&a.blobs[0], h, id, at, c.SigningTime); err != nil {
 		return nil, err
 	}
 	if a.Message, err = a.spec.SignedAttributes(); err != nil {
@@ -159,7 +169,7 @@ func (c *Code) Assemble(h crypto.Hash, id format.Identity, at time.Time) (*Assem
 }
 
 // size is that of everything but the content of the CMS blob.
-func (a *Assembled) size() int64 { return int64(len(index(magicEmbedded, a.blobs))) + 16 }
+func (a *Assembled) size() int64 { return int64(indexSize(a.blobs)) + 16 }
 
 // sizeOf bounds the CMS structure of an identity over a message from above.
 func sizeOf(id format.Identity, message []byte) int64 {
@@ -204,10 +214,13 @@ func CheckIdentity(id format.Identity, usages ...asn1.ObjectIdentifier) error {
 
 // spec is the CMS signature over a CodeDirectory, with the attributes that name it
 // once more: the list of truncated digests and the digests by algorithm.
-func spec(directory []byte, h crypto.Hash, id format.Identity, at time.Time, signingTime bool) (cms.SignerSpec, error) {
-	sum := Digest(h, directory)
-	digest := id.Scheme.Hash()
-	s := cms.SignerSpec{ContentType: cms.OIDData, ContentDigest: Digest(digest, directory), Digest: digest, Scheme: id.Scheme}
+func spec(directory *place, h crypto.Hash, id format.Identity, at time.Time, signingTime bool) (cms.SignerSpec, error) {
+	sum := directory.digest(h)
+	digest, content := id.Scheme.Hash(), sum
+	if digest != h {
+		content = directory.digest(digest)
+	}
+	s := cms.SignerSpec{ContentType: cms.OIDData, ContentDigest: content, Digest: digest, Scheme: id.Scheme}
 	if signingTime {
 		t, err := SigningTime(at)
 		if err != nil {
@@ -309,20 +322,22 @@ func (a *Assembled) embed(info cms.SignerInfo) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("codesign: %w", err)
 	}
-	return fit(append(slices.Clone(a.blobs), place{placeSignature, blob(magicWrapper, der)}), a.space)
+	return fit(append(slices.Clone(a.blobs), place{number: placeSignature, blob: blob(magicWrapper, der)}), a.space, a.Before)
 }
 
-// fit makes a SuperBlob of exactly space bytes, or of what it needs where space is 0.
-func fit(ps []place, space int64) ([]byte, error) {
-	b := index(magicEmbedded, ps)
-	switch n := int64(len(b)); {
-	case space == 0:
-		return b, nil
-	case n > space:
-		return nil, fmt.Errorf("%w: %d bytes for %d: use option reserve", ErrSpace, n, space)
-	default:
-		return append(b, make([]byte, space-n)...), nil
+// fit makes a SuperBlob of exactly space bytes, or of what it needs where space is 0,
+// behind so many zeros.
+func fit(ps []place, space int64, before int) ([]byte, error) {
+	n := int64(indexSize(ps))
+	if space == 0 {
+		space = n
 	}
+	if n > space {
+		return nil, fmt.Errorf("%w: %d bytes for %d: use option reserve", ErrSpace, n, space)
+	}
+	b := make([]byte, int64(before)+space)
+	appendIndex(b[:before], magicEmbedded, ps)
+	return b, nil
 }
 
 // CheckToken refuses a timestamp that is about something else.

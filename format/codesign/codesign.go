@@ -158,25 +158,37 @@ func blob(magic uint32, data []byte) []byte {
 type place struct {
 	number uint32
 	blob   []byte
+	more   []byte // of the blob, behind the rest: what is too long to be copied
+}
+
+func (p *place) size() int { return len(p.blob) + len(p.more) }
+
+// indexSize is the length of a SuperBlob.
+func indexSize(ps []place) int {
+	size := 12 + 8*len(ps)
+	for i := range ps {
+		size += ps[i].size()
+	}
+	return size
 }
 
 // index makes a SuperBlob: magic, length, count, places, and the blobs in order.
 func index(magic uint32, ps []place) []byte {
-	at := 12 + 8*len(ps)
-	size := at
-	for _, p := range ps {
-		size += len(p.blob)
-	}
-	b := be.AppendUint32(make([]byte, 0, size), magic)
-	b = be.AppendUint32(b, uint32(size))
+	return appendIndex(make([]byte, 0, indexSize(ps)), magic, ps)
+}
+
+func appendIndex(b []byte, magic uint32, ps []place) []byte {
+	b = be.AppendUint32(b, magic)
+	b = be.AppendUint32(b, uint32(indexSize(ps)))
 	b = be.AppendUint32(b, uint32(len(ps)))
+	at := 12 + 8*len(ps)
 	for _, p := range ps {
 		b = be.AppendUint32(b, p.number)
 		b = be.AppendUint32(b, uint32(at))
-		at += len(p.blob)
+		at += p.size()
 	}
 	for _, p := range ps {
-		b = append(b, p.blob...)
+		b = append(append(b, p.blob...), p.more...)
 	}
 	return b
 }
@@ -207,7 +219,7 @@ func readIndex(b []byte, magic uint32) (ps []place, rest []byte, err error) {
 				return nil, nil, malformed("blob %#x stands twice", number)
 			}
 		}
-		ps = append(ps, place{number, b[at : at+length]})
+		ps = append(ps, place{number: number, blob: b[at : at+length]})
 		at += length
 	}
 	// Some signers count the zeros at the end, but for alignment, into the length, others

@@ -40,9 +40,10 @@ const (
 	headerRuntime = 96
 )
 
-// encode writes a directory with a header of version 0x20400, or 0x20500 where the
-// runtime is asked for, as codesign does.
-func (d *Directory) encode() ([]byte, error) {
+// head writes a directory up to its slots, with a header of version 0x20400, or 0x20500
+// where the runtime is asked for, as codesign does. Slots may be many MiB, and stay
+// where they are.
+func (d *Directory) head() ([]byte, error) {
 	t, err := hashType(d.Hash)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (d *Directory) encode() ([]byte, error) {
 	for p := d.PageSize; p > 1; p >>= 1 {
 		shift++
 	}
-	b := make([]byte, 0, total)
+	b := make([]byte, 0, hashes)
 	for _, n := range []uint32{magicDirectory, uint32(total), version, d.Flags, uint32(hashes), uint32(identifier), uint32(special), uint32(len(d.Slots) / size), limit} {
 		b = be.AppendUint32(b, n)
 	}
@@ -106,7 +107,7 @@ func (d *Directory) encode() ([]byte, error) {
 		}
 		b = append(b, d.Special[i]...)
 	}
-	return append(b, d.Slots...), nil
+	return b, nil
 }
 
 // parseDirectory reads the CodeDirectory of any version; b is the whole blob.

@@ -108,7 +108,7 @@ func designated(identifier string, chain []*x509.Certificate) []byte {
 		e.op(certificateNumber(chain, slot))
 		e.data(h[:])
 	}
-	return index(magicRequirements, []place{{requirementDesignated, blob(magicRequirement, e)}})
+	return index(magicRequirements, []place{{number: requirementDesignated, blob: blob(magicRequirement, e)}})
 }
 
 // DesignatedText is what designated derives, in the requirement language: the lists

@@ -403,5 +403,5 @@ func (s *Signature) Stamp(token []byte, space int64) ([]byte, error) {
 			ps[i].blob = blob(magicWrapper, der)
 		}
 	}
-	return fit(ps, space)
+	return fit(ps, space, 0)
 }

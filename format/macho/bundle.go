@@ -47,7 +47,7 @@ func CodeHash(p *format.Plan, id format.Identity, at time.Time) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return codesign.Digest(h, as[0].Directory)[:20], nil
+	return as[0].DirectoryDigest(h)[:20], nil
 }
 
 // VerifyIn is Verify for code in a bundle: o has what stands beside it. It also

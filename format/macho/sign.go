@@ -65,11 +65,10 @@ func (Format) Attach(_ context.Context, a format.Artifact, p *format.Plan, id fo
 		if heads[i], err = m.slices[i].withSignature(one.Code.Limit, one.Code.Space); err != nil {
 			return nil, err
 		}
-		signature, err := as[i].Finish(sigs[i])
-		if err != nil {
+		as[i].Before = int(one.Code.Limit - one.End)
+		if tails[i], err = as[i].Finish(sigs[i]); err != nil {
 			return nil, fmt.Errorf("slice %s: %w", architecture(one.CPU, one.Sub), err)
 		}
-		tails[i] = append(make([]byte, one.Code.Limit-one.End), signature...)
 	}
 	return m.patch(heads, tails)
 }
