@@ -88,6 +88,19 @@ func (c *Charter) Credential(x Credential) (credential.Credential, error) {
 	return w, nil
 }
 
+// Holds reports whether a person or machine has exactly the credential that pin names
+// ([credential.Pin]). Nobody has none.
+func (c *Charter) Holds(name, pin string) bool {
+	list := c.Machines[name].Credentials
+	if p, ok := c.People[name]; ok {
+		list = p.Credentials
+	}
+	return pin != "" && slices.ContainsFunc(list, func(x Credential) bool {
+		cred, err := c.Credential(x)
+		return err == nil && credential.Pin(cred) == pin
+	})
+}
+
 // Workload reports whether name is a machine that signs with tokens.
 func (c *Charter) Workload(name string) bool {
 	return slices.ContainsFunc(c.Machines[name].Credentials, func(x Credential) bool { return x.OIDC != nil })

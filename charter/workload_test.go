@@ -358,3 +358,32 @@ func TestLintSubjects(t *testing.T) {
 		}
 	}
 }
+
+// Holds tells one credential from another, and a machine's from its issuer's keys.
+func TestHolds(t *testing.T) {
+	c := workloads(t)
+	pin := func(x charter.Credential) string {
+		t.Helper()
+		cred, err := c.Credential(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return credential.Pin(cred)
+	}
+	const ci = "actions"
+	mine := pin(c.Machines[ci].Credentials[0])
+	for name, p := range c.People {
+		if !c.Holds(name, pin(p.Credentials[0])) || c.Holds(name, mine) || c.Holds(ci, pin(p.Credentials[0])) || c.Holds(name, "") || c.Holds("nobody", pin(p.Credentials[0])) {
+			t.Errorf("%s", name)
+		}
+	}
+	if !c.Holds(ci, mine) || c.Holds("nobody", "") || c.Holds(ci, mine[:len(mine)-1]) {
+		t.Error("a machine's is told wrong")
+	}
+	i := c.Issuers["github"]
+	i.Keys = []string{text(t, credentialtest.NewIssuer(i.URL, "another", nil))}
+	c.Issuers["github"] = i
+	if c.Holds(ci, mine) {
+		t.Error("what began with a key that the issuer no longer has goes on")
+	}
+}

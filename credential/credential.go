@@ -2,6 +2,7 @@ package credential
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -77,6 +78,14 @@ type Signer interface {
 	// Sign signs message for p. It may wait for a person; it ends early when
 	// ctx does.
 	Sign(ctx context.Context, p Purpose, message []byte) ([]byte, error)
+}
+
+// Pin names exactly c: its ID, and the SHA-256 of its text. An ID alone may be that of
+// another one too: a passkey's is made from the credential id, which another key can
+// have. The pin of an OIDC credential changes with the keys of its issuer.
+func Pin(c Credential) string {
+	sum := sha256.Sum256([]byte(c.Text()))
+	return string(c.ID()) + " " + hex.EncodeToString(sum[:])
 }
 
 // Parse reads the text form of a credential. The error wraps [ErrCredential].

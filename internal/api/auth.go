@@ -47,6 +47,7 @@ type principal struct {
 	Via     string // "certificate", "session", "token", "workload"
 	scopes  []scope
 	tokenID string
+	pin     string // [credential.Pin] of what he has shown; empty where that is none of the charter
 }
 
 func (p principal) has(any ...scope) bool {
@@ -149,6 +150,9 @@ func (a *API) authenticate(r *http.Request) (principal, *problem) {
 		}
 		if name != "" {
 			p = principal{Name: name, Via: "certificate", scopes: a.scopes(roll, name)}
+			if cred := roll.credential(name, keyOf(r.TLS.VerifiedChains[0][0])); cred != nil {
+				p.pin = credential.Pin(cred)
+			}
 		}
 	}
 	header, given := r.Header["Authorization"]
@@ -161,14 +165,14 @@ func (a *API) authenticate(r *http.Request) (principal, *problem) {
 	}
 	kind, token, _ := strings.Cut(header[0], " ")
 	if strings.EqualFold(kind, "Bearer") && looksJWT(token) {
-		name, _, err := roll.workload([]byte(token), "", a.cfg.Clock())
+		w, _, err := roll.workload([]byte(token), "", a.cfg.Clock())
 		if err != nil {
 			return principal{}, unauthorized
 		}
-		if p.Name != "" && p.Name != name {
-			return principal{}, newProblem(401, "identities-differ", "use one of them", "the certificate is %s's, the token %s's", p.Name, name)
+		if p.Name != "" && p.Name != w.name {
+			return principal{}, newProblem(401, "identities-differ", "use one of them", "the certificate is %s's, the token %s's", p.Name, w.name)
 		}
-		return principal{Name: name, Via: "workload", scopes: a.scopes(roll, name)}, nil
+		return principal{Name: w.name, Via: "workload", scopes: a.scopes(roll, w.name), pin: credential.Pin(w.cred)}, nil
 	}
 	id, ok := tokenID(token)
 	if !strings.EqualFold(kind, "Bearer") || !ok {
@@ -184,6 +188,14 @@ func (a *API) authenticate(r *http.Request) (principal, *problem) {
 	if t.ID != id || !a.cfg.Clock().Before(t.Expires) {
 		return principal{}, unauthorized
 	}
+	session := slices.Equal(t.Scopes, []string{scopeSession})
+	if session && !roll.charter.Holds(t.Principal, t.Credential) {
+		// For good: should the charter have it again, that is another login's.
+		if err := a.cfg.Store.DeleteToken(r.Context(), t.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return principal{}, a.problemOf(r.Context(), err)
+		}
+		return principal{}, unauthorized
+	}
 	if p.Name != "" {
 		if p.Name != t.Principal {
 			return principal{}, newProblem(401, "identities-differ", "use one of them", "the certificate is %s's, the token %s's", p.Name, t.Principal)
@@ -191,8 +203,8 @@ func (a *API) authenticate(r *http.Request) (principal, *problem) {
 		return p, nil
 	}
 	q := principal{Name: t.Principal, Via: "token", tokenID: t.ID}
-	if slices.Equal(t.Scopes, []string{scopeSession}) {
-		q.Via, q.scopes = "session", a.scopes(roll, t.Principal)
+	if session {
+		q.Via, q.scopes, q.pin = "session", a.scopes(roll, t.Principal), t.Credential
 	} else {
 		q.scopes = a.tokenScopes(roll, t)
 	}
@@ -233,8 +245,7 @@ func (r *roll) certificate(c *x509.Certificate) (string, error) {
 		}
 		name = n
 	}
-	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	owner, known := r.keys[credential.ID("x509:"+hex.EncodeToString(sum[:]))]
+	owner, known := r.keys[keyOf(c)]
 	switch {
 	case known && owner == "":
 		return "", errors.New("its key is a credential of two")
@@ -246,6 +257,12 @@ func (r *roll) certificate(c *x509.Certificate) (string, error) {
 		return "", errors.New("it names somebody who is not in the charter")
 	}
 	return name, nil
+}
+
+// keyOf is the ID that a certificate's key has as an x509 credential.
+func keyOf(c *x509.Certificate) credential.ID {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return credential.ID("x509:" + hex.EncodeToString(sum[:]))
 }
 
 // access says whom a route is open to.

@@ -45,7 +45,7 @@ func (a *API) consoleRoutes() {
 			code := base64.RawURLEncoding.EncodeToString(b)
 			now := a.cfg.Clock()
 			ends := now.Add(linkLife)
-			if err := a.cfg.Sessions.PutLink(ctx, LinkHash(code), who.Name, ends, now); err != nil {
+			if err := a.cfg.Sessions.PutLink(ctx, LinkHash(code), store.Link{Person: who.Name, Credential: who.pin}, ends, now); err != nil {
 				return nil, err
 			}
 			return &linkOut{wire.ConsoleLink{URL: a.consoleOrigin(callOf(ctx).r) + "/console/login/link", Code: code, Expires: ends.UTC()}}, nil

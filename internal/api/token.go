@@ -146,7 +146,7 @@ func (a *API) login(ctx context.Context, in wire.Login) (*wire.Session, error) {
 	if err := a.tidy(ctx, in.Name, now, true); err != nil {
 		return nil, err
 	}
-	t := store.Token{Hash: hash, ID: id, Principal: in.Name, Scopes: []string{scopeSession}, Created: now, Expires: now.Add(lifeOf(cred))}
+	t := store.Token{Hash: hash, ID: id, Principal: in.Name, Scopes: []string{scopeSession}, Credential: credential.Pin(cred), Created: now, Expires: now.Add(lifeOf(cred))}
 	if err := a.cfg.Store.PutToken(ctx, t); err != nil {
 		return nil, err
 	}

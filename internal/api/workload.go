@@ -43,26 +43,29 @@ func looksJWT(s string) bool { return strings.Count(s, ".") == 2 }
 
 // workload finds the machine whose token this is: name, or the only one that there is
 // where name is empty.
-func (r *roll) workload(token []byte, name string, now time.Time) (string, *credential.IDToken, error) {
+func (r *roll) workload(token []byte, name string, now time.Time) (*workload, *credential.IDToken, error) {
 	t, err := credential.ParseIDToken(token)
 	if err != nil {
-		return "", nil, errNobody
+		return nil, nil, errNobody
 	}
-	who := ""
-	for _, w := range r.workloads {
+	var who *workload
+	for i := range r.workloads {
+		w := &r.workloads[i]
 		if name != "" && w.name != name {
 			continue
 		}
 		if w.cred.Shows(t, now.Unix()) != nil {
 			continue
 		}
-		if who != "" && who != w.name {
-			return "", nil, errNobody // of two: neither, rather than somebody
+		if who != nil && who.name != w.name {
+			return nil, nil, errNobody // of two: neither, rather than somebody
 		}
-		who = w.name
+		if who == nil {
+			who = w
+		}
 	}
-	if who == "" {
-		return "", nil, errNobody
+	if who == nil {
+		return nil, nil, errNobody
 	}
 	return who, t, nil
 }
@@ -74,7 +77,7 @@ func (a *API) exchange(ctx context.Context, in wire.TokenLogin) (*wire.Session, 
 	refused := newProblem(401, "login-refused", "the charter says which tokens a machine has, and greatseal charter issuers check whether its issuer's keys are pinned",
 		"the token is refused: it is no machine's, not for this server, not valid now, or was used")
 	roll := a.roster()
-	name, t, err := roll.workload([]byte(in.Token), in.Name, now)
+	who, t, err := roll.workload([]byte(in.Token), in.Name, now)
 	if err != nil {
 		if p := a.strangers.take(limit.Address(callOf(ctx).r), time.Now()); p != nil {
 			return nil, p
@@ -89,15 +92,15 @@ func (a *API) exchange(ctx context.Context, in wire.TokenLogin) (*wire.Session, 
 		return nil, err
 	}
 	id, token, hash := makeToken()
-	if err := a.tidy(ctx, name, now, true); err != nil {
+	if err := a.tidy(ctx, who.name, now, true); err != nil {
 		return nil, err
 	}
-	s := store.Token{Hash: hash, ID: id, Principal: name, Scopes: []string{scopeSession}, Created: now, Expires: now.Add(workloadLife)}
+	s := store.Token{Hash: hash, ID: id, Principal: who.name, Scopes: []string{scopeSession}, Credential: credential.Pin(who.cred), Created: now, Expires: now.Add(workloadLife)}
 	if err := a.cfg.Store.PutToken(ctx, s); err != nil {
 		return nil, err
 	}
-	who := principal{scopes: a.scopes(roll, name)}
-	return &wire.Session{Token: token, Name: name, Scopes: who.list(), Expires: s.Expires.UTC()}, nil
+	scopes := principal{scopes: a.scopes(roll, who.name)}.list()
+	return &wire.Session{Token: token, Name: who.name, Scopes: scopes, Expires: s.Expires.UTC()}, nil
 }
 
 func (a *API) workloadRoutes() {

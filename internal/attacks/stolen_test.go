@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/internal/api"
 	apiwire "github.com/greatseal-io/greatseal/internal/api/wire"
@@ -215,7 +216,11 @@ func (w *world) plant(name string, scopes []string) string {
 	rand.Read(b)
 	id := hex.EncodeToString(b[:8])
 	token := "gs_" + id + "_" + base64.RawURLEncoding.EncodeToString(b[8:])
-	check(w, w.store.PutToken(w.ctx, store.Token{Hash: sha256.Sum256([]byte(token)), ID: id, Principal: name, Scopes: scopes, Created: w.now(), Expires: w.now().Add(time.Hour)}))
+	pin := ""
+	if p, ok := w.people.People[name]; ok {
+		pin = credential.Pin(p.Signer.Credential())
+	}
+	check(w, w.store.PutToken(w.ctx, store.Token{Hash: sha256.Sum256([]byte(token)), ID: id, Principal: name, Scopes: scopes, Credential: pin, Created: w.now(), Expires: w.now().Add(time.Hour)}))
 	return token
 }
 

@@ -257,7 +257,7 @@ const entrancePath = "/console/bench-sign-in"
 
 func (e *entrance) area() web.Area {
 	return web.Area{Name: "bench", Routes: []web.Route{{Method: http.MethodPost, Path: entrancePath, Program: true, Serve: func(v *web.Visit) error {
-		if err := v.SignIn(web.SignIn{Person: e.who, Member: true, Via: "passkey"}); err != nil {
+		if err := v.SignIn(web.SignIn{Person: e.who, Member: true, Via: "link"}); err != nil {
 			return err
 		}
 		return v.JSON(http.StatusOK, "signed in")

@@ -138,7 +138,7 @@ func (h *home) passkey(v *web.Visit) error {
 	} else if err != nil {
 		return err
 	}
-	if err := v.SignIn(web.SignIn{Person: name, Member: true, Via: "passkey"}); err != nil {
+	if err := v.SignIn(web.SignIn{Person: name, Member: true, Via: "passkey", Credential: credential.Pin(key)}); err != nil {
 		return err
 	}
 	return v.Redirect(destination(f.Get(toField)))
@@ -160,7 +160,7 @@ func (h *home) link(v *web.Visit) error {
 	hash := api.LinkHash(code)
 	gone := web.Problemf(401, "link-used", "greatseal console gives a new one", "the code is used, or its time is over")
 	if f.Get("confirm") != "yes" {
-		name, err := st.Link(ctx, hash, v.Now)
+		l, err := st.Link(ctx, hash, v.Now)
 		if errors.Is(err, store.ErrNotFound) {
 			if err := v.Stranger(); err != nil {
 				return err
@@ -170,9 +170,9 @@ func (h *home) link(v *web.Visit) error {
 		if err != nil {
 			return err
 		}
-		return v.Page("ask.html", "Sign in", struct{ Name, Code string }{name, code})
+		return v.Page("ask.html", "Sign in", struct{ Name, Code string }{l.Person, code})
 	}
-	name, err := st.TakeLink(ctx, hash, v.Now)
+	l, err := st.TakeLink(ctx, hash, v.Now)
 	if errors.Is(err, store.ErrNotFound) {
 		if err := v.Stranger(); err != nil {
 			return err
@@ -182,7 +182,7 @@ func (h *home) link(v *web.Visit) error {
 	if err != nil {
 		return err
 	}
-	if err := v.SignIn(web.SignIn{Person: name, Member: true, Via: "link"}); err != nil {
+	if err := v.SignIn(web.SignIn{Person: l.Person, Member: true, Via: "link", Credential: l.Credential}); err != nil {
 		return err
 	}
 	return v.Redirect(web.Home)

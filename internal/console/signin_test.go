@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
+	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/console/web"
 	"github.com/greatseal-io/greatseal/internal/console/webtest"
+	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/store"
 )
 
@@ -55,7 +57,7 @@ func (d *door) bearer(t *testing.T, name string, scopes ...string) http.Header {
 	if scopes == nil {
 		scopes = []string{"session"}
 	}
-	if err := d.Store.PutToken(t.Context(), store.Token{Hash: sha256.Sum256([]byte(token)), ID: id, Principal: name, Scopes: scopes, Created: d.Now(), Expires: d.Now().Add(time.Hour)}); err != nil {
+	if err := d.Store.PutToken(t.Context(), store.Token{Hash: sha256.Sum256([]byte(token)), ID: id, Principal: name, Scopes: scopes, Credential: credential.Pin(servertest.Signer(name).Credential()), Created: d.Now(), Expires: d.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	return http.Header{"Authorization": {"Bearer " + token}}

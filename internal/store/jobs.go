@@ -104,8 +104,8 @@ func (s *SQL) Uploads(ctx context.Context, id statement.ID) ([]Upload, error) {
 
 // PutToken adds a token.
 func (s *SQL) PutToken(ctx context.Context, t Token) error {
-	_, err := s.exec(ctx, `INSERT INTO tokens (hash, id, principal, scopes, created, expires) VALUES ($1, $2, $3, $4, $5, $6)`,
-		t.Hash[:], t.ID, t.Principal, strings.Join(t.Scopes, " "), ms(t.Created), ms(t.Expires))
+	_, err := s.exec(ctx, `INSERT INTO tokens (`+tokenColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		t.Hash[:], t.ID, t.Principal, strings.Join(t.Scopes, " "), t.Credential, ms(t.Created), ms(t.Expires))
 	return err
 }
 
@@ -114,7 +114,7 @@ func scanToken(r scanner) (*Token, error) {
 	var hash []byte
 	var scopes string
 	var created, expires int64
-	if err := r.Scan(&hash, &t.ID, &t.Principal, &scopes, &created, &expires); err != nil {
+	if err := r.Scan(&hash, &t.ID, &t.Principal, &scopes, &t.Credential, &created, &expires); err != nil {
 		return nil, err
 	}
 	copy(t.Hash[:], hash)
@@ -122,7 +122,7 @@ func scanToken(r scanner) (*Token, error) {
 	return &t, nil
 }
 
-const tokenColumns = `hash, id, principal, scopes, created, expires`
+const tokenColumns = `hash, id, principal, scopes, credential, created, expires`
 
 // Token finds a token by the hash of its secret.
 func (s *SQL) Token(ctx context.Context, hash [32]byte) (*Token, error) {

@@ -10,21 +10,25 @@ import (
 // Session is one browser that somebody signed in with. Only the hash of its secret
 // is kept.
 type Session struct {
-	Hash    [32]byte
-	Handle  string // public
-	Person  string
-	Member  bool   // Person is a name of the charter; otherwise somebody's whom it does not have
-	Via     string // "oidc", "passkey", "link"
-	Issuer  string // of "oidc", as the next three
-	Subject string
-	SID     string
-	Groups  []string
-	Binding [32]byte // of what the browser shows with every call
-	Agent   string   // what the browser says it is, for people
-	Created time.Time
-	Seen    time.Time // to the minute
-	Expires time.Time
+	Hash       [32]byte
+	Handle     string // public
+	Person     string
+	Member     bool   // Person is a name of the charter; otherwise somebody's whom it does not have
+	Via        string // "oidc", "passkey", "link"
+	Issuer     string // of "oidc", as the next three
+	Subject    string
+	SID        string
+	Groups     []string
+	Credential string   // [credential.Pin] of what it began with; empty where that is none of the charter
+	Binding    [32]byte // of what the browser shows with every call
+	Agent      string   // what the browser says it is, for people
+	Created    time.Time
+	Seen       time.Time // to the minute
+	Expires    time.Time
 }
+
+// Link is whom a code signs in, and what he got it with; see [Session.Credential].
+type Link struct{ Person, Credential string }
 
 // SessionFilter selects sessions; zero members select everything.
 type SessionFilter struct {
@@ -50,18 +54,18 @@ type Sessions interface {
 	// way, and says how many.
 	EndSessions(ctx context.Context, f SessionFilter) (int, error)
 
-	// PutLink keeps the hash of a code that signs person in, and forgets those that
+	// PutLink keeps the hash of a code that signs somebody in, and forgets those that
 	// ended before now.
-	PutLink(ctx context.Context, hash [32]byte, person string, expires, now time.Time) error
+	PutLink(ctx context.Context, hash [32]byte, l Link, expires, now time.Time) error
 	// Link says whose a code is; ErrNotFound for one that is used or over.
-	Link(ctx context.Context, hash [32]byte, now time.Time) (string, error)
+	Link(ctx context.Context, hash [32]byte, now time.Time) (Link, error)
 	// TakeLink is Link, once: of several who ask one gets it.
-	TakeLink(ctx context.Context, hash [32]byte, now time.Time) (string, error)
+	TakeLink(ctx context.Context, hash [32]byte, now time.Time) (Link, error)
 }
 
 var _ Sessions = (*SQL)(nil)
 
-const sessionColumns = `hash, handle, person, member, via, issuer, subject, sid, groups, binding, agent, created, seen, expires`
+const sessionColumns = `hash, handle, person, member, via, issuer, subject, sid, groups, credential, binding, agent, created, seen, expires`
 
 // PutSession adds a session.
 func (s *SQL) PutSession(ctx context.Context, x Session, now time.Time) error {
@@ -78,8 +82,8 @@ func (s *SQL) PutSession(ctx context.Context, x Session, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	_, err = s.exec(ctx, `INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		x.Hash[:], x.Handle, text(x.Person), flag(x.Member), x.Via, text(x.Issuer), text(x.Subject), text(x.SID), string(groups), x.Binding[:], text(x.Agent), ms(x.Created), ms(x.Seen), ms(x.Expires))
+	_, err = s.exec(ctx, `INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		x.Hash[:], x.Handle, text(x.Person), flag(x.Member), x.Via, text(x.Issuer), text(x.Subject), text(x.SID), string(groups), text(x.Credential), x.Binding[:], text(x.Agent), ms(x.Created), ms(x.Seen), ms(x.Expires))
 	return err
 }
 
@@ -88,7 +92,7 @@ func scanSession(r scanner) (*Session, error) {
 	var hash, binding []byte
 	var groups string
 	var member, created, seen, expires int64
-	if err := r.Scan(&hash, &x.Handle, &x.Person, &member, &x.Via, &x.Issuer, &x.Subject, &x.SID, &groups, &binding, &x.Agent, &created, &seen, &expires); err != nil {
+	if err := r.Scan(&hash, &x.Handle, &x.Person, &member, &x.Via, &x.Issuer, &x.Subject, &x.SID, &groups, &x.Credential, &binding, &x.Agent, &created, &seen, &expires); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal([]byte(groups), &x.Groups); err != nil {
@@ -153,33 +157,33 @@ func (s *SQL) EndSessions(ctx context.Context, f SessionFilter) (int, error) {
 }
 
 // PutLink keeps a code.
-func (s *SQL) PutLink(ctx context.Context, hash [32]byte, person string, expires, now time.Time) error {
+func (s *SQL) PutLink(ctx context.Context, hash [32]byte, l Link, expires, now time.Time) error {
 	if _, err := s.exec(ctx, `DELETE FROM session_links WHERE expires <= $1`, ms(now)); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, `INSERT INTO session_links (hash, person, expires) VALUES ($1, $2, $3)`, hash[:], text(person), ms(expires))
+	_, err := s.exec(ctx, `INSERT INTO session_links (hash, person, credential, expires) VALUES ($1, $2, $3, $4)`, hash[:], text(l.Person), text(l.Credential), ms(expires))
 	return err
 }
 
 // Link says whose a code is.
-func (s *SQL) Link(ctx context.Context, hash [32]byte, now time.Time) (string, error) {
-	var person string
-	err := s.read.QueryRowContext(ctx, `SELECT person FROM session_links WHERE hash = $1 AND expires > $2`, hash[:], ms(now)).Scan(&person)
-	return person, s.wrap(err)
+func (s *SQL) Link(ctx context.Context, hash [32]byte, now time.Time) (Link, error) {
+	var l Link
+	err := s.read.QueryRowContext(ctx, `SELECT person, credential FROM session_links WHERE hash = $1 AND expires > $2`, hash[:], ms(now)).Scan(&l.Person, &l.Credential)
+	return l, s.wrap(err)
 }
 
 // TakeLink takes a code.
-func (s *SQL) TakeLink(ctx context.Context, hash [32]byte, now time.Time) (string, error) {
-	person, err := s.Link(ctx, hash, now)
+func (s *SQL) TakeLink(ctx context.Context, hash [32]byte, now time.Time) (Link, error) {
+	l, err := s.Link(ctx, hash, now)
 	if err != nil {
-		return "", err
+		return Link{}, err
 	}
 	n, err := s.exec(ctx, `DELETE FROM session_links WHERE hash = $1`, hash[:])
 	if err == nil && n == 0 {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return "", err
+		return Link{}, err
 	}
-	return person, nil
+	return l, nil
 }

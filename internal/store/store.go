@@ -243,12 +243,13 @@ type Upload struct {
 
 // Token is a bearer token; only its hash is kept.
 type Token struct {
-	Hash      [32]byte
-	ID        string // public handle
-	Principal string
-	Scopes    []string
-	Created   time.Time
-	Expires   time.Time
+	Hash       [32]byte
+	ID         string // public handle
+	Principal  string
+	Scopes     []string
+	Credential string // of a session: [credential.Pin] of what it began with
+	Created    time.Time
+	Expires    time.Time
 }
 
 // Store is one database. It is safe for concurrent use, and several replicas may

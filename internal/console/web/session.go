@@ -34,6 +34,8 @@ type SignIn struct {
 	Subject string
 	SID     string
 	Groups  []string
+
+	Credential string // [credential.Pin] of what he has shown; wanted of "passkey", empty where it is none of the charter
 }
 
 // cookieName is the name of the session's cookie. Browsers take the first from secure
@@ -79,11 +81,14 @@ func binding(r *http.Request) [32]byte {
 // whoever knew its secret has nothing.
 func (v *Visit) SignIn(in SignIn) error {
 	s, r := v.site, v.Request
-	if in.Person == "" || in.Via == "" || s.cfg.Identify != nil {
+	if in.Person == "" || in.Via == "" || in.Via == "passkey" && in.Credential == "" || s.cfg.Identify != nil {
 		return errors.New("web: nobody signs in")
 	}
 	if _, ok := s.roll().charter.People[in.Person]; in.Member && !ok {
 		return Problemf(403, "not-in-charter", "", "%s is not in the charter", in.Person)
+	}
+	if !s.begins(in.Via, in.Person, in.Credential) {
+		return Problemf(403, "not-in-charter", "sign in with another one", "the charter no longer has that key of %s's", in.Person)
 	}
 	if err := v.SignOut(); err != nil {
 		return err
@@ -106,7 +111,7 @@ func (v *Visit) SignIn(in SignIn) error {
 	}
 	x := store.Session{
 		Hash: sha256.Sum256([]byte(secret)), Handle: hex.EncodeToString(b[32:]), Person: in.Person, Member: in.Member, Via: in.Via,
-		Issuer: in.Issuer, Subject: in.Subject, SID: in.SID, Groups: in.Groups, Binding: binding(r), Agent: agent,
+		Issuer: in.Issuer, Subject: in.Subject, SID: in.SID, Groups: in.Groups, Credential: in.Credential, Binding: binding(r), Agent: agent,
 		Created: v.Now, Seen: v.Now, Expires: v.Now.Add(SessionLife),
 	}
 	if err := s.cfg.Store.PutSession(r.Context(), x, v.Now); err != nil {
@@ -192,6 +197,14 @@ func (s *Site) formSecret(r *http.Request) string {
 	return ""
 }
 
+// begins reports whether a session of that kind may begin, and go on, with a credential.
+func (s *Site) begins(via, person, pin string) bool {
+	if pin == "" {
+		return via != "passkey"
+	}
+	return s.roll().charter.Holds(person, pin)
+}
+
 // session checks a secret; nil is nobody. used is that somebody does something: a page
 // that is left open does not keep its session.
 func (s *Site) session(r *http.Request, secret string, used bool) (*Person, error) {
@@ -222,6 +235,8 @@ func (s *Site) session(r *http.Request, secret string, used bool) (*Person, erro
 		return end("used from another browser")
 	case x.Member && !known:
 		return end("left the charter")
+	case !s.begins(x.Via, x.Person, x.Credential):
+		return end("what it began with left the charter")
 	}
 	p := &Person{Name: x.Person, Via: x.Via, InCharter: x.Member, Since: x.Created, Expires: x.Expires, Session: x.Handle, Groups: x.Groups}
 	if s.cfg.Given != nil {

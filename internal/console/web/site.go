@@ -10,7 +10,8 @@
 //     loads by itself.
 //  3. A session is its secret, of which the database has the hash; it is new with every
 //     sign-in, ends after an hour without use and eight in all, when it is used from
-//     another browser, when somebody ends it, and when its person leaves the charter.
+//     another browser, when somebody ends it, when its person leaves the charter, and when
+//     what it began with does.
 //     Where something else says who calls ([Config].Identify) there is none, and no
 //     cookie: it is asked for every call, and tokens are of that person and this process.
 //  4. A session never requests and never endorses: those are statements that a passkey

@@ -121,7 +121,7 @@ func signInArea() web.Area {
 		if err != nil {
 			return err
 		}
-		in := web.SignIn{Person: f.Get("person"), Member: f.Get("member") == "yes", Via: "passkey", Groups: f["group"]}
+		in := web.SignIn{Person: f.Get("person"), Member: f.Get("member") == "yes", Via: "link", Groups: f["group"]}
 		if !in.Member {
 			in.Via, in.Issuer, in.Subject = "oidc", "https://issuer.example.com", "subject of "+in.Person
 		}

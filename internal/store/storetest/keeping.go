@@ -124,13 +124,13 @@ func uploads(t *testing.T, s store.Store) {
 
 func tokens(t *testing.T, s store.Store) {
 	ctx := t.Context()
-	tok := store.Token{Hash: sha256.Sum256([]byte("secret")), ID: "t1", Principal: "ci", Scopes: []string{"read", "request"}, Created: epoch, Expires: epoch.Add(time.Hour)}
+	tok := store.Token{Hash: sha256.Sum256([]byte("secret")), ID: "t1", Principal: "ci", Scopes: []string{"read", "request"}, Credential: "ssh:of ci", Created: epoch, Expires: epoch.Add(time.Hour)}
 	must(t, s.PutToken(ctx, tok))
 	if err := s.PutToken(ctx, tok); !errors.Is(err, store.ErrExists) {
 		t.Fatalf("the same token again: %v", err)
 	}
 	got, err := s.Token(ctx, tok.Hash)
-	if err != nil || got.Principal != "ci" || len(got.Scopes) != 2 || !got.Expires.Equal(tok.Expires) {
+	if err != nil || got.Principal != "ci" || len(got.Scopes) != 2 || got.Credential != tok.Credential || !got.Expires.Equal(tok.Expires) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	if all, err := s.Tokens(ctx); err != nil || len(all) != 1 {

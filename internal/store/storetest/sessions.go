@@ -26,7 +26,7 @@ func sessionsOf(t *testing.T, s store.Store) store.Sessions {
 }
 
 func newSession(handle, person string, at time.Time) store.Session {
-	return store.Session{Hash: sha256.Sum256([]byte(handle)), Handle: handle, Person: person, Member: true, Via: "passkey", Binding: sha256.Sum256([]byte("browser")), Agent: "Browser/1.0",
+	return store.Session{Hash: sha256.Sum256([]byte(handle)), Handle: handle, Person: person, Member: true, Via: "passkey", Credential: "passkey:" + handle, Binding: sha256.Sum256([]byte("browser")), Agent: "Browser/1.0",
 		Created: at, Seen: at, Expires: at.Add(8 * time.Hour)}
 }
 
@@ -99,25 +99,25 @@ func sessions(t *testing.T, db store.Store) {
 func linksOnce(t *testing.T, db store.Store) {
 	s, ctx := sessionsOf(t, db), t.Context()
 	hash := sha256.Sum256([]byte("code"))
-	must(t, s.PutLink(ctx, hash, "alice", epoch.Add(time.Minute), epoch))
+	must(t, s.PutLink(ctx, hash, store.Link{Person: "alice", Credential: "ssh:of alice"}, epoch.Add(time.Minute), epoch))
 	if _, err := s.Link(ctx, hash, epoch.Add(time.Minute)); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("good when it is over: %v", err)
 	}
 	if _, err := s.TakeLink(ctx, hash, epoch.Add(time.Minute)); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("taken when it is over: %v", err)
 	}
-	if who, err := s.Link(ctx, hash, epoch); err != nil || who != "alice" {
-		t.Fatalf("%q %v", who, err)
+	if who, err := s.Link(ctx, hash, epoch); err != nil || who != (store.Link{Person: "alice", Credential: "ssh:of alice"}) {
+		t.Fatalf("%+v %v", who, err)
 	}
 	var taken atomic.Int64
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
 			switch who, err := s.TakeLink(context.WithoutCancel(ctx), hash, epoch); {
-			case err == nil && who == "alice":
+			case err == nil && who == (store.Link{Person: "alice", Credential: "ssh:of alice"}):
 				taken.Add(1)
 			case !errors.Is(err, store.ErrNotFound):
-				t.Errorf("%q %v", who, err)
+				t.Errorf("%+v %v", who, err)
 			}
 		})
 	}
@@ -125,7 +125,7 @@ func linksOnce(t *testing.T, db store.Store) {
 	if taken.Load() != 1 {
 		t.Fatalf("taken %d times", taken.Load())
 	}
-	must(t, s.PutLink(ctx, hash, "bob", epoch.Add(time.Minute), epoch))
-	must(t, s.PutLink(ctx, sha256.Sum256([]byte("other")), "bob", epoch.Add(time.Hour), epoch.Add(2*time.Minute)))
-	must(t, s.PutLink(ctx, hash, "carol", epoch.Add(time.Hour), epoch.Add(2*time.Minute))) // the one before was forgotten
+	must(t, s.PutLink(ctx, hash, store.Link{Person: "bob"}, epoch.Add(time.Minute), epoch))
+	must(t, s.PutLink(ctx, sha256.Sum256([]byte("other")), store.Link{Person: "bob"}, epoch.Add(time.Hour), epoch.Add(2*time.Minute)))
+	must(t, s.PutLink(ctx, hash, store.Link{Person: "carol"}, epoch.Add(time.Hour), epoch.Add(2*time.Minute))) // the one before was forgotten
 }
