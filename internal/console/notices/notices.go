@@ -45,8 +45,8 @@ type page struct {
 	Mail, Chat bool // wanted
 	Reached    []string
 	Saved      bool
-	Sent       []string // of a test
-	Error      string
+	Sent       []string     // of a test
+	Refused    *web.Problem // what was not saved, and why; the rest is as it was typed
 }
 
 func (a *area) page(v *web.Visit) (*page, error) {
@@ -115,14 +115,24 @@ func (a *area) set(v *web.Visit) error {
 	if mail, chat := f.Get("mail") == "on", f.Get("chat") == "on"; mail != chat {
 		p.Ways = []string{map[bool]string{true: "mail", false: "chat"}[mail]}
 	} else if !mail {
-		return web.Problemf(422, "no-way", "choose mail, chat or both; a daily digest is the least", "somebody whom nothing reaches keeps others waiting")
+		return a.refused(v, p, false, false, web.Problemf(422, "no-way", "choose mail, chat or both; a daily digest is the least", "somebody whom nothing reaches keeps others waiting"))
 	}
 	if err := e.SetPreferences(v.Request.Context(), v.Who.Name, p); errors.Is(err, notices.ErrPreferences) {
-		return web.Problemf(422, "malformed", "times are HH:MM, zones as Europe/Berlin", "%v", err)
+		return a.refused(v, p, f.Get("mail") == "on", f.Get("chat") == "on", web.Problemf(422, "malformed", "times are HH:MM, zones as Europe/Berlin", "%v", err))
 	} else if err != nil {
 		return err
 	}
 	return v.Redirect(path + "?saved=1")
+}
+
+// refused shows the form as it was sent: nobody types it twice.
+func (a *area) refused(v *web.Visit, typed notices.Preferences, mail, chat bool, why *web.Problem) error {
+	p, err := a.page(v)
+	if err != nil {
+		return err
+	}
+	p.Preferences, p.Mail, p.Chat, p.Refused = typed, mail, chat, why
+	return v.PageStatus(why.Status, "notices.html", "Notices", p)
 }
 
 func (a *area) test(v *web.Visit) error {

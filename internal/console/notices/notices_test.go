@@ -80,6 +80,10 @@ func TestPreferences(t *testing.T) {
 		if p.Status != 422 || strings.Contains(p.Body, "<script>alert") {
 			t.Errorf("%s: %d %s", what, p.Status, p.Body)
 		}
+		// What was typed is there still, and what was wrong with it.
+		if !strings.Contains(p.Body, `name="quiet_from" type="time" value="20:00"`) || what != "deliver" && !strings.Contains(p.Body, `value="daily" selected`) || !strings.Contains(p.Body, `role="alert" id="refused"`) {
+			t.Errorf("%s: the form has lost what was typed:\n%s", what, p.Body)
+		}
 	}
 	if p := bob.Get("/console/notices").OK(); !strings.Contains(p.Body, "07:15") {
 		t.Error("what was refused has changed something")

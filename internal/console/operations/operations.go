@@ -16,6 +16,7 @@ import (
 	"embed"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/ecc"
 	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/limit"
+	"github.com/greatseal-io/greatseal/internal/platform"
 	"github.com/greatseal-io/greatseal/internal/records"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/record"
@@ -75,6 +77,15 @@ func Area(i *instance.Instance, st *store.SQL) web.Area {
 	return x
 }
 
+// tabs are the pages beside one of the records: a protected instance has no security
+// jobs.
+type tabs struct {
+	HasJobs bool
+	Here    string // path of the page
+}
+
+func (a *area) tabs(v *web.Visit) tabs { return tabs{a.i.Jobs != nil, v.Request.URL.Path} }
+
 // reason is a refusal with its explanation.
 type reason struct {
 	Code    rejection.Code
@@ -103,6 +114,7 @@ type side struct {
 }
 
 type overviewPage struct {
+	tabs
 	Name, Role, Enforcement string
 	Platforms               []string
 	Sides                   []side
@@ -111,7 +123,7 @@ type overviewPage struct {
 	Queue                   []count
 	Agents, Up              int
 	Rejections              []rejected
-	HasJobs, HasAgents      bool
+	HasAgents               bool
 }
 
 type count struct {
@@ -122,7 +134,7 @@ type count struct {
 func (a *area) overview(v *web.Visit) error {
 	ctx := v.Request.Context()
 	now := v.Now
-	p := overviewPage{Name: a.i.Part.Name, Role: string(a.i.Part.RoleNow()), Enforcement: string(a.i.Part.Enforcement(now)), HasJobs: a.i.Jobs != nil, HasAgents: a.i.Queue != nil}
+	p := overviewPage{tabs: a.tabs(v), Name: a.i.Part.Name, Role: string(a.i.Part.RoleNow()), Enforcement: string(a.i.Part.Enforcement(now)), HasAgents: a.i.Queue != nil}
 	for n := range a.i.Platforms {
 		p.Platforms = append(p.Platforms, n)
 	}
@@ -168,7 +180,9 @@ func (a *area) overview(v *web.Visit) error {
 
 type finding struct {
 	records.Found
-	Why reason
+	Why     reason
+	Record  string // for people
+	Explain string // address of the page that explains it; empty: none
 }
 
 func (a *area) found(ctx context.Context, before int64, limit int) ([]finding, error) {
@@ -178,7 +192,11 @@ func (a *area) found(ctx context.Context, before int64, limit int) ([]finding, e
 	}
 	var out []finding
 	for _, f := range list {
-		out = append(out, finding{f, reasonOf(f.Code, f.Subject, f.Detail)})
+		x := finding{Found: f, Why: reasonOf(f.Code, f.Subject, f.Detail), Record: f.Ref}
+		if r, ok := refOf(f.Ref); ok {
+			x.Record, x.Explain = r.String(), "/console/records/explain?"+url.Values{"table": {r.Table}, "key": r.Key}.Encode()
+		}
+		out = append(out, x)
 	}
 	return out, nil
 }
@@ -210,12 +228,14 @@ func (a *area) findings(v *web.Visit) error {
 		next = list[len(list)-1].ID
 	}
 	return v.Page("findings.html", "What did not verify", struct {
+		tabs
 		List []finding
 		Next int64
-	}{list, next})
+	}{a.tabs(v), list, next})
 }
 
 type explained struct {
+	tabs
 	Asked    bool
 	Platform string
 	Table    string
@@ -224,12 +244,13 @@ type explained struct {
 	Report   *record.Report
 	Why      *reason
 	Each     []*reason
+	Refused  *web.Problem // the rest is as it was typed
 }
 
 // explain says what each signature of a record is worth.
 func (a *area) explain(v *web.Visit) error {
 	q := v.Query()
-	p := explained{Platform: q.Get("platform"), Table: q.Get("table"), Key: q.Get("key"), Purpose: q.Get("purpose"), Asked: q.Has("table")}
+	p := explained{tabs: a.tabs(v), Platform: q.Get("platform"), Table: q.Get("table"), Key: q.Get("key"), Purpose: q.Get("purpose"), Asked: q.Has("table")}
 	if p.Purpose == "" {
 		p.Purpose = record.Queue
 	}
@@ -237,21 +258,26 @@ func (a *area) explain(v *web.Visit) error {
 		return v.Page("explain.html", "A record's signatures", p)
 	}
 	ctx := v.Request.Context()
+	refused := func(why *web.Problem) error {
+		p.Refused = why
+		return v.PageStatus(why.Status, "explain.html", "A record's signatures", p)
+	}
 	ref := record.Ref{Table: p.Table, Key: q["key"]}
 	if err := ref.Check(); err != nil {
-		return web.Problemf(400, "malformed", "", "%v", err)
+		return refused(web.Problemf(400, "malformed", "", "%v", err))
 	}
 	var err error
 	if p.Platform == "" {
 		if p.Platform, err = a.i.Guard.Home(ctx, p.Table); err != nil {
-			return web.Problemf(404, "not-found", "greatseal records tables lists what there is", "%v", err)
+			return refused(web.Problemf(404, "not-found", "greatseal records tables lists what there is", "%v", err))
 		}
 	}
 	if a.i.Platforms[p.Platform] == nil {
-		return web.Problemf(404, "not-found", "the page Records lists the platforms", "there is no platform %.64q", p.Platform)
+		return refused(web.Problemf(404, "not-found", "the page Records lists the platforms", "there is no platform %.64q", p.Platform))
 	}
 	if p.Report, err = a.i.Guard.Explain(ctx, p.Platform, ref, p.Purpose); err != nil {
-		return web.Problemf(404, "not-found", "", "%v", err)
+		p.Report = nil
+		return refused(web.Problemf(404, "not-found", "", "%v", err))
 	}
 	p.Why = reasonOfError(p.Report.Reason)
 	for _, s := range p.Report.Signatures {
@@ -265,8 +291,12 @@ func (a *area) explain(v *web.Visit) error {
 const scanPatience = 20 * time.Second
 
 func (a *area) scan(v *web.Visit) error {
+	type page struct {
+		tabs
+		Report *records.ScanReport
+	}
 	if !v.Query().Has("now") {
-		return v.Page("scan.html", "Scan", (*records.ScanReport)(nil))
+		return v.Page("scan.html", "Scan", page{tabs: a.tabs(v)})
 	}
 	if !a.scans.Enter(v.Who.Name) {
 		return web.Problemf(503, "busy", "try again in a moment", "a scan runs already")
@@ -278,10 +308,13 @@ func (a *area) scan(v *web.Visit) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return web.Problemf(503, "too-long", "greatseal records scan --csv does it with patience, and names each record", "the scan takes longer than a page waits for")
 	}
+	if errors.Is(err, platform.ErrField) || errors.Is(err, platform.ErrTable) {
+		return web.Problemf(409, "configuration", "the charter and the application's tables differ: greatseal records lint says where", "%v", err)
+	}
 	if err != nil {
 		return err
 	}
-	return v.Page("scan.html", "Scan", r)
+	return v.Page("scan.html", "Scan", page{a.tabs(v), r})
 }
 
 func (a *area) jobs(v *web.Visit) error {
@@ -303,9 +336,10 @@ func (a *area) jobs(v *web.Visit) error {
 		next = list[len(list)-1].ID
 	}
 	return v.Page("jobs.html", "Security jobs", struct {
+		tabs
 		List []*records.View
 		Next string
-	}{list, next})
+	}{a.tabs(v), list, next})
 }
 
 func (a *area) job(v *web.Visit) error {
@@ -324,10 +358,11 @@ func (a *area) job(v *web.Visit) error {
 		return err
 	}
 	return v.Page("job.html", "Security job", struct {
+		tabs
 		*records.View
 		Done             int // percent; -1: not known
 		Entries, Omitted []records.Entry
-	}{j, percent(j), entries, skipped})
+	}{a.tabs(v), j, percent(j), entries, skipped})
 }
 
 func percent(j *records.View) int {
@@ -342,7 +377,10 @@ func (a *area) sets(v *web.Visit) error {
 	if err != nil {
 		return err
 	}
-	return v.Page("sets.html", "Update sets", list)
+	return v.Page("sets.html", "Update sets", struct {
+		tabs
+		List []*records.SetView
+	}{a.tabs(v), list})
 }
 
 func (a *area) set(v *web.Visit) error {
@@ -355,12 +393,13 @@ func (a *area) set(v *web.Visit) error {
 		Why                       *reason
 	}
 	p := struct {
+		tabs
 		*records.SetView
 		Counts   []count
 		Findings []line
 		More     int
 		Problems int
-	}{SetView: s}
+	}{tabs: a.tabs(v), SetView: s}
 	if s.Preview != nil {
 		for n, c := range s.Preview.Counts {
 			p.Counts = append(p.Counts, count{string(n), int64(c)})

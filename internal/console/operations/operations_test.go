@@ -97,7 +97,10 @@ func recordPages(t *testing.T, s *side, p *site, app application) {
 	}
 	// The watch of the protected instance looks at what changed, and tells.
 	ok(t, p.Guard.Look(t.Context(), erp, platform.Event{Ref: ref(2), At: time.Now()}))
-	look(olga, "/console/records/findings").Has("watch", string(rejection.FieldChanged), "(sql_statement)", ref(2).ID()).HasNot("DROP TABLE")
+	look(olga, "/console/records/findings").Has("watch", string(rejection.FieldChanged), "(sql_statement)", ref(2).String()).HasNot("DROP TABLE", ref(2).ID())
+	if links := look(olga, "/console/records/findings").Find("a", "href", explainPath(2)); len(links) != 1 {
+		t.Errorf("%d links lead from the finding to the record", len(links))
+	}
 	look(olga, "/console/records").Has(string(rejection.FieldChanged))
 	look(olga, "/console/records/sets").Has("nobody has brought a set here")
 	olga.Get("/console/records/sets/0123").Want(404)
@@ -125,7 +128,9 @@ func roles(t *testing.T, s *side, p *site) {
 		"/console/agents", "/console/queue", "/console/rejections"}
 	for _, path := range trusted {
 		for _, b := range []*webtest.Browser{s.As("carol"), s.As("audrey", web.Auditor), s.As("olga", web.Operator)} {
-			look(b, path)
+			if here := look(b, path).Find("a", "aria-current", "page"); len(here) == 0 || webtest.Attr(here[len(here)-1], "href") != path {
+				t.Errorf("%s does not say which of the pages it is", path)
+			}
 		}
 		s.As("bob").Get(path).Want(403)
 		s.Browser().Get(path).Want(303)
@@ -135,6 +140,9 @@ func roles(t *testing.T, s *side, p *site) {
 		page := look(p.as("audrey"), path).Has("audrey").HasNot("sign out", "charter")
 		if len(page.Find("a", "href", "/console/sessions")) != 0 || page.Header.Get("Set-Cookie") != "" {
 			t.Errorf("%s speaks of sessions", path)
+		}
+		if len(page.Find("a", "href", "/console/records/jobs")) != 0 {
+			t.Errorf("%s leads to security jobs, which a protected instance has not", path)
 		}
 		p.as("ruth").Get(path).Want(403)
 		p.as("").Get(path).Want(401)
