@@ -51,6 +51,7 @@ type stage struct {
 	dex     *dextest.Dex
 	browser *chromiumtest.Browser
 	logFile string
+	ca      *authority
 }
 
 // newStage founds a deployment as "greatseal dev" does, gives it TLS and a provider, and

@@ -9,6 +9,8 @@
 //  2. What the browser complains of (exceptions, refused content, policies that a
 //     page broke) is kept, and [Page.Complaints] returns it.
 //  3. A browser that is missing fails the test.
+//  4. A client certificate is shown to the site that it was put in for, and to no
+//     other one ([StartWith]).
 package chromiumtest
 
 import (
@@ -40,10 +42,30 @@ const patience = 60 * time.Second
 type Browser struct {
 	tb  testing.TB
 	ctx context.Context
+	own bool // people share its profile: certificates are in that one alone
+}
+
+// Certificate is one that a person shows, and the site that he chose to show it to.
+type Certificate struct {
+	File, Key string // PEM
+	Site      string // https://HOST:PORT
 }
 
 // Start starts Chromium. cas are PEM files of authorities that it trusts.
 func Start(tb testing.TB, cas ...string) *Browser {
+	tb.Helper()
+	return start(tb, nil, cas)
+}
+
+// StartWith starts a Chromium into which somebody has put a certificate, as
+// docs/operate/console.md says. It is one person's: [Browser.Person] opens tabs of the
+// one profile.
+func StartWith(tb testing.TB, c Certificate, cas ...string) *Browser {
+	tb.Helper()
+	return start(tb, &c, cas)
+}
+
+func start(tb testing.TB, shown *Certificate, cas []string) *Browser {
 	tb.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -64,12 +86,33 @@ func Start(tb testing.TB, cas ...string) *Browser {
 	for i, ca := range cas {
 		run("certutil", "-d", "sql:"+db, "-A", "-t", "C,,", "-n", fmt.Sprintf("test %d", i), "-i", ca)
 	}
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Env("HOME="+home),
 		chromedp.Flag("lang", "en-GB"), chromedp.Flag("force-prefers-reduced-motion", true), chromedp.Flag("hide-scrollbars", false),
-		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter"), chromedp.WSURLReadTimeout(patience))...)
+		chromedp.Flag("disable-features", "Translate,OptimizationHints,MediaRouter"), chromedp.WSURLReadTimeout(patience))
+	if shown != nil {
+		p12 := filepath.Join(home, "person.p12")
+		run("openssl", "pkcs12", "-export", "-in", shown.File, "-inkey", shown.Key, "-out", p12, "-passout", "pass:")
+		run("pk12util", "-d", "sql:"+db, "-i", p12, "-W", "", "-K", "")
+		profile := filepath.Join(home, "profile")
+		// What the dialogue that asks for a certificate would have kept.
+		chosen, err := json.Marshal(map[string]any{"profile": map[string]any{"content_settings": map[string]any{"exceptions": map[string]any{"auto_select_certificate": map[string]any{
+			shown.Site + ",*": map[string]any{"setting": map[string]any{"filters": []any{map[string]any{}}}},
+		}}}}})
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(profile, "Default"), 0o700)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(profile, "Default", "Preferences"), chosen, 0o600)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		options = append(options, chromedp.UserDataDir(profile))
+	}
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, end := chromedp.NewContext(ctx)
-	b := &Browser{tb: tb, ctx: ctx}
+	b := &Browser{tb: tb, ctx: ctx, own: shown != nil}
 	tb.Cleanup(func() {
 		end()
 		cancel()
@@ -92,23 +135,32 @@ type Page struct {
 	name string
 	auth webauthn.AuthenticatorID
 
+	asked map[string]bool // addresses, by DeadLinks
+
 	mu    sync.Mutex
 	heard []string
 }
 
-// Person opens a tab with a fresh profile and an authenticator that says who the
+// Person opens a tab with a fresh profile, or with that of [StartWith], and an authenticator that says who the
 // person is by a finger or a PIN.
 func (b *Browser) Person(name string, a Authenticator) *Page {
 	b.tb.Helper()
 	p := &Page{tb: b.tb, name: name}
-	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.hear))
+	how := []chromedp.ContextOption{chromedp.WithListener(p.hear)}
+	if !b.own {
+		how = append(how, chromedp.WithNewBrowserContext())
+	}
+	ctx, cancel := chromedp.NewContext(b.ctx, how...)
 	p.ctx = ctx
 	b.tb.Cleanup(cancel)
 	// The first action's context is the tab's life: it has no end of its own.
 	p.tell(chromedp.Do(ctx, chromedp.Navigate("about:blank")))
 	p.tell(call(ctx, log.Enable))
 	p.tell(call(ctx, runtime.Enable))
-	_, err := chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{})
+	// Several people look at a time: each page takes itself for the one in front.
+	_, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	p.tell(err)
+	_, err = chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{})
 	p.tell(err)
 	r, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21, Transport: webauthn.AuthenticatorTransportInternal,

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -59,6 +60,79 @@ func TestBrowser(t *testing.T) {
 	}
 	if len(p.Shot()) < 1000 {
 		t.Error("no picture")
+	}
+}
+
+// A certificate is shown to the site that it is for, and to no other.
+func TestCertificate(t *testing.T) {
+	ca, pair := authority(t)
+	roots := x509.NewCertPool()
+	b, err := os.ReadFile(ca)
+	if err != nil || !roots.AppendCertsFromPEM(b) {
+		t.Fatal(err)
+	}
+	shown := map[string]*atomic.Int64{}
+	serve := func() string {
+		n := new(atomic.Int64)
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n.Add(int64(len(r.TLS.PeerCertificates)))
+			fmt.Fprintf(w, "<!doctype html><title>t</title><h1>%d shown</h1>", len(r.TLS.PeerCertificates))
+		}))
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: roots}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		at := strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
+		shown[at] = n
+		return at
+	}
+	here, elsewhere := serve(), serve()
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	signer, err := x509.ParseCertificate(pair.Certificate[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "olga"}, NotBefore: signer.NotBefore, NotAfter: signer.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	key := pair.PrivateKey.(*ecdsa.PrivateKey)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, signer, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := StartWith(t, Certificate{File: write("olga.pem", "CERTIFICATE", der), Key: write("olga.key", "PRIVATE KEY", private), Site: here}, ca).Person("olga", Authenticator{})
+	p.Open(here)
+	p.See("h1", "1 shown")
+	// Where nothing was chosen the browser asks, and shows nobody anything by itself.
+	Eval[bool](p, "fetch("+quote(elsewhere)+", {mode: 'no-cors', signal: AbortSignal.timeout(3000)}).then(() => true, () => false)")
+	if n := shown[elsewhere].Load(); n != 0 || shown[here].Load() == 0 {
+		t.Errorf("%d certificates were shown to a site that nobody chose", n)
+	}
+}
+
+// What the keyboard reaches is seen to be reached.
+func TestKeyboard(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `<!doctype html><title>t</title><style>.none:focus{outline:none} .moved:focus{outline:none;position:absolute;left:-900px}</style>
+<a href="#a">good</a> <button class=none>unseen</button> <input class=moved aria-label="gone"> <button disabled>not reached</button> <div onclick="1" class=none>no control</div>`)
+	}))
+	defer s.Close()
+	p := Start(t).Person("ann", Authenticator{})
+	p.Open(s.URL)
+	if got := p.Unseen(); len(got) != 2 || !strings.Contains(got[0], "unseen") || !strings.Contains(got[1], "INPUT") {
+		t.Errorf("%q", got)
+	}
+	if got := p.Walk(10); len(got) != 3 || !strings.Contains(got[0], "good") {
+		t.Errorf("walked over %q", got)
 	}
 }
 
