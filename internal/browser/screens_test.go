@@ -147,7 +147,7 @@ func trustedPages(t *testing.T, g *gallery) {
 		s.as("bob", "sessions", "end", x.ID)
 	}
 	bob.Click(`form[action="/console/logout"] button`)
-	shows(bob, look{name: "session-over"})
+	shows(bob, look{name: "session-over", no: true})
 }
 
 // protectedPages are those of a protected instance, to somebody with a certificate.
