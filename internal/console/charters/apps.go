@@ -10,7 +10,6 @@ import (
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/console/web"
-	"github.com/greatseal-io/greatseal/internal/replay"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/template"
 	"github.com/greatseal-io/greatseal/statement"
@@ -55,8 +54,7 @@ type setUpData struct {
 	Error    string
 	Draft    *template.Draft
 	difference
-	Replay   *replay.Report
-	Busy     string
+	Replay   *outcome
 	Proposal *proposal
 	Version  uint64
 	Next     string // progress page
@@ -142,8 +140,11 @@ func (a *area) setUp(v *web.Visit) error {
 		d.Error = err.Error()
 	case d.Draft != nil:
 		d.difference = compare(head, d.Draft.Charter)
-		if d.Replay, d.Busy, err = a.tryReplay(v, d.Draft.Charter); err != nil {
+		if d.Replay, err = a.replay(v.Request.Context(), d.Draft.Charter, v.Now, replayGlance); err != nil {
 			return err
+		}
+		if d.Replay.Waits {
+			d.Replay.Again = appsPath + "/new/" + t.Name + "?" + q.Encode()
 		}
 		if d.Proposal, err = a.proposal(v, d.Draft.Charter, "set up "+answers.Name, commandLine(t, answers)); err != nil {
 			return err

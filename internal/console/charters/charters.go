@@ -8,7 +8,8 @@
 //  2. Nothing is stored of a draft: it is in the form, or in the address.
 //  3. What is proposed is a request that a passkey has signed, over the charter that
 //     the page has shown, and that follows the one in force.
-//  4. The work of a page is bounded: replays by their sample and their number.
+//  4. The work of a page is bounded: replays by their sample, their number and their
+//     time. They go on while the page is read, which asks for them again.
 package charters
 
 import (
@@ -34,16 +35,12 @@ const (
 
 type area struct {
 	server  *server.Server
-	replays chan struct{} // permits
-	kept    kept
+	replays *replays
 }
-
-// replaysAtOnce is the number of replays that run at a time.
-const replaysAtOnce = 2
 
 // Area is the area over a server.
 func Area(s *server.Server) web.Area {
-	a := &area{server: s, replays: make(chan struct{}, replaysAtOnce)}
+	a := &area{server: s, replays: newReplays()}
 	officers := []web.Role{web.Officer}
 	get, post := http.MethodGet, http.MethodPost
 	return web.Area{Name: "charters", Files: files,

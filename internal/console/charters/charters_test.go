@@ -123,6 +123,21 @@ func TestManyPeople(t *testing.T) {
 	alice.Get(next).OK().Small().Has("p060").HasNot("p119")
 }
 
+// judged gets a page until its replay has ended.
+func judged(t *testing.T, b *webtest.Browser, path string) *webtest.Page {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		p := b.Get(path).OK()
+		if len(p.Find("div", "hx-trigger", "load delay:1s")) == 0 {
+			return p
+		}
+		p.Clean().Has("so far", "look again")
+		if time.Now().After(end) {
+			t.Fatal("the replay does not end")
+		}
+	}
+}
+
 func TestHistoryAndChange(t *testing.T) {
 	b, _ := bench(t)
 	alice := b.As("alice")
@@ -144,7 +159,7 @@ func TestHistoryAndChange(t *testing.T) {
 	change := home + "/change/" + id.String()
 	alice.HTMX(change).OK().Clean().Has("1 weaker", "now needs 1 of officers instead of 2 of officers", "Compared with version 1")
 	alice.Get(change).OK().Clean().Small().Has("greatseal charter diff --request "+id.String()[:12], "judge past requests under it")
-	alice.Get(change+"/replay").OK().Clean().Has("1 would end otherwise", "granted", "the endorsements that it got would be enough: one of officers", "open")
+	judged(t, alice, change+"/replay").Clean().Has("1 would end otherwise", "granted", "the endorsements that it got would be enough: one of officers", "open")
 	alice.Get(home + "/change/" + r.ID.String()).Want(404)
 	alice.Get(home + "/change/" + strings.Repeat("0", 64)).Want(404)
 	for _, n := range []string{"carol", "dave"} {

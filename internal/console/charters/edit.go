@@ -10,7 +10,6 @@ import (
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/author"
 	"github.com/greatseal-io/greatseal/internal/console/web"
-	"github.com/greatseal-io/greatseal/internal/replay"
 	"github.com/greatseal-io/greatseal/internal/template"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -40,8 +39,7 @@ type editData struct {
 	Warnings []charter.Warning
 	difference
 	Nothing  bool
-	Replay   *replay.Report
-	Busy     string // why there is no replay
+	Replay   *outcome
 	Proposal *proposal
 }
 
@@ -87,7 +85,7 @@ func (a *area) judge(v *web.Visit) error {
 	default:
 		d.difference, d.Warnings = compare(head, next), newWarnings(head, next)
 		if d.Nothing = len(d.Changes) == 0; !d.Nothing {
-			if d.Replay, d.Busy, err = a.tryReplay(v, next); err != nil {
+			if d.Replay, err = a.replay(v.Request.Context(), next, v.Now, replayLook); err != nil {
 				return err
 			}
 			if d.Proposal, err = a.proposal(v, next, strings.TrimSpace(text(f, fieldReason)), "greatseal charter propose charter.yaml"); err != nil {
@@ -109,16 +107,6 @@ func (a *area) parse(v *web.Visit, text string) (*charter.Charter, error) {
 	}
 	head, ref := a.server.Chain().Head()
 	return template.Follow(doc, head, ref, v.Now)
-}
-
-// tryReplay replays, or says why it cannot now.
-func (a *area) tryReplay(v *web.Visit, next *charter.Charter) (*replay.Report, string, error) {
-	rep, err := a.replay(v.Request.Context(), next, v.Now)
-	var p *web.Problem
-	if errors.As(err, &p) && p.Status == 503 {
-		return nil, p.Detail + ": " + p.Hint, nil
-	}
-	return rep, "", err
 }
 
 func (a *area) proposal(v *web.Visit, next *charter.Charter, reason, cli string) (*proposal, error) {

@@ -1,18 +1,13 @@
 package charters
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/console/web"
-	"github.com/greatseal-io/greatseal/internal/replay"
 	"github.com/greatseal-io/greatseal/quorum"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -210,62 +205,8 @@ func newWarnings(old, next *charter.Charter) []charter.Warning {
 	return out
 }
 
-// The bounds of a replay in the console.
-const (
-	replayPerRule = 1_000
-	replayTotal   = 4_000
-	replayKeep    = 50
-	replayWait    = 5 * time.Second // for others'
-	replayLasts   = time.Minute     // that a result is shown again
-)
-
-// kept is the last result, so that a page that is loaded again costs nothing.
-type kept struct {
-	mu   sync.Mutex
-	id   statement.ID // of the proposal
-	head statement.ID
-	at   time.Time
-	rep  *replay.Report
-}
-
-// replay judges past requests under a charter. It waits for others that do so.
-func (a *area) replay(ctx context.Context, next *charter.Charter, now time.Time) (*replay.Report, error) {
-	payload, err := charter.Encode(next)
-	if err != nil {
-		return nil, err
-	}
-	chain := a.server.Chain()
-	_, ref := chain.Head()
-	id := charter.ID(payload)
-	a.kept.mu.Lock()
-	if k := &a.kept; k.rep != nil && k.id == id && k.head == ref.ID && now.Sub(k.at) < replayLasts {
-		defer a.kept.mu.Unlock()
-		return k.rep, nil
-	}
-	a.kept.mu.Unlock()
-	wait, cancel := context.WithTimeout(ctx, replayWait)
-	defer cancel()
-	select {
-	case a.replays <- struct{}{}:
-		defer func() { <-a.replays }()
-	case <-wait.Done():
-		return nil, web.Problemf(503, "busy", "try again in a moment; or greatseal charter replay", "others replay charters at this moment")
-	}
-	rep, err := replay.Run(ctx, chain, next, replay.Server(a.server), replay.Options{Now: now, PerRule: replayPerRule, Total: replayTotal, Keep: replayKeep, Cache: quorum.NewCache(1 << 12)})
-	if err != nil {
-		if errors.Is(err, charter.ErrCharter) {
-			return nil, web.Problemf(422, "charter-invalid", "", "%v", err)
-		}
-		return nil, fmt.Errorf("charters: replay: %w", err)
-	}
-	a.kept.mu.Lock()
-	defer a.kept.mu.Unlock()
-	a.kept.id, a.kept.head, a.kept.at, a.kept.rep = id, ref.ID, now, rep
-	return rep, nil
-}
-
 func (a *area) changeReplay(v *web.Visit) error {
-	_, old, next, err := a.carried(v)
+	id, old, next, err := a.carried(v)
 	if err != nil {
 		return err
 	}
@@ -273,12 +214,15 @@ func (a *area) changeReplay(v *web.Visit) error {
 	if old == nil || next.Previous != ref.ID {
 		return web.Problemf(409, "charter-moved", "", "another charter is in force: this one cannot follow it")
 	}
-	rep, err := a.replay(v.Request.Context(), next, v.Now)
+	o, err := a.replay(v.Request.Context(), next, v.Now, replayGlance)
 	if err != nil {
 		return err
 	}
-	if v.HTMX() {
-		return v.Part("replay.html", "replay", rep)
+	if o.Waits {
+		o.Again = home + "/change/" + id.String() + "/replay"
 	}
-	return v.Page("replay.html", "What would have been decided otherwise", rep)
+	if v.HTMX() {
+		return v.Part("replay.html", "replay", o)
+	}
+	return v.Page("replay.html", "What would have been decided otherwise", o)
 }
