@@ -1,29 +1,29 @@
 package bench
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/greatseal-io/greatseal/format/all"
 	"github.com/greatseal-io/greatseal/internal/analysis"
+	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/console"
 	"github.com/greatseal-io/greatseal/internal/console/web"
 	"github.com/greatseal-io/greatseal/internal/keeper"
+	"github.com/greatseal-io/greatseal/internal/registration"
 	"github.com/greatseal-io/greatseal/internal/server"
+	"github.com/greatseal-io/greatseal/internal/sso"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/internal/store/pgtemp"
 	"github.com/greatseal-io/greatseal/quorum"
@@ -45,15 +45,15 @@ type ConsoleOptions struct {
 	Dir       string // where the SQLite database and what belongs to the seeds is kept for the next run; "": nowhere
 	Temp      string // folder for everything else; default the system's
 	Runs      int    // of each page; default 20
-	// Areas are the console's.
-	Areas    func(s *server.Server, st *store.SQL, a *analysis.Analysis) ([]web.Area, error)
-	Progress Progress
+	Progress  Progress
 }
 
 // ConsolePage is what one page costs.
 type ConsolePage struct {
 	Database string  `json:"database"`
-	Page     string  `json:"page"`
+	Console  string  `json:"console"` // server, protected
+	Route    string  `json:"route"`
+	Page     string  `json:"page"` // of the route
 	Status   int     `json:"status"`
 	Kind     string  `json:"kind"`   // page, data, redirect
 	First    int     `json:"first"`  // bytes transferred on a first visit, with styles and scripts
@@ -64,11 +64,19 @@ type ConsolePage struct {
 	Exceeds  string  `json:"exceeds,omitzero"` // what of it is too much
 }
 
+// ConsoleSkip is a route that nothing was measured of.
+type ConsoleSkip struct {
+	Console string `json:"console"`
+	Route   string `json:"route"`
+	Reason  string `json:"reason"`
+}
+
 // ConsoleReport is every page on every database.
 type ConsoleReport struct {
 	Requests int           `json:"requests"`
 	Entries  int64         `json:"entries"`
 	Pages    []ConsolePage `json:"pages"`
+	Skipped  []ConsoleSkip `json:"skipped"`
 	Machine  Machine       `json:"machine"`
 }
 
@@ -128,7 +136,10 @@ func Console(ctx context.Context, o ConsoleOptions) (rep *ConsoleReport, err err
 				dsn = "sqlite:" + filepath.Join(dir, fmt.Sprintf("town-%d-%d.db", o.Requests, o.Entries))
 			}
 		}
-		if err := o.one(ctx, rep, name, dsn, dir); err != nil {
+		if err := os.Mkdir(filepath.Join(temp, name), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return rep, fmt.Errorf("bench: %w", err)
+		}
+		if err := o.one(ctx, rep, name, dsn, dir, filepath.Join(temp, name)); err != nil {
 			return rep, fmt.Errorf("bench: %s: %w", name, err)
 		}
 	}
@@ -136,14 +147,14 @@ func Console(ctx context.Context, o ConsoleOptions) (rep *ConsoleReport, err err
 }
 
 // one measures the pages on one database, and seeds it when it is empty.
-func (o *ConsoleOptions) one(ctx context.Context, rep *ConsoleReport, name, dsn, dir string) (err error) {
+func (o *ConsoleOptions) one(ctx context.Context, rep *ConsoleReport, name, dsn, dir, temp string) (err error) {
 	st, err := store.Open(ctx, dsn)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	file := filepath.Join(dir, fmt.Sprintf("town-%s-%d-%d.json", name, o.Requests, o.Entries))
-	t, err := o.seed(ctx, st, file)
+	t, fresh, err := o.seed(ctx, st, file)
 	if err != nil {
 		return err
 	}
@@ -152,77 +163,210 @@ func (o *ConsoleOptions) one(ctx context.Context, rep *ConsoleReport, name, dsn,
 	if err != nil {
 		return err
 	}
-	a := analysis.New(st)
-	if err := a.All(ctx); err != nil {
-		return err
-	}
-	me := townPeople[2] // officer and releaser: most waits for her
-	entrance := &entrance{who: me}
-	saved := store.Saved{ID: "bench", Person: me, Name: "bench", Query: "policy=" + t.Samples.Policy, Created: time.Now()}
-	if err := st.PutSaved(ctx, saved); err != nil && !errors.Is(err, store.ErrExists) {
-		return err
-	}
-	areas, err := o.Areas(s, st, a)
+	part, err := openPremises(ctx, t, st, s, temp)
 	if err != nil {
 		return err
 	}
-	c, err := console.New(console.Config{
-		Config: web.Config{Server: s, Store: st, Clock: time.Now, Logger: slog.New(slog.DiscardHandler), Version: "bench", Operator: []string{me}, Auditor: []string{me},
-			Limits: web.Limits{PerSecond: 1e9, Burst: 1e9}},
-		Areas: append(areas, entrance.area()),
-	})
+	defer func() { err = errors.Join(err, part.close()) }()
+	if fresh {
+		if err := operate(ctx, t, st, part, time.Now(), o.Progress); err != nil {
+			return err
+		}
+		b, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			return err
+		}
+	}
+	sites, end, err := openSites(ctx, t, st, s, part)
 	if err != nil {
 		return err
 	}
-	defer c.Stop()
-	v := &visitor{h: c.Handler(http.NotFoundHandler()), runs: o.Runs, assets: map[string]int{}}
-	if err := v.enter(); err != nil {
+	defer end()
+	for _, x := range sites {
+		if err := o.visit(ctx, rep, name, &t.Samples, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visit gets every page of a site.
+func (o *ConsoleOptions) visit(ctx context.Context, rep *ConsoleReport, database string, s *samples, x site) error {
+	in := &visitor{h: x.c.Handler(http.NotFoundHandler()), runs: o.Runs, assets: map[string]int{}}
+	out := *in // is not signed in
+	if x.enter {
+		if err := in.enter(); err != nil {
+			return err
+		}
+	}
+	pages, skipped, err := pagesOf(x.name, x.c.Site().Routes(), s)
+	if err != nil {
 		return err
 	}
-	for _, p := range pagesOf(c.Site().Routes(), &t.Samples) {
-		o.Progress.say("%s: %s", name, p)
+	for _, k := range skipped {
+		if !slices.Contains(rep.Skipped, k) { // on the other database, too
+			rep.Skipped = append(rep.Skipped, k)
+		}
+	}
+	for _, p := range pages {
+		o.Progress.say("%s, %s: %s", database, x.name, p.path)
+		v := in
+		if p.public {
+			v = &out
+		}
 		row, err := v.measure(ctx, p)
 		if err != nil {
-			return fmt.Errorf("%s: %w", p, err)
+			return fmt.Errorf("%s: %w", p.path, err)
 		}
-		row.Database = name
+		row.Database, row.Console = database, x.name
 		rep.Pages = append(rep.Pages, *row)
 	}
 	return nil
 }
 
-// seed makes a town, or finds the one that was made before.
-func (o *ConsoleOptions) seed(ctx context.Context, st *store.SQL, file string) (*town, error) {
+// site is one console.
+type site struct {
+	name  string
+	c     *console.Console
+	enter bool // people sign in
+}
+
+const (
+	siteServer    = "server"
+	siteProtected = "protected"
+)
+
+// openSites makes the two consoles, and a provider at which people sign in.
+func openSites(ctx context.Context, t *town, st *store.SQL, s *server.Server, part *premises) (sites []site, end func(), err error) {
+	var ends []func()
+	end = func() {
+		for _, f := range slices.Backward(ends) {
+			f()
+		}
+	}
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	log := slog.New(slog.DiscardHandler)
+	many := web.Limits{PerSecond: 1e9, Burst: 1e9}
+	a := analysis.New(st)
+	if err := a.All(ctx); err != nil {
+		return nil, nil, err
+	}
+	reg, err := registration.New(registration.Config{Chain: s.Chain, Store: st, Clock: time.Now, Rand: rand.Reader})
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.Samples.Registration, err = visitors(ctx, st, reg, time.Now()); err != nil {
+		return nil, nil, err
+	}
+	me := townPeople[2] // officer and releaser: most waits for her
+	saved := store.Saved{ID: "bench", Person: me, Name: "bench", Query: "policy=" + t.Samples.Policy, Created: time.Now()}
+	if err := st.PutSaved(ctx, saved); err != nil && !errors.Is(err, store.ErrExists) {
+		return nil, nil, err
+	}
+	providers, stop, err := townProvider(st, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	ends = append(ends, stop)
+	e := &entrance{who: me}
+	c, err := console.New(console.Config{
+		Config:    web.Config{Server: s, Store: st, Clock: time.Now, Logger: log, Version: "bench", Operator: []string{me}, Auditor: []string{me}, Limits: many},
+		Providers: providers,
+		Areas:     append(console.Areas(console.Parts{Store: st, Server: s, Registrations: reg, Counts: a, Instance: part.trusted}), e.area()),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	ends = append(ends, c.Stop)
+	guarded, err := console.New(console.Config{
+		Config: web.Config{Store: st, Clock: time.Now, Logger: log, Version: "bench", Name: townProd, Limits: many, Identify: func(*http.Request) (*web.Person, error) {
+			return &web.Person{Name: me, Via: "certificate", Roles: []web.Role{web.Operator}}, nil
+		}},
+		Areas: console.Areas(console.Parts{Store: st, Instance: part.protected}),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	ends = append(ends, guarded.Stop)
+	return []site{{siteServer, c, true}, {siteProtected, guarded, false}}, end, nil
+}
+
+// townProvider is an OpenID provider that says where it is, and nothing else: browsers go
+// no further here.
+func townProvider(st *store.SQL, log *slog.Logger) (*sso.Providers, func(), error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, fmt.Errorf("bench: %w", err)
+	}
+	issuer := "http://" + ln.Addr().String()
+	doc, err := json.Marshal(map[string]any{"issuer": issuer, "authorization_endpoint": issuer + "/auth", "token_endpoint": issuer + "/token", "jwks_uri": issuer + "/keys",
+		"end_session_endpoint": issuer + "/end", "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"}})
+	if err != nil {
+		return nil, nil, errors.Join(err, ln.Close())
+	}
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(doc) // whoever asks has gone
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }() // ends when it is closed
+	p, err := sso.New(sso.Config{Base: townConsole, Store: st, Log: log, Now: time.Now, Rand: rand.Reader,
+		Providers: []config.SSO{{Name: townSignOn, Title: "Example", Issuer: issuer, ClientID: "greatseal", Claim: config.ClaimEmail}}})
+	stop := func() {
+		if p != nil {
+			p.Close()
+		}
+		_ = srv.Close() // of listening; nothing is lost
+		<-done
+	}
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return p, stop, nil
+}
+
+const townSignOn = "example"
+
+// seed makes a town, or finds the one that was made before. What is fresh has no records
+// yet, and is not kept.
+func (o *ConsoleOptions) seed(ctx context.Context, st *store.SQL, file string) (t *town, fresh bool, err error) {
 	last, err := st.LastReceipt(ctx)
 	if err == nil {
 		b, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("the database is not empty, and what belongs to it is missing: %w", err)
+			return nil, false, fmt.Errorf("the database is not empty, and what belongs to it is missing: %w", err)
 		}
-		var t town
-		if err := json.Unmarshal(b, &t); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+		t = &town{}
+		if err := json.Unmarshal(b, t); err != nil {
+			return nil, false, fmt.Errorf("%s: %w", file, err)
 		}
 		if last.Number != t.Status.Receipts {
-			return nil, fmt.Errorf("%s is of another database", file)
+			return nil, false, fmt.Errorf("%s is of another database", file)
 		}
-		return &t, nil
+		if t.Shape != townShape {
+			return nil, false, fmt.Errorf("%s is of another version of this program: remove it, with its database", file)
+		}
+		return t, false, nil
 	}
 	if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
+		return nil, false, err
 	}
 	f, err := found(ctx, time.Now())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := f.settle(ctx, st, o.Requests, o.Entries, o.Progress); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	b, err := json.Marshal(f.town)
-	if err != nil {
-		return nil, err
-	}
-	return &f.town, os.WriteFile(file, b, 0o600)
+	return &f.town, true, nil
 }
 
 // townKeeper says what a town's keeper would say, and executes nothing.
@@ -262,238 +406,4 @@ func (e *entrance) area() web.Area {
 		}
 		return v.JSON(http.StatusOK, "signed in")
 	}}}}
-}
-
-// variants are the queries that pages are asked for besides none.
-func variants(path string, s *samples) []string {
-	q := func(kv ...string) string {
-		v := url.Values{}
-		for i := 0; i < len(kv); i += 2 {
-			v.Set(kv[i], kv[i+1])
-		}
-		return "?" + v.Encode()
-	}
-	switch path {
-	case "/console/search":
-		product, _, _ := strings.Cut(s.Name, "-")
-		return []string{"", q("digest", s.Digest), q("digest", s.Digest[:10]), q("name", s.Name), q("name", product+"-*"), q("name", "*"+s.Name[3:]), q("name", "*tools*"), q("name", "*1.1*x64*"), q("name", "*nothing-like-it*"),
-			q("policy", s.Policy), q("key", s.Key, "requester", s.Requester), q("product", "Example "+s.Key, "format", "deb"), q("publisher", "Example Ltd"), q("endorser", s.Person), q("endorser", "nobody"),
-			q("policy", s.Policy, "endorser", s.Person, "requester", s.Requester), q("since", time.Now().AddDate(0, -8, 0).Format(time.DateOnly), "until", time.Now().AddDate(0, -7, 0).Format(time.DateOnly)),
-			q("format", "msi", "policy", s.Policy)}
-	case "/console/search.csv", "/console/search.json":
-		return []string{q("digest", s.Digest)}
-	case "/console/charts":
-		return []string{"", "?range=7d", "?range=1y", "?range=3y", q("range", "1y", "policy", s.Policy)}
-	case "/console/charts.csv":
-		return []string{"?chart=days"}
-	case "/console/log":
-		return []string{"", q("request", s.Executed), q("from", fmt.Sprint(s.Entry))}
-	case "/console/log/find":
-		return []string{q("q", fmt.Sprint(s.Entry))}
-	case "/console/log/growth":
-		return []string{q("old", fmt.Sprint(s.Entry))}
-	case "/console/requests":
-		return []string{"", "?state=pending", "?state=failed", q("policy", s.Policy), q("requester", s.Requester)}
-	}
-	return []string{""}
-}
-
-var hole = regexp.MustCompile(`\{([a-z_]+)(\.\.\.)?\}|\{\$\}`)
-
-// pagesOf lists what is got: every route of its own method, its parameters filled.
-func pagesOf(routes []web.Route, s *samples) []string {
-	var out []string
-	for _, r := range routes {
-		if r.Method != http.MethodGet || r.Stream {
-			continue
-		}
-		fill := []map[string]string{{}}
-		if strings.Contains(r.Path, "{id}") || strings.Contains(r.Path, "{request}") {
-			fill = nil
-			for _, id := range []string{s.Executed, s.Pending, s.Disapproved} {
-				fill = append(fill, map[string]string{"id": id, "request": id})
-			}
-		}
-		switch {
-		case strings.HasPrefix(r.Path, "/console/passkeys/"):
-			fill = []map[string]string{{"id": "none"}}
-		case strings.HasPrefix(r.Path, "/console/search/saved/"):
-			fill = []map[string]string{{"id": "bench"}}
-		}
-		for _, f := range fill {
-			path := hole.ReplaceAllStringFunc(r.Path, func(h string) string {
-				n := strings.Trim(h, "{}.")
-				switch {
-				case n == "$":
-					return ""
-				case f[n] != "":
-					return f[n]
-				case n == "index" && strings.HasPrefix(r.Path, "/console/log"), n == "entry":
-					return fmt.Sprint(s.Entry)
-				case n == "number", n == "receipt":
-					return fmt.Sprint(s.Receipt)
-				case n == "policy":
-					return s.Policy
-				case n == "key":
-					return s.Key
-				case n == "person", n == "name":
-					return s.Person
-				}
-				return "1"
-			})
-			for _, v := range variants(r.Path, s) {
-				if p := path + v; !slices.Contains(out, p) {
-					out = append(out, p)
-				}
-			}
-		}
-	}
-	return out
-}
-
-// visitor is a browser that asks the handler itself.
-type visitor struct {
-	h       http.Handler
-	cookies []*http.Cookie
-	runs    int
-	assets  map[string]int // bytes transferred, by path
-}
-
-// answer keeps what a handler writes.
-type answer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header { return a.header }
-
-func (a *answer) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
-	}
-}
-
-func (a *answer) Write(b []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(b)
-}
-
-// ask calls the handler as a server would, and says how long it took.
-func (v *visitor) ask(ctx context.Context, method, path string) (*answer, time.Duration, error) {
-	r, err := v.request(ctx, method, path)
-	if err != nil {
-		return nil, 0, err
-	}
-	w := &answer{header: http.Header{}}
-	begun := time.Now()
-	v.h.ServeHTTP(w, r)
-	return w, time.Since(begun), nil
-}
-
-func (v *visitor) request(ctx context.Context, method, path string) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	r.RemoteAddr, r.RequestURI, r.Body = "127.0.0.1:1", path, http.NoBody
-	r.Header.Set("User-Agent", "greatseal bench")
-	r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
-	r.Header.Set("Accept-Encoding", "gzip, deflate, br")
-	for _, c := range v.cookies {
-		r.AddCookie(c)
-	}
-	return r, nil
-}
-
-func (v *visitor) enter() error {
-	w, _, err := v.ask(context.Background(), http.MethodPost, entrancePath)
-	if err != nil {
-		return err
-	}
-	for _, c := range (&http.Response{Header: w.header}).Cookies() {
-		if c.MaxAge >= 0 && c.Value != "" {
-			v.cookies = append(v.cookies, c)
-		}
-	}
-	if w.status != http.StatusOK || len(v.cookies) == 0 {
-		return fmt.Errorf("signing in: %d %s", w.status, w.body.Bytes())
-	}
-	return nil
-}
-
-// asset finds what a page loads.
-var asset = regexp.MustCompile(`(?:src|href)="(/console/static/[^"]+)"`)
-
-func (v *visitor) measure(ctx context.Context, path string) (*ConsolePage, error) {
-	row := &ConsolePage{Page: path, Kind: "data"}
-	var took []time.Duration
-	for i := range v.runs {
-		w, d, err := v.ask(ctx, http.MethodGet, path)
-		if err != nil {
-			return nil, err
-		}
-		took = append(took, d)
-		if i > 0 {
-			continue
-		}
-		row.Status, row.HTML = w.status, w.body.Len()
-		body := w.body.Bytes()
-		if w.header.Get("Content-Encoding") == "gzip" {
-			z, err := gzip.NewReader(bytes.NewReader(body))
-			if err != nil {
-				return nil, err
-			}
-			if body, err = io.ReadAll(z); err != nil {
-				return nil, err
-			}
-		}
-		row.Raw, row.First = len(body), row.HTML
-		switch {
-		case row.Status >= 300 && row.Status < 400:
-			row.Kind = "redirect"
-		case strings.HasPrefix(w.header.Get("Content-Type"), "text/html"):
-			row.Kind = "page"
-			seen := map[string]bool{}
-			for _, m := range asset.FindAllSubmatch(body, -1) {
-				if p := string(m[1]); !seen[p] {
-					seen[p] = true
-					n, err := v.asset(ctx, p)
-					if err != nil {
-						return nil, err
-					}
-					row.First += n
-				}
-			}
-		}
-	}
-	row.Median, row.P99 = round(percentile(took, 50), 1), round(percentile(took, 99), 1)
-	var too []string
-	if row.Kind == "page" && row.First > PageBytes {
-		too = append(too, "bytes")
-	}
-	if row.Kind == "page" && row.Median > PageTime {
-		too = append(too, "ms")
-	}
-	if row.Status >= 500 {
-		too = append(too, "status")
-	}
-	row.Exceeds = strings.Join(too, ", ")
-	return row, nil
-}
-
-// asset is how many bytes a file of the site takes on its way.
-func (v *visitor) asset(ctx context.Context, path string) (int, error) {
-	if n, ok := v.assets[path]; ok {
-		return n, nil
-	}
-	w, _, err := v.ask(ctx, http.MethodGet, path)
-	if err != nil {
-		return 0, err
-	}
-	if w.status != http.StatusOK {
-		return 0, fmt.Errorf("%s: %d", path, w.status)
-	}
-	v.assets[path] = w.body.Len()
-	return w.body.Len(), nil
 }

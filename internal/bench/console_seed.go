@@ -36,13 +36,21 @@ import (
 // every envelope is signed by whom it names, and the log is a log. Only its files
 // were never there, and its receipts do not lead from one to the next.
 type town struct {
+	Shape    int // of the town: another one's is not measured
 	Requests int
 	Entries  int64
 	Root     statement.ID
 	Chain    []byte // as the keeper gives it
 	Status   keeper.Status
 	Samples  samples
+	Business business
+
+	Authority []byte // key of the agents' certificates, PKCS #8
+	Anchor    []byte // certificate of the records' authority
 }
+
+// townShape grows with what towns have.
+const townShape = 2
 
 // samples are what pages are asked for.
 type samples struct {
@@ -51,6 +59,13 @@ type samples struct {
 	Entry                          int64
 	Policy, Key, Person, Requester string
 	Digest, Name                   string
+
+	Change, Generate string // petitions of officers that wait
+	Generated        string // policy whose key was generated
+	Registration     string // of a passkey, that waits
+
+	Agent, Order, Rejection, Job, Set string
+	Middle                            int // of the list of orders, as of those of rejections and findings
 }
 
 const (
@@ -83,6 +98,7 @@ type founder struct {
 
 func found(ctx context.Context, now time.Time) (*founder, error) {
 	f := &founder{people: map[string]credential.Signer{}, now: statement.Seconds(now)}
+	f.Shape = townShape
 	var err error
 	for i, n := range append(townPeople[:], "scanner", "ci") {
 		if f.people[n], err = newSSH(i%3 == 0); err != nil {
@@ -106,6 +122,9 @@ func found(ctx context.Context, now time.Time) (*founder, error) {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	f.charter = f.draft(pub, logPub)
+	if err := errors.Join(givePasskeys(f.charter), f.authorities()); err != nil {
+		return nil, err
+	}
 	payload, err := charter.Encode(f.charter)
 	if err != nil {
 		return nil, err
@@ -119,10 +138,12 @@ func found(ctx context.Context, now time.Time) (*founder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.amend(ctx, chain); err != nil {
+		return nil, err
+	}
 	if f.Chain, err = chain.Encode(); err != nil {
 		return nil, err
 	}
-	_, f.ref = chain.Head()
 	f.Status = keeper.Status{ReceiptKey: pub, LogKey: logPub, Charter: f.ref, Version: "bench"}
 	for name := range f.charter.Keys {
 		f.Status.Keys = append(f.Status.Keys, keeper.KeyStatus{Name: name, State: "active", PublicKey: spki, Chain: [][]byte{f.cert}})
@@ -140,14 +161,15 @@ func (f *founder) draft(receipts, log ed25519.PublicKey) *charter.Charter {
 	text := base64.StdEncoding.EncodeToString
 	officers := charter.Rule{Requesters: []string{"officers"}, Quorum: &charter.Node{Group: "officers", Need: 2}}
 	c := &charter.Charter{
-		Deployment: townName, Version: 1, Created: f.now.AddDate(0, 0, -townDays-1),
+		Deployment: townName, Version: 1, Created: f.now.AddDate(0, 0, -townDays-townVersions),
 		Keeper: charter.Keeper{Receipts: text(receipts), Log: townOrigin, LogKey: text(log)},
 		People: map[string]charter.Person{}, Machines: map[string]charter.Machine{"scanner": {Credentials: creds("scanner")}, "ci": {Credentials: creds("ci")}},
 		Groups: map[string]charter.Group{"officers": {Members: townPeople[:4]}, "release": {Members: townPeople[2:10]}, "security": {Members: townPeople[8:14]},
 			"gates": {Members: []string{"scanner"}}, "builds": {Members: []string{"ci"}}, "developers": {Members: townPeople[4:]}},
 		Keys: map[string]charter.Key{}, Policies: map[string]charter.Policy{},
-		Commands: map[statement.CommandName]charter.Rule{statement.CharterReplace: officers, statement.KeyGenerate: officers, statement.KeySuspend: officers},
+		Commands: map[statement.CommandName]charter.Rule{statement.CharterReplace: officers, statement.KeyGenerate: officers, statement.KeyImportCert: officers, statement.KeySuspend: officers},
 	}
+	c.Records = &charter.Records{Instance: townWorkshop, Configurations: recordsConfiguration()}
 	for _, n := range townPeople {
 		c.People[n] = charter.Person{Name: n, Email: n + "@example.com", Credentials: creds(n)}
 	}
@@ -465,7 +487,12 @@ func (f *founder) settle(ctx context.Context, st *store.SQL, requests int, entri
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	f.Status.Receipts = numbers
+	f.Status.Receipts = numbers + 1
+	more, err := f.council(ctx, st, numbers+1)
+	if err != nil {
+		return err
+	}
+	made += more
 	return f.finish(ctx, st, entries-made, extra, say)
 }
 

@@ -12,13 +12,6 @@ import (
 	"github.com/greatseal-io/greatseal/internal/api"
 	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/console"
-	"github.com/greatseal-io/greatseal/internal/console/charters"
-	"github.com/greatseal-io/greatseal/internal/console/logs"
-	"github.com/greatseal-io/greatseal/internal/console/notices"
-	"github.com/greatseal-io/greatseal/internal/console/operations"
-	"github.com/greatseal-io/greatseal/internal/console/passkeys"
-	"github.com/greatseal-io/greatseal/internal/console/requests"
-	"github.com/greatseal-io/greatseal/internal/console/search"
 	"github.com/greatseal-io/greatseal/internal/console/web"
 	"github.com/greatseal-io/greatseal/internal/instance"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -41,17 +34,7 @@ func openConsole(c *config.Server, o *office, part *instance.Instance, log *slog
 	if err != nil {
 		return nil, err
 	}
-	cfg.Areas = []web.Area{
-		notices.Area(o.server),
-		passkeys.Area(reg, o.store),
-		requests.Area(o.server, o.store),
-		charters.Area(o.server),
-		search.Area(o.server, o.store, analysis.New(o.store)),
-		logs.Area(o.server, o.store),
-	}
-	if part != nil {
-		cfg.Areas = append(cfg.Areas, operations.Area(part, o.store))
-	}
+	cfg.Areas = console.Areas(console.Parts{Store: o.store, Server: o.server, Registrations: reg, Counts: analysis.New(o.store), Instance: part})
 	return console.New(cfg)
 }
 
@@ -77,7 +60,7 @@ func openProtectedConsole(c *config.Server, h *api.Protected, part *instance.Ins
 			}
 			return p, nil
 		},
-	}, Areas: []web.Area{operations.Area(part, st)}})
+	}, Areas: console.Areas(console.Parts{Store: st, Instance: part})})
 }
 
 // sessions are those of the console, where it is on.
