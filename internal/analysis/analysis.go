@@ -72,18 +72,11 @@ type Analysis struct {
 	counting sync.Mutex // one caller of this process counts at a time
 	mu       sync.RWMutex
 	head     int64 // entries that are counted
-	have     map[Kind]map[cell]int64
-}
-
-// cell is where a number stands within its kind.
-type cell struct {
-	day         int64
-	name, other string
-	bucket      int64
+	have     map[Kind]*table
 }
 
 // New makes an Analysis. It knows nothing before its first Refresh.
-func New(s Store) *Analysis { return &Analysis{store: s, have: map[Kind]map[cell]int64{}} }
+func New(s Store) *Analysis { return &Analysis{store: s, have: map[Kind]*table{}} }
 
 const (
 	step    = 1024 // entries of one transaction
@@ -169,10 +162,12 @@ func (a *Analysis) load(ctx context.Context) error {
 	for _, x := range list {
 		k := Kind(x.Kind)
 		if a.have[k] == nil {
-			a.have[k] = map[cell]int64{}
+			a.have[k] = newTable()
 		}
-		c := cell{x.Day, x.Name, x.Other, x.Bucket}
-		a.have[k][c] = max(a.have[k][c], x.N) // numbers grow; two loads may overlap
+		a.have[k].raise(cell{x.Day, x.Name, x.Other, x.Bucket}, x.N) // numbers grow; two loads may overlap
+	}
+	for _, t := range a.have {
+		t.order()
 	}
 	a.head = head
 	return nil

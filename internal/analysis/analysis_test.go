@@ -178,8 +178,8 @@ func TestStepsEqualFromScratch(t *testing.T) {
 			}
 			for i, a := range append(replicas, New(st)) {
 				must(t, a.All(ctx))
-				if !reflect.DeepEqual(a.have, want) {
-					t.Errorf("replica %d has\n%v\nwant\n%v", i, a.have, want)
+				if !reflect.DeepEqual(cellsOf(a), want) {
+					t.Errorf("replica %d has\n%v\nwant\n%v", i, cellsOf(a), want)
 				}
 			}
 		})
@@ -227,6 +227,18 @@ func TestUnreadableEntries(t *testing.T) {
 	}
 }
 
+// cellsOf are all numbers of an Analysis, each in its cell.
+func cellsOf(a *Analysis) map[Kind]map[cell]int64 {
+	out := map[Kind]map[cell]int64{}
+	for k, t := range a.have {
+		out[k] = map[cell]int64{}
+		for _, x := range t.rows {
+			out[k][cell{x.day, t.names[x.name], t.names[x.other], x.bucket}] = x.n
+		}
+	}
+	return out
+}
+
 func TestBuckets(t *testing.T) {
 	last := int64(-1)
 	for d := time.Duration(0); d < 400*24*time.Hour; d = d*103/100 + 100*time.Millisecond {
@@ -239,11 +251,11 @@ func TestBuckets(t *testing.T) {
 			t.Errorf("%v is told as %v", d, got)
 		}
 	}
-	s := steps{}
+	var s []bucketed
 	for i := range 100 {
-		s[Bucket(time.Duration(i+1)*time.Minute)]++
+		s = append(s, bucketed{Bucket(time.Duration(i+1) * time.Minute), 1})
 	}
-	x := s.spread()
+	x := spread(s)
 	if near := func(got, want time.Duration) bool { return got > want*93/100 && got < want*107/100 }; x.N != 100 || !near(x.Median, 50*time.Minute) || !near(x.P90, 90*time.Minute) {
 		t.Errorf("%+v", x)
 	}
@@ -251,7 +263,12 @@ func TestBuckets(t *testing.T) {
 
 func TestQueries(t *testing.T) {
 	a := New(nil)
-	a.have[Signatures] = map[cell]int64{{10, "a", "", 0}: 1, {11, "a", "", 0}: 5, {11, "b", "", 0}: 2, {12, "b", "", 0}: 1, {13, "c", "", 0}: 9}
+	x := newTable()
+	for c, n := range map[cell]int64{{10, "a", "", 0}: 1, {11, "a", "", 0}: 5, {11, "b", "", 0}: 2, {12, "b", "", 0}: 1, {13, "c", "", 0}: 9} {
+		x.raise(c, n)
+	}
+	x.order()
+	a.have[Signatures] = x
 	r := Range{11, 13}
 	if got := fmt.Sprint(a.By(Signatures, r), a.Total(Signatures, r), a.Series(Signatures, "", r, 1), a.Series(Signatures, "b", r, 2), a.Last(Signatures)); got !=
 		"[{a  5} {b  3}] 8 [{11 7} {12 1}] [{11 3}] map[a:11 b:12 c:13]" {
@@ -259,5 +276,36 @@ func TestQueries(t *testing.T) {
 	}
 	if got := fmt.Sprint(a.Growth(Signatures, r)); got != "[{a 1 5} {b 0 3}]" {
 		t.Error(got)
+	}
+}
+
+// Distributions are told apart by name and by week, and one name's are its own.
+func TestSpreads(t *testing.T) {
+	a := New(nil)
+	x := newTable()
+	minute, hour := Bucket(time.Minute), Bucket(time.Hour)
+	for c, n := range map[cell]int64{{4, "b", "", minute}: 3, {4, "b", "", hour}: 2, {4, "a", "", hour}: 1, {11, "a", "", minute}: 4, {18, "a", "", hour}: 9} {
+		x.raise(c, n)
+	}
+	x.order()
+	a.have[Quorum] = x
+	r := Range{6, 13} // touches the weeks from 4 and from 11
+	of := func(list []Spread) string {
+		var out []any
+		for _, s := range list {
+			out = append(out, s.Name, s.Day, s.N, Bucket(s.Median) == minute, Bucket(s.P90) == minute)
+		}
+		return fmt.Sprint(out...)
+	}
+	for what, got := range map[string]string{
+		of(a.SpreadBy(Quorum, r)):            fmt.Sprint("a", 0, 5, true, false, "b", 0, 5, true, false),
+		of(a.SpreadSeries(Quorum, "", r)):    fmt.Sprint("", 4, 6, true, false, "", 11, 4, true, true),
+		of(a.SpreadSeries(Quorum, "b", r)):   fmt.Sprint("", 4, 5, true, false),
+		of(a.SpreadSeries(Quorum, "zzz", r)): fmt.Sprint(),
+		of(a.SpreadBy(Pace, r)):              fmt.Sprint(),
+	} {
+		if what != got {
+			t.Errorf("%s\nwant %s", what, got)
+		}
 	}
 }

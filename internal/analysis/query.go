@@ -20,40 +20,61 @@ type Line struct {
 	N     int64  `json:"n"`
 }
 
-func (a *Analysis) each(k Kind, r Range, f func(c cell, n int64)) {
+// rows shows the rows of a kind in a range, and the table that they are of. Nothing of
+// them is kept.
+func (a *Analysis) rows(k Kind, r Range, f func(t *table, rows []row)) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for c, n := range a.have[k] {
-		if c.day >= r.From && c.day < r.To {
-			f(c, n)
-		}
+	if t := a.have[k]; t != nil {
+		f(t, t.span(r))
 	}
 }
 
 // Total is the number of a kind.
 func (a *Analysis) Total(k Kind, r Range) (total int64) {
-	a.each(k, r, func(_ cell, n int64) { total += n })
+	a.rows(k, r, func(_ *table, rows []row) {
+		for i := range rows {
+			total += rows[i].n
+		}
+	})
 	return total
 }
 
 // By lists the numbers of a kind by name, the largest first.
 func (a *Analysis) By(k Kind, r Range) []Line {
-	return a.by(k, r, func(c cell) Line { return Line{Name: c.name} })
+	out := []Line{}
+	a.rows(k, r, func(t *table, rows []row) {
+		sum, seen := make([]int64, len(t.names)), make([]bool, len(t.names))
+		for i := range rows {
+			x := &rows[i]
+			sum[x.name] += x.n
+			seen[x.name] = true
+		}
+		for i, n := range sum {
+			if seen[i] {
+				out = append(out, Line{Name: t.names[i], N: n})
+			}
+		}
+	})
+	return largest(out)
 }
 
 // ByBoth lists the numbers of a kind by both of its names.
 func (a *Analysis) ByBoth(k Kind, r Range) []Line {
-	return a.by(k, r, func(c cell) Line { return Line{Name: c.name, Other: c.other} })
+	out := []Line{}
+	a.rows(k, r, func(t *table, rows []row) {
+		sum := map[uint64]int64{}
+		for i := range rows {
+			sum[rows[i].pair()] += rows[i].n
+		}
+		for p, n := range sum {
+			out = append(out, Line{Name: t.names[p>>32], Other: t.names[uint32(p)], N: n})
+		}
+	})
+	return largest(out)
 }
 
-func (a *Analysis) by(k Kind, r Range, line func(cell) Line) []Line {
-	sum := map[Line]int64{}
-	a.each(k, r, func(c cell, n int64) { sum[line(c)] += n })
-	out := []Line{}
-	for l, n := range sum {
-		l.N = n
-		out = append(out, l)
-	}
+func largest(out []Line) []Line {
 	slices.SortFunc(out, func(x, y Line) int {
 		return cmp.Or(cmp.Compare(y.N, x.N), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Other, y.Other))
 	})
@@ -74,9 +95,12 @@ func (a *Analysis) Series(k Kind, name string, r Range, days int64) []Point {
 	for d := r.From; d < r.To; d += days {
 		out = append(out, Point{Day: d})
 	}
-	a.each(k, r, func(c cell, n int64) {
-		if name == "" || c.name == name {
-			out[(c.day-r.From)/days].N += n
+	a.rows(k, r, func(t *table, rows []row) {
+		want, ok := t.known[name]
+		for i := range rows {
+			if x := &rows[i]; name == "" || ok && x.name == want {
+				out[(x.day-r.From)/days].N += x.n
+			}
 		}
 	})
 	return out
@@ -95,21 +119,19 @@ type Spread struct {
 	P90Seconds    int64 `json:"p90Seconds"`
 }
 
-type steps map[int64]int64
+// bucketed is how many durations there are of one bucket.
+type bucketed struct{ bucket, n int64 }
 
-func (s steps) spread() Spread {
-	var out Spread
-	var at []int64
-	for b, n := range s {
-		at = append(at, b)
-		out.N += n
+// spread is the distribution of what is in the order of its buckets.
+func spread(list []bucketed) (out Spread) {
+	for _, x := range list {
+		out.N += x.n
 	}
-	slices.Sort(at)
 	rank := func(p float64) time.Duration {
 		want, sum := int64(p*float64(out.N)+0.9999999), int64(0)
-		for _, b := range at {
-			if sum += s[b]; sum >= want {
-				return Of(b)
+		for _, x := range list {
+			if sum += x.n; sum >= want {
+				return Of(x.bucket)
 			}
 		}
 		return 0
@@ -122,45 +144,54 @@ func (s steps) spread() Spread {
 // SpreadBy is the distribution of a kind for each of its names, in their order, of
 // the weeks that r touches.
 func (a *Analysis) SpreadBy(k Kind, r Range) []Spread {
-	return spreads(a, k, r, func(c cell) (string, bool) { return c.name, true }, func(s *Spread, name string) { s.Name = name })
+	out := a.spreads(k, "", r, func(x *row) int64 { return int64(x.name) }, func(t *table, s *Spread, key int64) { s.Name = t.names[key] })
+	slices.SortFunc(out, func(x, y Spread) int { return cmp.Compare(x.Name, y.Name) })
+	return out
 }
 
 // SpreadSeries is the distribution of a kind, of name or of all, in the weeks that r
 // touches. Weeks without any are left out.
 func (a *Analysis) SpreadSeries(k Kind, name string, r Range) []Spread {
-	return spreads(a, k, r, func(c cell) (int64, bool) { return c.day, name == "" || c.name == name }, func(s *Spread, day int64) { s.Day = day })
+	return a.spreads(k, name, r, func(x *row) int64 { return x.day }, func(_ *table, s *Spread, day int64) { s.Day = day })
 }
 
-// spreads are the distributions of a kind in the weeks that r touches: one for each key
-// that of finds, in their order, marked with it.
-func spreads[K cmp.Ordered](a *Analysis, k Kind, r Range, of func(cell) (K, bool), mark func(*Spread, K)) []Spread {
+// spreads are the distributions of a kind, of name or of all, in the weeks that r touches:
+// one for each key that of finds, in the order of keys, marked with it.
+func (a *Analysis) spreads(k Kind, name string, r Range, of func(*row) int64, mark func(*table, *Spread, int64)) []Spread {
 	r.From = Week(r.From)
-	sum := map[K]steps{}
-	a.each(k, r, func(c cell, n int64) {
-		key, ok := of(c)
-		if !ok {
-			return
-		}
-		if sum[key] == nil {
-			sum[key] = steps{}
-		}
-		sum[key][c.bucket] += n
-	})
 	out := []Spread{}
-	for _, key := range slices.Sorted(maps.Keys(sum)) {
-		x := sum[key].spread()
-		mark(&x, key)
-		out = append(out, x)
-	}
+	a.rows(k, r, func(t *table, rows []row) {
+		want, ok := t.known[name]
+		type place struct{ key, bucket int64 }
+		sum := map[place]int64{}
+		for i := range rows {
+			if x := &rows[i]; name == "" || ok && x.name == want {
+				sum[place{of(x), x.bucket}] += x.n
+			}
+		}
+		places := slices.SortedFunc(maps.Keys(sum), func(x, y place) int { return cmp.Or(cmp.Compare(x.key, y.key), cmp.Compare(x.bucket, y.bucket)) })
+		var list []bucketed
+		for i, p := range places {
+			list = append(list, bucketed{p.bucket, sum[p]})
+			if i+1 < len(places) && places[i+1].key == p.key {
+				continue
+			}
+			x := spread(list)
+			mark(t, &x, p.key)
+			out, list = append(out, x), list[:0]
+		}
+	})
 	return out
 }
 
 // Last is the last day on which a kind counted each name.
 func (a *Analysis) Last(k Kind) map[string]int64 {
 	out := map[string]int64{}
-	a.each(k, Range{-1 << 40, 1 << 40}, func(c cell, n int64) {
-		if n > 0 {
-			out[c.name] = max(out[c.name], c.day)
+	a.rows(k, Range{-1 << 40, 1 << 40}, func(t *table, rows []row) {
+		for i := range rows {
+			if x := &rows[i]; x.n > 0 {
+				out[t.names[x.name]] = x.day // in the order of days
+			}
 		}
 	})
 	return out
