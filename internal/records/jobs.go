@@ -1,7 +1,9 @@
 package records
 
 import (
+	"bytes"
 	"context"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -483,28 +485,56 @@ type Entry struct {
 // stop ends a walk that has seen enough.
 var errStop = errors.New("records: enough")
 
-// Skipped lists records that a job was asked to sign and did not, from entry on.
+// Skipped lists records that a job was asked to sign and did not, from entry on. It reads
+// as many as it lists, and no more pieces of them than they are in: whoever shows the
+// first ones of many waits for those alone.
 func (s *Jobs) Skipped(ctx context.Context, id string, from int64, limit int) ([]Entry, error) {
 	if limit <= 0 || limit > 10_000 {
 		limit = 10_000
 	}
 	out := []Entry{}
-	chunks, err := s.c.Store.SecurityChunks(ctx, id, 0, 1<<20)
+	chunks, err := s.c.Store.SecurityChunks(ctx, id, 0, 1)
+	for n := int64(0); err == nil && len(chunks) > 0; {
+		c := chunks[0]
+		if n+c.Count > from {
+			if out, err = skippedOf(&c, out, n, from, limit); err != nil {
+				return nil, fmt.Errorf("records: job %s was altered in the database: %w", id, err)
+			}
+		}
+		if n += c.Count; len(out) == limit {
+			break
+		}
+		// The same one again, and the next.
+		if chunks, err = s.c.Store.SecurityChunks(ctx, id, c.First, 2); err == nil {
+			chunks = chunks[min(1, len(chunks)):]
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	n := int64(0)
-	for _, c := range chunks {
-		var es []Entry
-		if err := json.Unmarshal(c.Data, &es); err != nil {
-			return nil, fmt.Errorf("records: job %s was altered in the database: %w", id, err)
-		}
-		for _, e := range es {
-			if e.Index = n; n >= from && len(out) < limit {
-				out = append(out, e)
-			}
-			n++
-		}
-	}
 	return slices.Clip(out), nil
+}
+
+// skippedOf adds the entries of a chunk to out: n were before it, and entry from is the
+// first that is wanted.
+func skippedOf(c *store.SecurityChunk, out []Entry, n, from int64, limit int) ([]Entry, error) {
+	d := jsontext.NewDecoder(bytes.NewReader(c.Data))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '[' {
+		return nil, errors.Join(errors.New("want a list"), err)
+	}
+	for ; len(out) < limit && d.PeekKind() != ']'; n++ {
+		if n < from {
+			if err := d.SkipValue(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		e := Entry{}
+		if err := json.UnmarshalDecode(d, &e); err != nil {
+			return nil, err
+		}
+		e.Index = n
+		out = append(out, e)
+	}
+	return out, nil
 }
