@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -245,8 +246,17 @@ func (s *SQL) Rejections(ctx context.Context, agent, job string, before int64, l
 	if before <= 0 {
 		before = 1<<63 - 1
 	}
-	rows, err := s.rows(ctx, `SELECT `+rejectionColumns+` FROM agent_rejections WHERE seq < $1 AND ($2 = '' OR agent = $2) AND ($3 = '' OR job = $3) ORDER BY seq DESC LIMIT $4`,
-		before, text(agent), text(job), pageSize(limit))
+	// What is not asked for does not stand in the query: nobody plans an index for it.
+	c := &conditions{}
+	if agent != "" {
+		c.and("agent = ?", agent)
+	}
+	if job != "" {
+		c.and("job = ?", job)
+	}
+	c.and("seq < ?", before)
+	c.args = append(c.args, pageSize(limit))
+	rows, err := s.rows(ctx, `SELECT `+rejectionColumns+` FROM agent_rejections`+c.where()+fmt.Sprintf(` ORDER BY seq DESC LIMIT $%d`, len(c.args)), c.args...)
 	out, err := collect(rows, err, scanRejection)
 	return out, s.wrap(err)
 }

@@ -236,16 +236,20 @@ func (s *SQL) listed(ctx context.Context, f FileFilter) (list []int64, listed bo
 const rare = 100
 
 // spoken finds the files of the requests that somebody has endorsed or disapproved, if
-// they are few. Of one who seldom speaks the requests are read first: a planner that
-// does not know how rare he is would look through the files of everybody.
+// they are few. The requests are read first. Of one who speaks on more of them than few,
+// nothing is looked up: most have a file, and those who speak so often are found along
+// the way. Of one who seldom speaks the files are looked up by the requests: a planner that does not know how rare he is would look through the
+// files of everybody.
 func (s *SQL) spoken(ctx context.Context, who string) ([]int64, bool, error) {
-	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT request FROM endorsements WHERE endorser = $1 LIMIT %d`, rare+1), who)
+	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT request FROM endorsements WHERE endorser = $1 LIMIT %d`, few+1), who)
 	requests, err := collect(rows, err, func(r scanner) (id []byte, err error) { err = r.Scan(&id); return id, err })
 	switch {
 	case err != nil:
 		return nil, false, err
 	case len(requests) == 0:
 		return nil, true, nil
+	case len(requests) > few:
+		return nil, false, nil
 	case len(requests) > rare:
 		return s.seqs(ctx, `SELECT c.seq FROM endorsements e JOIN catalogue c ON c.request = e.request WHERE e.endorser = $1 LIMIT `, who)
 	}

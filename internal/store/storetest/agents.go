@@ -120,8 +120,14 @@ func queueRejection(t *testing.T, q *queue) {
 	if len(list) != 1 || list[0].Code != "FIELD_CHANGED" || list[0].Attempt != 1 || !list[0].Time.Equal(q.now) {
 		t.Fatalf("%+v", list)
 	}
-	if list, err = q.Rejections(ctx, "a2", "", 0, 10); err != nil || len(list) != 0 {
-		t.Fatalf("%+v, %v", list, err)
+	for _, f := range []struct {
+		agent, job string
+		before     int64
+		found      int
+	}{{"a1", "", 0, 1}, {"", id, 0, 1}, {"", "", 0, 1}, {"a2", "", 0, 0}, {"", id32(6), 0, 0}, {"a2", id, 0, 0}, {"a1", id, list[0].Sequence, 0}, {"a1", id, list[0].Sequence + 1, 1}} {
+		if list, err := q.Rejections(ctx, f.agent, f.job, f.before, 10); err != nil || len(list) != f.found {
+			t.Errorf("%+v: %+v, %v", f, list, err)
+		}
 	}
 	if one, err := q.Rejection(ctx, x.ID); err != nil || one.Subject != "sql" {
 		t.Fatalf("%+v, %v", one, err)
