@@ -29,7 +29,7 @@ func (h *home) area() web.Area {
 		{Method: "POST", Path: loginPath + "/passkey", Public: true, Serve: h.passkey},
 		{Method: "GET", Path: loginPath + "/link", Public: true, Serve: h.linkPage},
 		{Method: "POST", Path: loginPath + "/link", Public: true, Serve: h.link},
-		{Method: "POST", Path: web.Home + "logout", Public: true, Serve: h.logout},
+		{Method: "POST", Path: web.Home + "logout", Serve: h.logout},
 		{Method: "GET", Path: web.Home + "sessions", Serve: h.sessions},
 		{Method: "POST", Path: web.Home + "sessions/{id}/end", Serve: h.endSession},
 	}}

@@ -131,7 +131,7 @@ func (c *conditions) clone() *conditions {
 // finds a page of what is frequent.
 const (
 	firstLook = 500
-	lastLook  = 4000
+	lastLook  = 2500
 )
 
 // Search finds files of executed requests. What a filter finds in no order (a name,
@@ -236,10 +236,10 @@ func (s *SQL) listed(ctx context.Context, f FileFilter) (list []int64, listed bo
 const rare = 100
 
 // spoken finds the files of the requests that somebody has endorsed or disapproved, if
-// they are few. The requests are read first. Of one who speaks on more of them than few,
-// nothing is looked up: most have a file, and those who speak so often are found along
-// the way. Of one who seldom speaks the files are looked up by the requests: a planner that does not know how rare he is would look through the
-// files of everybody.
+// they are few. The requests are read first. Of one who speaks on more of them than few
+// nothing is looked up: he is found along the way. Of one who seldom speaks the files are
+// looked up by the requests: a planner that does not know how rare he is would look
+// through the files of everybody.
 func (s *SQL) spoken(ctx context.Context, who string) ([]int64, bool, error) {
 	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT request FROM endorsements WHERE endorser = $1 LIMIT %d`, few+1), who)
 	requests, err := collect(rows, err, func(r scanner) (id []byte, err error) { err = r.Scan(&id); return id, err })
