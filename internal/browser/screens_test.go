@@ -104,7 +104,7 @@ func trustedPages(t *testing.T, g *gallery) {
 		{name: "charter", path: "/console/charters"}, {name: "charter-people", path: "/console/charters?part=people"}, {name: "charter-groups", path: "/console/charters?part=groups"}, {name: "charter-keys", path: "/console/charters?part=keys"},
 		{name: "charter-change", path: "/console/charters/change/" + proposal}, {name: "charter-replay", path: "/console/charters/change/" + proposal + "/replay"}, {name: "charter-history", path: "/console/charters/versions"}, {name: "charter-edit", path: "/console/charters/edit"},
 		{name: "applications", path: "/console/charters/apps"}, {name: "application", path: "/console/charters/apps/of/release"}, {name: "application-new", path: "/console/charters/apps/new/windows-release"},
-		{name: "log", path: "/console/log"}, {name: "log-entry", path: "/console/log/entry/3"}, {name: "log-of-request", path: "/console/log?request=" + last}, {name: "log-nothing", path: "/console/log/find?q=what", says: "none of these", no: true},
+		{name: "log", path: "/console/log"}, {name: "log-entry", path: "/console/log/entry/3"}, {name: "log-of-request", path: "/console/log?request=" + last}, {name: "log-nothing", path: "/console/log/find?q=what", says: "none of these", no: true, own: true},
 		{name: "passkeys", path: "/console/passkeys"}, {name: "passkeys-waiting", path: "/console/passkeys/waiting"}, {name: "registration", path: registration},
 		{name: "notices", path: "/console/notices", says: "By mail."}, {name: "sessions", path: "/console/sessions"},
 		{name: "records", path: "/console/records"}, {name: "records-jobs", path: "/console/records/jobs"}, {name: "records-job", path: "/console/records/jobs/" + job.ID}, {name: "records-findings", path: "/console/records/findings"},
