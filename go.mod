@@ -4,6 +4,7 @@ go 1.27.0
 
 require (
 	cel.dev/cel-go v0.33.2 // conditions of signature configurations; never in the keeper
+	filippo.io/edwards25519 v1.2.0 // whether an Ed25519 key is a point of the curve, and of large order
 	github.com/ProtonMail/go-crypto v1.5.2 // tests: a second OpenPGP, and the only one at hand for version 6
 	github.com/chromedp/cdproto v0.159.0 // tests: the protocol of chromedp
 	github.com/chromedp/chromedp v0.23.0 // tests: drives a real Chromium
@@ -52,7 +53,6 @@ require (
 
 require (
 	cel.dev/expr v0.25.1 // indirect
-	filippo.io/edwards25519 v1.2.0 // indirect
 	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -7,11 +7,10 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
-	"slices"
+
+	"filippo.io/edwards25519"
 )
 
 // The sizes of RSA keys, in bits. Beyond the upper one a verification costs more
@@ -58,39 +57,15 @@ func checkEd25519(pub ed25519.PublicKey) error {
 	if len(pub) != ed25519.PublicKeySize {
 		return fmt.Errorf("Ed25519 key of %d bytes: want %d", len(pub), ed25519.PublicKeySize)
 	}
-	p := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
-	le := bytes.Clone(pub)
-	le[31] &= 0x7f
-	be := bytes.Clone(le)
-	slices.Reverse(be)
-	y := new(big.Int).SetBytes(be)
-	if y.Cmp(p) >= 0 {
-		return errors.New("Ed25519 key is not canonical")
+	p, err := new(edwards25519.Point).SetBytes(pub)
+	if err != nil {
+		return errors.New("Ed25519 key is not a point of the curve")
 	}
-
-	// The y coordinates of the eight points whose order divides eight.
-	last := new(big.Int).Sub(p, big.NewInt(1))
-	small := y.Sign() == 0 || y.Cmp(big.NewInt(1)) == 0 || y.Cmp(last) == 0
-	switch hex.EncodeToString(le) {
-	case "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05":
-		small = true
-	}
-	if small {
+	if new(edwards25519.Point).MultByCofactor(p).Equal(edwards25519.NewIdentityPoint()) == 1 {
 		return errors.New("Ed25519 key of small order")
 	}
-
-	// x^2 = (y^2 - 1) / (d y^2 + 1) must have a root; d = -121665/121666.
-	y2 := new(big.Int).Mul(y, y)
-	d := new(big.Int).ModInverse(big.NewInt(121666), p)
-	d.Mul(d, big.NewInt(-121665))
-	v := new(big.Int).Mul(d, y2)
-	v.Add(v, big.NewInt(1)).Mod(v, p)
-	v.ModInverse(v, p) // d is no square, so v is never zero
-	u := new(big.Int).Sub(y2, big.NewInt(1))
-	u.Mul(u, v).Mod(u, p)
-	if big.Jacobi(u, p) == -1 {
-		return errors.New("Ed25519 key is not a point of the curve")
+	if !bytes.Equal(p.Bytes(), pub) {
+		return errors.New("Ed25519 key is not canonical")
 	}
 	return nil
 }

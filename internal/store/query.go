@@ -171,6 +171,9 @@ func (s *SQL) Requests(ctx context.Context, f Filter) ([]*Request, error) {
 			and("r."+eq.column+" = ?", eq.value)
 		}
 	}
+	if f.Command != "" && f.Command != statement.Sign {
+		and("r.command <> 'sign'") // what the index is of
+	}
 	if f.Endorser != "" {
 		and("EXISTS (SELECT 1 FROM endorsements e WHERE e.request = r.id AND e.endorser = ?)", f.Endorser)
 	}

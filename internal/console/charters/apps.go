@@ -204,8 +204,9 @@ func (a *area) app(v *web.Visit) error {
 	return v.Page("app.html", name, d)
 }
 
-// seen is the number of requests of one kind that a progress page looks at.
-const seen = 50
+// proposals is the number of proposed charters that a progress page looks at. Of other
+// requests it looks at the newest.
+const proposals = 50
 
 // facts gathers what there is of an application.
 func (a *area) facts(ctx context.Context, name string) (template.Facts, error) {
@@ -219,11 +220,14 @@ func (a *area) facts(ctx context.Context, name string) (template.Facts, error) {
 		f.Keys = append(f.Keys, template.KeyFact{Name: k.Name, State: k.State, Health: k.Health, Generated: len(k.PublicKey) > 0, Chain: k.Chain})
 	}
 	open := []store.State{store.Pending, store.Endorsed}
-	filters := []store.Filter{{Command: statement.CharterReplace, States: open, Limit: seen}}
+	filters := []store.Filter{{Command: statement.CharterReplace, States: open, Limit: proposals}}
 	if p, ok := f.Charter.Policies[name]; ok {
-		filters = append(filters, store.Filter{Command: statement.Sign, Policy: name, States: append(slices.Clone(open), store.Executed), Limit: seen})
+		filters = append(filters, store.Filter{Command: statement.Sign, Policy: name, States: []store.State{store.Executed}, Limit: 1},
+			store.Filter{Command: statement.Sign, Policy: name, States: open, Limit: 1})
 		for _, k := range p.Keys() {
-			filters = append(filters, store.Filter{Key: k, States: open, Limit: seen})
+			for _, c := range []statement.CommandName{statement.KeyGenerate, statement.KeyImportCert, statement.KeyResume} {
+				filters = append(filters, store.Filter{Command: c, Key: k, States: open, Limit: 1})
+			}
 		}
 	}
 	for _, x := range filters {

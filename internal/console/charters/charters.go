@@ -36,6 +36,7 @@ const (
 type area struct {
 	server  *server.Server
 	replays *replays
+	rows    rows
 }
 
 // Area is the area over a server.

@@ -26,7 +26,7 @@ const (
 	replayLasts   = time.Minute           // that a result is shown again
 	replayLimit   = time.Minute           // of one replay
 	replayWait    = 5 * time.Second       // of whoever waits for others'
-	replayGlance  = 15 * time.Millisecond // of a page that asks again by itself
+	replayGlance  = 2 * time.Millisecond // of a page that asks again by itself
 	replayLook    = 20 * time.Second      // of one that cannot
 )
 

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
@@ -87,33 +88,59 @@ func (a *area) versions(v *web.Visit) error {
 		from = n
 	}
 	p := &versionsData{}
-	links := chain.Links()
 	for n := from; n >= 1; n-- {
 		if len(p.Versions) == versionsPage {
 			p.More = home + "/versions?" + url.Values{"from": {strconv.FormatUint(n, 10)}}.Encode()
 			break
 		}
-		c, r, err := chain.Version(n)
+		row, err := a.rows.of(chain, n)
 		if err != nil {
 			return err
 		}
-		row := versionRow{Version: n, ID: r.ID, Since: c.Created}
-		if n == 1 {
-			row.Founders = true
-			p.Versions = append(p.Versions, row)
-			break
-		}
-		old, _, err := chain.Version(n - 1)
-		if err != nil {
-			return err
-		}
-		row.difference = compare(old, c)
-		if i := int(n) - 2; i < len(links) {
-			row.link(chain, links[i], n-1)
-		}
-		p.Versions = append(p.Versions, row)
+		p.Versions = append(p.Versions, *row)
 	}
 	return v.Page("versions.html", "Versions of the charter", p)
+}
+
+// rows are versions as they are shown, by their numbers. A chain only grows: a version
+// says the same for ever, and so does who agreed to it. It is judged once.
+type rows struct {
+	mu  sync.Mutex
+	all map[uint64]*versionRow
+}
+
+// rowsKept is how many versions are remembered.
+const rowsKept = 100
+
+func (r *rows) of(chain *quorum.Chain, n uint64) (*versionRow, error) {
+	r.mu.Lock()
+	row := r.all[n]
+	r.mu.Unlock()
+	if row != nil {
+		return row, nil
+	}
+	c, ref, err := chain.Version(n)
+	if err != nil {
+		return nil, err
+	}
+	row = &versionRow{Version: n, ID: ref.ID, Since: c.Created, Founders: n == 1}
+	if n > 1 {
+		old, _, err := chain.Version(n - 1)
+		if err != nil {
+			return nil, err
+		}
+		row.difference = compare(old, c)
+		if links := chain.Links(); int(n)-2 < len(links) {
+			row.link(chain, links[n-2], n-1)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil || len(r.all) >= rowsKept {
+		r.all = map[uint64]*versionRow{}
+	}
+	r.all[n] = row
+	return row, nil
 }
 
 // link says who brought a version into force.
