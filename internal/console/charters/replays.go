@@ -21,13 +21,13 @@ const (
 	replayPerRule = 1_000
 	replayTotal   = 4_000
 	replayKeep    = 50
-	replaysAtOnce = 2                     // of all readers
-	replaysKept   = 8                     // results
-	replayLasts   = time.Minute           // that a result is shown again
-	replayLimit   = time.Minute           // of one replay
-	replayWait    = 5 * time.Second       // of whoever waits for others'
+	replaysAtOnce = 2                    // of all readers
+	replaysKept   = 8                    // results
+	replayLasts   = time.Minute          // that a result is shown again
+	replayLimit   = time.Minute          // of one replay
+	replayWait    = 5 * time.Second      // of whoever waits for others'
 	replayGlance  = 2 * time.Millisecond // of a page that asks again by itself
-	replayLook    = 20 * time.Second      // of one that cannot
+	replayLook    = 20 * time.Second     // of one that cannot
 )
 
 // judging is a replay that runs, or has ended. It goes on when its reader leaves: the
