@@ -112,6 +112,7 @@ var harmless = map[string]string{
 
 	"tokens.hash": "who may read and hand in; nobody endorses or requests by it", "tokens.id": "as hash", "tokens.principal": "as hash",
 	"tokens.scopes": "as hash", "tokens.created": "as hash", "tokens.expires": "as hash",
+	"tokens.credential": "with which key a session was begun: another one ends it, or lets it last until it expires; nobody endorses or requests by it",
 
 	"secrets.name": "whose value it is", "secrets.value": "challenges for logins are made with it; a login takes a signature",
 	"used.hash": "a login's challenge that was used; another one is given to everybody", "used.expires": "when it is forgotten, after it has ended",
