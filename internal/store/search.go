@@ -149,10 +149,6 @@ func (s *SQL) Search(ctx context.Context, f FileFilter) (*FoundPage, error) {
 		limit = 50
 	}
 	limit = min(limit, 1000)
-	list, listed, err := s.listed(ctx, f)
-	if err != nil {
-		return nil, s.wrap(err)
-	}
 	// ordered are the conditions that an index in order of time serves, rest all.
 	ordered, rest := &conditions{}, &conditions{}
 	served := false
@@ -188,13 +184,26 @@ func (s *SQL) Search(ctx context.Context, f FileFilter) (*FoundPage, error) {
 	if f.Person != "" {
 		rest.and("(c.requester = ? OR "+endorsed+")", f.Person, f.Person)
 	}
+	on := &search{ordered: ordered, rest: rest, limit: limit, from: f.After}
+	if f.Digest == "" && strings.Contains(f.Name, "*") {
+		// What many files are called fills a page with the newest: that is seen sooner than
+		// an index of names is read.
+		if ended, err := s.look(ctx, out, on, on.first()); err != nil || ended {
+			return out, s.wrap(err)
+		}
+	}
+	list, listed, err := s.listed(ctx, f)
+	if err != nil {
+		return nil, s.wrap(err)
+	}
 	if listed {
+		out.Files = out.Files[:0]
 		if len(list) == 0 {
 			return out, nil
 		}
 		return out, s.wrap(s.searchList(ctx, out, f, list, rest, limit))
 	}
-	return out, s.wrap(s.searchOn(ctx, out, f.After, ordered, rest, limit))
+	return out, s.wrap(s.searchOn(ctx, out, on))
 }
 
 // listed gives the numbers of all files that a filter without order can match, if it
@@ -232,17 +241,17 @@ func (s *SQL) listed(ctx context.Context, f FileFilter) (list []int64, listed bo
 	return nil, false, nil
 }
 
-// rare is how many requests somebody has spoken on who seldom does.
-const rare = 100
-
 // spoken finds the files of the requests that somebody has endorsed or disapproved, if
-// they are few. The requests are read first. Of one who speaks on more of them than few
-// nothing is looked up: he is found along the way. Of one who seldom speaks the files are
-// looked up by the requests: a planner that does not know how rare he is would look
-// through the files of everybody.
+// they are few. The requests are read first: a planner that does not know how rare he is
+// would look through the files of everybody. Of one who speaks on more of them than few
+// nothing is looked up: he is found along the way.
 func (s *SQL) spoken(ctx context.Context, who string) ([]int64, bool, error) {
 	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT request FROM endorsements WHERE endorser = $1 LIMIT %d`, few+1), who)
-	requests, err := collect(rows, err, func(r scanner) (id []byte, err error) { err = r.Scan(&id); return id, err })
+	requests, err := collect(rows, err, func(r scanner) (id any, err error) {
+		var b []byte
+		err = r.Scan(&b)
+		return b, err
+	})
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -250,14 +259,8 @@ func (s *SQL) spoken(ctx context.Context, who string) ([]int64, bool, error) {
 		return nil, true, nil
 	case len(requests) > few:
 		return nil, false, nil
-	case len(requests) > rare:
-		return s.seqs(ctx, `SELECT c.seq FROM endorsements e JOIN catalogue c ON c.request = e.request WHERE e.endorser = $1 LIMIT `, who)
 	}
-	args := make([]any, len(requests))
-	for i, id := range requests {
-		args[i] = id
-	}
-	return s.seqs(ctx, `SELECT seq FROM catalogue WHERE request IN (`+marks(0, len(args))+`) LIMIT `, args...)
+	return s.seqs(ctx, `SELECT seq FROM catalogue WHERE request IN (`+marks(0, len(requests))+`) LIMIT `, requests...)
 }
 
 // digestRange is the span of digests that begin with hexadecimal digits. A digest is
@@ -309,39 +312,57 @@ func after(c *conditions, p Place) {
 	}
 }
 
-// searchOn finds a page along an index in order of time.
-func (s *SQL) searchOn(ctx context.Context, out *FoundPage, from Place, ordered, rest *conditions, limit int) error {
-	for _, looks := range []int{max(firstLook, limit+1), lastLook} {
-		inner := ordered.clone()
-		after(inner, from)
-		sub := fmt.Sprintf(`SELECT `+foundColumns+`, c.fold, c.maker, c.thing FROM catalogue c`+inner.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT %d`, looks)
-		c := &conditions{args: inner.args}
-		c.parts = renumber(rest.parts, len(inner.args))
-		c.args = append(c.args, rest.args...)
-		rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT `+foundColumns+` FROM (`+sub+`) c`+c.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT %d`, limit+1-len(out.Files)), c.args...)
-		list, err := collect(rows, err, scanFound)
-		if err != nil {
+// search is a page that is looked for along an index in order of time.
+type search struct {
+	ordered, rest *conditions
+	limit         int
+	from          Place // where it goes on
+	begun         bool
+}
+
+// first is how many files the first look is at.
+func (x *search) first() int { return max(firstLook, x.limit+1) }
+
+// searchOn finds a page, or what is left of it.
+func (s *SQL) searchOn(ctx context.Context, out *FoundPage, x *search) error {
+	if !x.begun {
+		if ended, err := s.look(ctx, out, x, x.first()); err != nil || ended {
 			return err
 		}
-		out.Files = append(out.Files, list...)
-		if len(out.Files) > limit {
-			break
-		}
-		// Where the look ended, if it did not come to the end.
-		var signed, number int64
-		err = s.read.QueryRowContext(ctx, fmt.Sprintf(`SELECT c.signed, c.seq FROM catalogue c`+inner.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT 1 OFFSET %d`, looks-1), inner.args...).Scan(&signed, &number)
-		if errors.Is(err, sql.ErrNoRows) {
-			return s.finish(ctx, out, limit)
-		}
-		if err != nil {
-			return err
-		}
-		from = Place{at(signed), number}
 	}
-	if len(out.Files) <= limit {
-		out.Next, out.Stopped = from, true
+	if ended, err := s.look(ctx, out, x, lastLook); err != nil || ended {
+		return err
 	}
-	return s.finish(ctx, out, limit)
+	out.Next, out.Stopped = x.from, true
+	return s.finish(ctx, out, x.limit)
+}
+
+// look looks at so many files. It reports whether the page is there: it is full, or
+// these were the last files.
+func (s *SQL) look(ctx context.Context, out *FoundPage, x *search, files int) (ended bool, err error) {
+	x.begun = true
+	inner := x.ordered.clone()
+	after(inner, x.from)
+	sub := fmt.Sprintf(`SELECT `+foundColumns+`, c.fold, c.maker, c.thing FROM catalogue c`+inner.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT %d`, files)
+	c := &conditions{args: inner.args}
+	c.parts = renumber(x.rest.parts, len(inner.args))
+	c.args = append(c.args, x.rest.args...)
+	rows, err := s.read.QueryContext(ctx, fmt.Sprintf(`SELECT `+foundColumns+` FROM (`+sub+`) c`+c.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT %d`, x.limit+1-len(out.Files)), c.args...)
+	list, err := collect(rows, err, scanFound)
+	if err != nil {
+		return false, err
+	}
+	if out.Files = append(out.Files, list...); len(out.Files) > x.limit {
+		return true, s.finish(ctx, out, x.limit)
+	}
+	// Where the look ended, if it did not come to the end.
+	var signed, number int64
+	err = s.read.QueryRowContext(ctx, fmt.Sprintf(`SELECT c.signed, c.seq FROM catalogue c`+inner.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT 1 OFFSET %d`, files-1), inner.args...).Scan(&signed, &number)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, s.finish(ctx, out, x.limit)
+	}
+	x.from = Place{at(signed), number}
+	return false, err
 }
 
 // renumber moves the places of arguments on by n.
