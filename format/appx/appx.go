@@ -32,7 +32,7 @@
 //     carry the states of the hashes up to where the catalogue will stand (package
 //     hashstate). It stands last before the signature, and goes when that goes.
 //  7. Verify refuses a package whose catalogue was so made and was not signed by a
-//     signer of the package.
+//     signer of the package, or lists other executables than those in it.
 //  8. The catalogue has no timestamp: it would change what the second round signs.
 //
 // The content by which a package is known is the digest of its row; where a catalogue

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 	"github.com/greatseal-io/greatseal/hashstate"
 )
 
-// ErrIntegrity is wrapped for a catalogue of code that was made with the signature and
-// is not by its signer.
-var ErrIntegrity = errors.New("appx: catalogue of code is not the signer's")
+// ErrIntegrity is wrapped for a catalogue of code that was made with the signature, and
+// is not by its signer or not of the package's executables.
+var ErrIntegrity = errors.New("appx: catalogue of code is not the signer's, or of another package")
 
 // The fact about the catalogue of code.
 const (
@@ -122,6 +123,8 @@ func (b *decoded) second(id format.Identity, der []byte) (*zipfile.File, *authen
 // ownCatalogue is one that was made with the signature.
 type ownCatalogue struct {
 	file     []byte
+	hash     crypto.Hash
+	images   [][]byte               // that it lists, each once
 	contents map[crypto.Hash][]byte // digests of the row without it, once they are computed
 }
 
@@ -140,10 +143,19 @@ func (p *pkg) findMade() error {
 	if err != nil {
 		return fmt.Errorf("appx: %w", err)
 	}
-	if _, _, ok := cat.ReadPackageList(b); ok {
-		p.made = &ownCatalogue{file: b, contents: map[crypto.Hash][]byte{}}
+	if h, images, ok := cat.ReadPackageList(b); ok {
+		p.made = &ownCatalogue{file: b, hash: h, images: images, contents: map[crypto.Hash][]byte{}}
 	}
 	return nil
+}
+
+// lists reports whether the catalogue has these executables and no others.
+func (c *ownCatalogue) lists(h crypto.Hash, images [][]byte) bool {
+	in := map[string]bool{}
+	for _, d := range images {
+		in[string(d)] = true
+	}
+	return h == c.hash && len(in) == len(c.images) && !slices.ContainsFunc(c.images, func(d []byte) bool { return !in[string(d)] })
 }
 
 // checkCatalogue refuses a catalogue that was made with a signature and is by nobody who

@@ -244,6 +244,29 @@ func TestCatalogueOfAnother(t *testing.T) {
 	}
 }
 
+// Invariant 7: a plan that somebody forged has the keeper list executables that are not
+// in the package, with the right number of them. Whoever verifies sees it.
+func TestCatalogueOfOthers(t *testing.T) {
+	s := signer(t, sigalg.P256)
+	a := format.BytesArtifact("a.msix", withCode(t, "x"))
+	p, err := Format{}.Plan(t.Context(), a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bodyOf(t, p)
+	b.Making[0].Images[len(b.Making[0].Images)-1] = bytes.Repeat([]byte{255}, 32)
+	if p.Body, err = format.Encode(b); err != nil {
+		t.Fatal(err)
+	}
+	patch, err := Format{}.Attach(t.Context(), a, p, s.Identity, formattest.At, formattest.SignAll(t, Format{}, p, s, formattest.At))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Format{}).Verify(t.Context(), format.BytesArtifact("a.msix", formattest.Apply(t, a, patch)), s.Trust()); !errors.Is(err, ErrIntegrity) {
+		t.Errorf("it verifies: %v", err)
+	}
+}
+
 // Invariant 8: the package's timestamp stands for the catalogue too, when certificates
 // have expired; without it both have.
 func TestCatalogueLater(t *testing.T) {

@@ -94,6 +94,7 @@ type reading struct {
 	types   []byte        // new content types, or nil
 	typesIf []byte        // those where there are executables, if images is set
 	images  bool          // digest executables, for a catalogue; the one that is there goes
+	listed  bool          // digest executables, to hold them against the catalogue that is there
 }
 
 // found is what [pkg.scan] found: of a package without its signature, and without a
@@ -145,7 +146,7 @@ func (p *pkg) scan(ctx context.Context, j reading) (*found, error) {
 			c := workers[w]
 			if c == nil {
 				c = &checker{h: j.hash.New(), anew: j.blocks == nil}
-				if j.images {
+				if j.images || j.listed {
 					c.image = pe.NewDigester(j.hash, 0)
 					c.found = func(i int, image []byte, err error) {
 						images[i], unfit[i] = image, err != nil && !errors.Is(err, pe.ErrNotPE)
@@ -179,7 +180,7 @@ func (p *pkg) scan(ctx context.Context, j reading) (*found, error) {
 		return nil, err
 	}
 	r := raws[0]
-	if len(f.images) > 0 {
+	if j.images && len(f.images) > 0 {
 		j.types, r = j.typesIf, raws[len(raws)-1]
 	}
 	if f.change, err = p.change(f.text, j.types, j.images); err != nil {
@@ -501,9 +502,12 @@ func (p *pkg) Digests(ctx context.Context, hashes []crypto.Hash) (map[crypto.Has
 	if err != nil {
 		return nil, err
 	}
-	f, err := p.scan(ctx, reading{blocks: m, hash: m.hash, hashes: hashes})
+	f, err := p.scan(ctx, reading{blocks: m, hash: m.hash, hashes: hashes, listed: p.made != nil})
 	if err != nil {
 		return nil, err
+	}
+	if p.made != nil && !p.made.lists(m.hash, f.images) {
+		return nil, ErrIntegrity
 	}
 	out := map[crypto.Hash][]byte{}
 	for _, h := range hashes {
