@@ -200,3 +200,75 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What is done to a charter that follows another is not done to that one; and none
+// was made before its predecessor.
+func TestNext(t *testing.T) {
+	c := example(t)
+	payload, err := charter.Encode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := c.Ref(payload)
+	next, err := charter.Next(c, ref, c.Created.Add(90*time.Second+time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.Version != c.Version+1 || next.Previous != ref.ID || !next.Created.Equal(c.Created.Add(90*time.Second)) {
+		t.Errorf("version %d after %s of %v", next.Version, next.Previous, next.Created)
+	}
+	clear(next.People)
+	for name, p := range next.Policies {
+		p.Formats[0] = "changed"
+		clear(p.Rule.Requesters)
+		delete(next.Policies, name)
+	}
+	if again, err := charter.Encode(c); err != nil || !bytes.Equal(again, payload) {
+		t.Errorf("the charter changed with the next one: %v", err)
+	}
+	if next, err = charter.Next(c, ref, c.Created.Add(-time.Hour)); err != nil || !next.Created.Equal(c.Created) {
+		t.Errorf("made before the one that it follows: %v, %v", next, err)
+	}
+}
+
+func TestCarried(t *testing.T) {
+	c := example(t)
+	payload, err := charter.Encode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(cmd statement.Command) []byte {
+		t.Helper()
+		b, err := statement.Encode(statement.Request{Deployment: "example", Charter: statement.CharterRef{Version: 1}, Requester: "bob", Nonce: strings.Repeat("0", 32),
+			Command: cmd, Created: c.Created, Expires: c.Created.Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := statement.Envelope{Payload: b, Signatures: []statement.Signature{{KeyID: strings.Repeat("0", 64), Sig: []byte{1}}}}
+		if b, err = env.Encode(); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	envelope := request(statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}})
+	got, err := charter.Carried(envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := charter.Encode(got); err != nil || !bytes.Equal(again, payload) {
+		t.Errorf("another charter: %v", err)
+	}
+	if _, err := charter.Carried(request(statement.Command{Name: statement.KeySuspend, Key: &statement.KeyArgs{Key: "release"}})); !errors.Is(err, charter.ErrNotCarried) {
+		t.Errorf("of another command: %v", err)
+	}
+	for name, b := range map[string][]byte{
+		"no envelope":   envelope[1:],
+		"a cut charter": request(statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload[:len(payload)-1]}}),
+		"no request":    bytes.Replace(envelope, []byte(`"payload":"`), []byte(`"payload":"AAAA`), 1),
+		"nothing":       nil,
+	} {
+		if _, err := charter.Carried(b); err == nil || errors.Is(err, charter.ErrNotCarried) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/statement"
@@ -18,6 +19,9 @@ import (
 // carries it to charter.replace, in base64, is a statement too.
 const MaxStatement = 700 << 10
 
+// DigestName is what the digest of a charter is called in a Subject.
+const DigestName = "greatsealCharter"
+
 // Subject is the charter by the SHA-256 of its canonical JSON.
 func (c Charter) Subject() statement.Subject {
 	digest := ""
@@ -25,7 +29,7 @@ func (c Charter) Subject() statement.Subject {
 		h := sha256.Sum256(b)
 		digest = hex.EncodeToString(h[:])
 	}
-	return statement.Subject{Name: c.Deployment + "/charter", Digest: map[string]string{"greatsealCharter": digest}}
+	return statement.Subject{Name: c.Deployment + "/charter", Digest: map[string]string{DigestName: digest}}
 }
 
 func (c Charter) json() ([]byte, error) {
@@ -44,6 +48,50 @@ func Encode(c *Charter) ([]byte, error) {
 		return nil, fmt.Errorf("charter: statement of %d bytes: at most %d", len(b), MaxStatement)
 	}
 	return b, nil
+}
+
+// Clone is a deep copy of c in its canonical form, not checked.
+func Clone(c *Charter) (*Charter, error) {
+	b, err := c.canonical().json()
+	if err != nil {
+		return nil, fmt.Errorf("charter: %w", err)
+	}
+	var d Charter
+	if err := json.Unmarshal(b, &d); err != nil {
+		return nil, fmt.Errorf("charter: %w", err)
+	}
+	return &d, nil
+}
+
+// Next is a deep copy of c, which is in force under ref, as the version that follows
+// it, not checked: made at at, but not before c was.
+func Next(c *Charter, ref statement.CharterRef, at time.Time) (*Charter, error) {
+	next, err := Clone(c)
+	if err != nil {
+		return nil, err
+	}
+	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, statement.Seconds(at)
+	if next.Created.Before(c.Created) {
+		next.Created = c.Created
+	}
+	return next, nil
+}
+
+// ErrNotCarried is the error of a request that carries no charter.
+var ErrNotCarried = errors.New("charter: the request carries no charter")
+
+// Carried is the charter that a request carries to charter.replace. The request is in
+// its envelope, of which no signature is checked; the error is ErrNotCarried, or that of
+// something that cannot be read.
+func Carried(envelope []byte) (*Charter, error) {
+	_, r, err := statement.DecodeEnveloped[statement.Request](envelope)
+	if err != nil {
+		return nil, err
+	}
+	if r.Command.Charter == nil {
+		return nil, ErrNotCarried
+	}
+	return Decode(r.Command.Charter.Statement)
 }
 
 // Decode reads a charter's statement strictly and checks it.

@@ -135,6 +135,21 @@ func (e *Envelope) Encode() ([]byte, error) {
 	return marshal(w)
 }
 
+// DecodeEnveloped reads an envelope strictly, and its payload as a statement with
+// predicate P. No signature is checked.
+func DecodeEnveloped[P Predicate](b []byte) (*Envelope, P, error) {
+	var zero P
+	e, err := DecodeEnvelope(b)
+	if err != nil {
+		return nil, zero, err
+	}
+	p, err := Decode[P](e.Payload)
+	if err != nil {
+		return nil, zero, err
+	}
+	return e, p, nil
+}
+
 // DecodeEnvelope reads an envelope strictly: what Encode writes and nothing else.
 func DecodeEnvelope(b []byte) (*Envelope, error) {
 	if len(b) > 2*MaxPayload+2*MaxSignatures*MaxSignature {

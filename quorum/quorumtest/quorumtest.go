@@ -190,17 +190,13 @@ func ID(t testing.TB, envelope []byte) statement.ID {
 func Replacement(t testing.TB, ch *quorum.Chain, edit func(*charter.Charter)) (quorum.Evidence, error) {
 	t.Helper()
 	head, ref := ch.Head()
-	payload, err := charter.Encode(head)
+	next, err := charter.Next(head, ref, head.Created)
 	if err != nil {
 		return quorum.Evidence{}, err
 	}
-	next, err := charter.Decode(payload) // a deep copy
-	if err != nil {
-		return quorum.Evidence{}, err
-	}
-	next.Version, next.Previous = ref.Version+1, ref.ID
 	edit(next)
-	if payload, err = charter.Encode(next); err != nil {
+	payload, err := charter.Encode(next)
+	if err != nil {
 		return quorum.Evidence{}, err
 	}
 	req := Statement(t, Request(ch, "operator", statement.Command{Name: statement.CharterReplace,

@@ -432,11 +432,10 @@ func (d *Deployment) Replace(edit func(*charter.Charter)) *Request {
 func (d *Deployment) Propose(edit func(*charter.Charter)) *Request {
 	d.TB.Helper()
 	head, ref := d.Chain.Head()
-	next, err := charter.Decode(d.must(charter.Encode(head))) // a deep copy
+	next, err := charter.Next(head, ref, head.Created)
 	if err != nil {
 		d.TB.Fatal(err)
 	}
-	next.Version, next.Previous = ref.Version+1, ref.ID
 	edit(next)
 	return d.Ask(statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: d.must(charter.Encode(next))}}, "operator")
 }
