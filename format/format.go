@@ -52,6 +52,21 @@ type Identity struct {
 	Also   []Identity          // further keys that sign the same plan; only for a format that is [Hybrid]
 }
 
+// OneRound is embedded in a Format that asks for all of its signatures in the first
+// round.
+type OneRound struct{}
+
+func (OneRound) oneRound() {}
+
+// Next is f.Assemble for whoever has had the rounds before from it, of the same plan:
+// a format of [OneRound] is not asked again only to say that nothing is left.
+func Next(f Format, p *Plan, id Identity, at time.Time, done [][]byte) ([]ToBeSigned, error) {
+	if _, one := f.(interface{ oneRound() }); one && len(done) > 0 {
+		return nil, nil
+	}
+	return f.Assemble(p, id, at, done)
+}
+
 // Purposed is a Format whose plans say what the signed thing will be good for.
 type Purposed interface {
 	// Purposes are those of a plan. The error is that of a plan which Assemble

@@ -45,7 +45,7 @@ type Item struct {
 }
 
 var (
-	encMode = must(cbor.EncOptions{Sort: cbor.SortCoreDeterministic, IndefLength: cbor.IndefLengthForbidden, NilContainers: cbor.NilContainerAsEmpty}.EncMode())
+	encMode = must(cbor.EncOptions{Sort: cbor.SortCoreDeterministic, IndefLength: cbor.IndefLengthForbidden, NilContainers: cbor.NilContainerAsEmpty}.UserBufferEncMode())
 	decMode = must(cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, UTF8: cbor.UTF8RejectInvalid, MaxNestedLevels: 16,
@@ -75,11 +75,12 @@ func Decode(b []byte, v any) error {
 	if err := decMode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("format: %w", err)
 	}
-	again, err := encMode.Marshal(v)
-	if err != nil {
+	var again bytes.Buffer // of the right size from the beginning: plans have megabytes
+	again.Grow(len(b))
+	if err := encMode.MarshalToBuffer(v, &again); err != nil {
 		return fmt.Errorf("format: %w", err)
 	}
-	if !bytes.Equal(again, b) {
+	if !bytes.Equal(again.Bytes(), b) {
 		return fmt.Errorf("format: %w", ErrEncoding)
 	}
 	return nil

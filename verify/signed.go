@@ -250,5 +250,5 @@ func (j *judging) assemble(f format.Format, done [][]byte) (tbs []format.ToBeSig
 	}()
 	id := j.a.identity
 	id.Chain, id.Also = slices.Clone(id.Chain), slices.Clone(id.Also)
-	return f.Assemble(j.a.plan, id, j.a.receipt.Time, slices.Clone(done))
+	return format.Next(f, j.a.plan, id, j.a.receipt.Time, slices.Clone(done))
 }

@@ -128,15 +128,21 @@ func TestCatalogueOptions(t *testing.T) {
 	}
 }
 
-// Invariant 6: the keeper makes no catalogue but the one of the plan, and no states that
-// lead elsewhere; Attach takes no other signatures.
-func TestCatalogueForged(t *testing.T) {
-	s := signer(t, sigalg.P256)
+// planned is a package with code, and the plan of its signature.
+func planned(t *testing.T) (*formattest.Signer, format.Artifact, *format.Plan) {
+	t.Helper()
 	a := format.BytesArtifact("a.msix", withCode(t, "x"))
-	good, err := Format{}.Plan(t.Context(), a, nil)
+	p, err := Format{}.Plan(t.Context(), a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signer(t, sigalg.P256), a, p
+}
+
+// Invariant 6: the keeper makes no catalogue but the one of the plan, and no states that
+// lead elsewhere; Attach takes no other signatures.
+func TestCatalogueForged(t *testing.T) {
+	s, a, good := planned(t)
 	for name, change := range map[string]func(b *body, p *format.Plan){
 		"one executable more": func(b *body, p *format.Plan) {
 			b.Making[0].Images = append(b.Making[0].Images, bytes.Repeat([]byte{255}, 32))
@@ -247,14 +253,10 @@ func TestCatalogueOfAnother(t *testing.T) {
 // Invariant 7: a plan that somebody forged has the keeper list executables that are not
 // in the package, with the right number of them. Whoever verifies sees it.
 func TestCatalogueOfOthers(t *testing.T) {
-	s := signer(t, sigalg.P256)
-	a := format.BytesArtifact("a.msix", withCode(t, "x"))
-	p, err := Format{}.Plan(t.Context(), a, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, a, p := planned(t)
 	b := bodyOf(t, p)
 	b.Making[0].Images[len(b.Making[0].Images)-1] = bytes.Repeat([]byte{255}, 32)
+	var err error
 	if p.Body, err = format.Encode(b); err != nil {
 		t.Fatal(err)
 	}

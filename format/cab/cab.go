@@ -53,6 +53,7 @@ var (
 // Format implements format.Format and what formats may do besides.
 // Where all signatures are taken off, so is the reserve for them.
 type Format struct {
+	format.OneRound
 	authenticode.Methods[opener]
 }
 

@@ -56,6 +56,7 @@ func malformed(f string, args ...any) error {
 
 // Format implements format.Format and what formats may do besides.
 type Format struct {
+	format.OneRound
 	authenticode.Methods[opener]
 }
 

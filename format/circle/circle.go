@@ -55,7 +55,7 @@ const (
 )
 
 // Format is the format. It has no state.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format.
 func New() Format { return Format{} }

@@ -60,7 +60,7 @@ const (
 )
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format. It is a format.Stamper too.
 func New() format.Format { return Format{} }

@@ -48,7 +48,7 @@ const (
 )
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format.
 func New() format.Format { return Format{} }

@@ -50,14 +50,17 @@ const (
 )
 
 // Format is the format; its zero value is ready.
-type Format struct{ unpack *Unpackers }
+type Format struct {
+	format.OneRound
+	unpack *Unpackers
+}
 
 // New returns the format. It is a format.Remover, Extractor and Lister too. What is
 // packed with xz or Zstandard it does not read, which concerns nothing that is signed.
 func New() format.Format { return Format{} }
 
 // With returns the format that reads what these unpack.
-func With(u Unpackers) format.Format { return Format{&u} }
+func With(u Unpackers) format.Format { return Format{unpack: &u} }
 
 var (
 	_ format.Remover   = Format{}

@@ -1,9 +1,7 @@
 package dmg
 
 import (
-	"bytes"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -149,28 +147,13 @@ func TestHostileDetails(t *testing.T) {
 
 // No detail is signed; and a plan whose details are not in their form is refused.
 func TestDetailsAreNotSigned(t *testing.T) {
-	s := formattest.Identity(t, sigalg.P256)
 	p := plan(t, withList("data", partitions(partition("a", table(1)))))
-	want, err := Format{}.Assemble(p, s.Identity, formattest.At, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	base, err := format.CutDetails(p.Facts, detailNames...)
 	if err != nil || len(base) == len(p.Facts) {
 		t.Fatalf("%v, %v", p.Facts, err)
 	}
-	for name, facts := range map[string][]format.Fact{"none": base, "others": append(slices.Clone(base), format.Fact{Name: "variant", Value: "other"})} {
-		p.Facts = facts
-		if got, err := (Format{}).Assemble(p, s.Identity, formattest.At, nil); err != nil || !bytes.Equal(got[0].Message, want[0].Message) || !bytes.Equal(got[0].Digest, want[0].Digest) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	for name, more := range map[string][]format.Fact{
-		"unknown": {{Name: "rating", Value: "good"}}, "out of order": {{Name: "checksum", Value: "1"}, {Name: "variant", Value: "x"}}, "empty": {{Name: "variant", Value: ""}},
-	} {
-		p.Facts = append(slices.Clone(base), more...)
-		if _, err := (Format{}).Assemble(p, s.Identity, formattest.At, nil); !errors.Is(err, ErrPlan) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	with := func(more ...format.Fact) []format.Fact { return append(slices.Clone(base), more...) }
+	formattest.Details(t, Format{}, p, sigalg.P256, map[string][]format.Fact{"none": base, "others": with(format.Fact{Name: "variant", Value: "other"})}, ErrPlan, map[string][]format.Fact{
+		"unknown": with(format.Fact{Name: "rating", Value: "good"}), "out of order": with(format.Fact{Name: "checksum", Value: "1"}, format.Fact{Name: "variant", Value: "x"}), "empty": with(format.Fact{Name: "variant", Value: ""}),
+	})
 }

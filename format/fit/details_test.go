@@ -1,7 +1,6 @@
 package fit
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,23 +45,12 @@ func TestDetails(t *testing.T) {
 	if !slices.Contains(p.Facts, format.Fact{Name: "key-name", Value: "c: dev"}) {
 		t.Errorf("%v", p.Facts)
 	}
-	s := formattest.Identity(t, sigalg.RSA3072)
-	want, err := New().Assemble(p, s.Identity, formattest.At, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	tree, err := open(artifact(b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Facts = tree.facts()
-	if got, err := New().Assemble(p, s.Identity, formattest.At, nil); err != nil || string(got[0].Message) != string(want[0].Message) {
-		t.Errorf("a plan without details: %v", err)
-	}
-	p.Facts = append(tree.facts(), format.Fact{Name: "load-address", Value: "k: load 0x0"})
-	if _, err := New().Assemble(p, s.Identity, formattest.At, nil); !errors.Is(err, single.ErrPlan) {
-		t.Errorf("other details: %v", err)
-	}
+	formattest.Details(t, New(), p, sigalg.RSA3072, map[string][]format.Fact{"a plan without details": tree.facts()},
+		single.ErrPlan, map[string][]format.Fact{"other details": append(tree.facts(), format.Fact{Name: "load-address", Value: "k: load 0x0"})})
 }
 
 // However many images there are, and whatever their properties hold, details stay few

@@ -47,7 +47,7 @@ var (
 )
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format. It is a format.Lister too.
 func New() format.Format { return Format{} }

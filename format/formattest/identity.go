@@ -119,6 +119,9 @@ func SignAll(tb testing.TB, f format.Format, p *format.Plan, s *Signer, at time.
 		if err != nil {
 			tb.Fatalf("assemble round %d: %v", len(done), err)
 		}
+		if next, err := format.Next(f, p, s.Identity, at, done); err != nil || len(next) != len(tbs) {
+			tb.Fatalf("after %d signatures: %d messages by Next, %v: Assemble has %d", len(done), len(next), err, len(tbs))
+		}
 		if len(tbs) == 0 {
 			return out
 		}

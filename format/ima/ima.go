@@ -55,7 +55,7 @@ const (
 var ErrMalformed = errors.New("ima: malformed signature")
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format.
 func New() format.Format { return Format{} }

@@ -77,7 +77,7 @@ func malformed(f string, args ...any) error {
 }
 
 // Format implements format.Format and its optional interfaces.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 var (
 	_ format.Format    = Format{}

@@ -50,7 +50,7 @@ var (
 )
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format. It is a format.Remover too.
 func New() format.Format { return Format{} }

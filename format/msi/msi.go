@@ -64,6 +64,7 @@ var (
 // Format implements format.Format and what formats may do besides.
 // Where all signatures are taken off, so is MsiDigitalSignatureEx.
 type Format struct {
+	format.OneRound
 	authenticode.Methods[opener]
 }
 

@@ -89,7 +89,7 @@ var (
 )
 
 // Format implements format.Format and what formats may do besides.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 var (
 	_ format.Format    = Format{}

@@ -47,7 +47,7 @@ const (
 const maxSidecar = 64 << 10
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format. It is a format.Remover and a format.Extractor too.
 func New() format.Format { return Format{} }

@@ -36,7 +36,7 @@ const Name = "pgp-key"
 const maxSidecar = 64 << 10
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format.
 func New() format.Format { return Format{} }

@@ -1,7 +1,6 @@
 package rauc
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,24 +26,13 @@ func TestDetails(t *testing.T) {
 			t.Errorf("%v: want %v", p.Facts, want)
 		}
 	}
-	s := formattest.Identity(t, sigalg.P256)
-	want, err := New().Assemble(p, s.Identity, formattest.At, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	m, err := parseManifest([]byte(more))
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := len(p.Facts) - len(m.details(0))
-	p.Facts = p.Facts[:n:n]
-	if got, err := New().Assemble(p, s.Identity, formattest.At, nil); err != nil || string(got[0].Message) != string(want[0].Message) {
-		t.Errorf("a plan without details: %v", err)
-	}
-	p.Facts = append(p.Facts, format.Fact{Name: "meta", Value: "release notes=second"})
-	if _, err := New().Assemble(p, s.Identity, formattest.At, nil); !errors.Is(err, single.ErrPlan) {
-		t.Errorf("other details: %v", err)
-	}
+	bare := slices.Clone(p.Facts[:len(p.Facts)-len(m.details(0))])
+	formattest.Details(t, New(), p, sigalg.P256, map[string][]format.Fact{"a plan without details": bare},
+		single.ErrPlan, map[string][]format.Fact{"other details": append(slices.Clone(bare), format.Fact{Name: "meta", Value: "release notes=second"})})
 }
 
 // However much a manifest says, details stay few and can be shown.

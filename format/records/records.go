@@ -45,7 +45,7 @@ const Name = "records"
 const Suffix = ".gsroot"
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format. It is a format.Stamper and a format.Lister too.
 func New() format.Format { return Format{} }

@@ -50,7 +50,7 @@ import (
 const Name = "rpm"
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format. It is a format.Remover, Extractor and Lister too.
 func New() format.Format { return Format{} }

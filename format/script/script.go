@@ -61,6 +61,7 @@ var (
 
 // Format implements format.Format and what formats may do besides.
 type Format struct {
+	format.OneRound
 	authenticode.Methods[opener]
 }
 
@@ -256,15 +257,22 @@ func (s *signed) details(before int) []format.Fact {
 	end := s.encoding.bytes("\n")
 	lines, longest := 0, 0
 	for _, text := range [][]byte{a, b} {
-		line := 0
-		for i := 0; i+unit <= len(text); i += unit {
-			line++
-			if bytes.Equal(text[i:i+unit], end) {
-				lines, longest, line = lines+1, max(longest, line), 0
+		text = text[:len(text)/unit*unit]
+		for len(text) > 0 {
+			n := len(text)
+			for at := 0; at < len(text); {
+				i := bytes.Index(text[at:], end)
+				if i < 0 {
+					break
+				}
+				if i += at; i%unit == 0 {
+					n = i + unit
+					break
+				}
+				at = i + 1 // it was halves of two characters
 			}
-		}
-		if line > 0 {
-			lines, longest = lines+1, max(longest, line)
+			lines, longest = lines+1, max(longest, n/unit)
+			text = text[n:]
 		}
 	}
 	d := format.NewDetails(before)

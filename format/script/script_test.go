@@ -403,3 +403,31 @@ func TestOracleScriptByRelic(t *testing.T) {
 	}
 	j.Oracle(t, v, Format{}, inputs)
 }
+
+// Lines are counted in characters of the text's encoding, the byte order mark one of
+// the first line: a newline's bytes across two characters are none.
+func TestLinesOfDetails(t *testing.T) {
+	for name, c := range map[string]struct {
+		text           string
+		lines, longest string
+	}{
+		"one":         {"Get-Date", "1", "9 characters"},
+		"closed":      {"a\r\nbcd\r\n", "2", "5 characters"},
+		"blank lines": {"\n\n\nx", "4", "2 characters"},
+		"halves":      {"\u0a41\u4100\u0a0a\u000a\u0a00A", "2", "5 characters"},
+	} {
+		for _, mark := range []string{"le", "be"} {
+			p, err := New().Plan(t.Context(), art(name+".ps1", encode(c.text, mark)), nil)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			got := map[string]string{}
+			for _, f := range p.Facts {
+				got[f.Name] = f.Value
+			}
+			if got["lines"] != c.lines || got["longest-line"] != c.longest {
+				t.Errorf("%s, %s: %s lines, longest %s: want %s, %s", name, mark, got["lines"], got["longest-line"], c.lines, c.longest)
+			}
+		}
+	}
+}

@@ -63,7 +63,13 @@ func (e *encoding) words(b []byte) []byte {
 		}
 		return out
 	}
-	out := make([]byte, 0, 2*len(b))
+	out := make([]byte, 2*len(b)) // enough: no rune takes more words than bytes
+	n := 0
+	for n < len(b) && b[n] < utf8.RuneSelf { // all of most scripts
+		out[2*n] = b[n]
+		n++
+	}
+	out, b = out[:2*n], b[n:]
 	for len(b) > 0 {
 		r, n := utf8.DecodeRune(b)
 		b = b[n:]

@@ -39,7 +39,7 @@ const Suffix = ".sig"
 const Git = "git"
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format.
 func New() format.Format { return Format{} }

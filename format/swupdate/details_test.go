@@ -2,7 +2,6 @@ package swupdate
 
 import (
 	"crypto"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,23 +28,12 @@ func TestDetails(t *testing.T) {
 			t.Errorf("%v: want %v", p.Facts, want)
 		}
 	}
-	s := formattest.Identity(t, sigalg.RSA3072)
-	want, err := New().Assemble(p, s.Identity, formattest.At, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	d, err := parseDescription([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Facts = d.facts()
-	if got, err := New().Assemble(p, s.Identity, formattest.At, nil); err != nil || string(got[0].Message) != string(want[0].Message) {
-		t.Errorf("a plan without details: %v", err)
-	}
-	p.Facts = append(d.facts(), format.Fact{Name: "script", Value: "harmless.sh"})
-	if _, err := New().Assemble(p, s.Identity, formattest.At, nil); !errors.Is(err, single.ErrPlan) {
-		t.Errorf("other details: %v", err)
-	}
+	formattest.Details(t, New(), p, sigalg.RSA3072, map[string][]format.Fact{"a plan without details": d.facts()},
+		single.ErrPlan, map[string][]format.Fact{"other details": append(d.facts(), format.Fact{Name: "script", Value: "harmless.sh"})})
 }
 
 func sum256(s string) []byte { return digest(crypto.SHA256, []byte(s)) }

@@ -96,7 +96,7 @@ func content(d *data, b []byte, limit int64) ([]byte, bool) {
 // component is a package in the package: what its PackageInfo says.
 type component struct {
 	folder, identifier, version, location, auth string
-	kib, files, payload                         string
+	kib, files                                  string
 	scripts                                     bool
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -190,30 +189,14 @@ func TestHostileDetails(t *testing.T) {
 
 // No detail is signed; and a plan whose details are not in their form is refused.
 func TestDetailsAreNotSigned(t *testing.T) {
-	s := formattest.Identity(t, sigalg.P256)
 	p := plan(t, nested(entry{"Distribution", fmt.Sprintf(product, ""), "sha256"}, entry{"a.pkg/PackageInfo", info, "sha256"}))
-	want, err := Format{}.Assemble(p, s.Identity, formattest.At, nil)
-	if err != nil {
-		t.Fatal(err)
+	base, err := format.CutDetails(p.Facts, detailNames...)
+	if err != nil || len(base) == len(p.Facts) {
+		t.Fatalf("%v, %v", p.Facts, err)
 	}
-	all := p.Facts
-	base, err := format.CutDetails(all, detailNames...)
-	if err != nil || len(base) == len(all) {
-		t.Fatalf("%v, %v", all, err)
-	}
-	for name, facts := range map[string][]format.Fact{"none": base, "others": append(slices.Clone(base), format.Fact{Name: "title", Value: "Other"})} {
-		p.Facts = facts
-		if got, err := (Format{}).Assemble(p, s.Identity, formattest.At, nil); err != nil || !bytes.Equal(got[0].Message, want[0].Message) || !bytes.Equal(got[0].Digest, want[0].Digest) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	for name, more := range map[string][]format.Fact{
-		"unknown": {{Name: "rating", Value: "good"}}, "out of order": {{Name: "version", Value: "1"}, {Name: "title", Value: "x"}}, "empty": {{Name: "title", Value: ""}},
-		"too long": {{Name: "title", Value: strings.Repeat("x", 300)}}, "no text": {{Name: "title", Value: "a\u200bb"}},
-	} {
-		p.Facts = append(slices.Clone(base), more...)
-		if _, err := (Format{}).Assemble(p, s.Identity, formattest.At, nil); !errors.Is(err, ErrPlan) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	with := func(more ...format.Fact) []format.Fact { return append(slices.Clone(base), more...) }
+	formattest.Details(t, Format{}, p, sigalg.P256, map[string][]format.Fact{"none": base, "others": with(format.Fact{Name: "title", Value: "Other"})}, ErrPlan, map[string][]format.Fact{
+		"unknown": with(format.Fact{Name: "rating", Value: "good"}), "out of order": with(format.Fact{Name: "version", Value: "1"}, format.Fact{Name: "title", Value: "x"}), "empty": with(format.Fact{Name: "title", Value: ""}),
+		"too long": with(format.Fact{Name: "title", Value: strings.Repeat("x", 300)}), "no text": with(format.Fact{Name: "title", Value: "a\u200bb"}),
+	})
 }

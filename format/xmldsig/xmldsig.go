@@ -51,7 +51,7 @@ const maxTail = 32 << 10
 var ErrMalformed = errors.New("xmldsig: malformed")
 
 // Format is the format; its zero value is ready.
-type Format struct{}
+type Format struct{ format.OneRound }
 
 // New returns the format.
 func New() format.Format { return Format{} }

@@ -213,7 +213,7 @@ func (x *execution) assemble(j *job, id format.Identity) (tbs []format.ToBeSigne
 		}
 	}()
 	id.Chain, id.Also = slices.Clone(id.Chain), slices.Clone(id.Also)
-	tbs, err = j.format.Assemble(j.plan, id, x.at, slices.Clone(j.sigs))
+	tbs, err = format.Next(j.format, j.plan, id, x.at, slices.Clone(j.sigs))
 	if err != nil {
 		return nil, refuse(PlanInvalid, "%v", err)
 	}
