@@ -64,14 +64,27 @@ func (s *SQL) OpenRequest(ctx context.Context, digest string) (*Request, error) 
 }
 
 func (s *SQL) oneRequest(ctx context.Context, where string, arg any) (*Request, error) {
-	// One statement, so that the request and its endorsements are of one moment.
+	out, err := s.wholeRequests(ctx, where, `e.seq`, arg)
+	if err != nil {
+		return nil, err
+	}
+	if len(out) == 0 {
+		return nil, ErrNotFound
+	}
+	return out[0], nil
+}
+
+// wholeRequests returns requests with their endorsements. The order has those of one
+// request together, by seq.
+func (s *SQL) wholeRequests(ctx context.Context, where, order string, args ...any) ([]*Request, error) {
+	// One statement, so that requests and their endorsements are of one moment.
 	rows, err := s.rows(ctx, `SELECT `+requestColumns+`, e.id, e.envelope, e.endorser, e.verdict, e.arrived
-		FROM requests r LEFT JOIN endorsements e ON e.request = r.id WHERE `+where+` ORDER BY e.seq`, arg)
+		FROM requests r LEFT JOIN endorsements e ON e.request = r.id WHERE `+where+` ORDER BY `+order, args...)
 	if err != nil {
 		return nil, s.wrap(err)
 	}
 	defer rows.Close()
-	var out *Request
+	var out []*Request
 	for rows.Next() {
 		var eid, envelope []byte
 		var endorser, verdict sql.NullString
@@ -80,22 +93,17 @@ func (s *SQL) oneRequest(ctx context.Context, where string, arg any) (*Request, 
 		if err != nil {
 			return nil, s.wrap(err)
 		}
-		if out == nil {
-			out = r
+		if n := len(out); n == 0 || out[n-1].ID != r.ID {
+			out = append(out, r)
 		}
 		if endorser.Valid {
 			e := Endorsement{Envelope: envelope, Endorser: endorser.String, Verdict: statement.Verdict(verdict.String), Arrived: at(arrived.Int64)}
 			copy(e.ID[:], eid)
-			out.Endorsements = append(out.Endorsements, e)
+			last := out[len(out)-1]
+			last.Endorsements = append(last.Endorsements, e)
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, s.wrap(err)
-	}
-	if out == nil {
-		return nil, ErrNotFound
-	}
-	return out, nil
+	return out, s.wrap(rows.Err())
 }
 
 // scanWith scans more columns behind those that its caller names.
@@ -375,6 +383,12 @@ func (s *SQL) Stuck(ctx context.Context, t time.Time, skip, limit int) ([]statem
 // Due returns open requests that have expired at t.
 func (s *SQL) Due(ctx context.Context, t time.Time, limit int) ([]statement.ID, error) {
 	return s.ids(ctx, `SELECT id FROM requests WHERE state IN ('pending', 'endorsed') AND sent = 0 AND expires <= $1 ORDER BY expires LIMIT $2`, ms(t), int64(limit))
+}
+
+// DueRequests returns the requests of Due, with their endorsements.
+func (s *SQL) DueRequests(ctx context.Context, t time.Time, limit int) ([]*Request, error) {
+	return s.wholeRequests(ctx, `r.id IN (SELECT id FROM requests WHERE state IN ('pending', 'endorsed') AND sent = 0 AND expires <= $1 ORDER BY expires LIMIT $2)`,
+		`r.expires, r.id, e.seq`, ms(t), int64(limit))
 }
 
 func (s *SQL) ids(ctx context.Context, q string, args ...any) ([]statement.ID, error) {

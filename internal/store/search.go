@@ -185,12 +185,15 @@ func (s *SQL) Search(ctx context.Context, f FileFilter) (*FoundPage, error) {
 		rest.and("(c.requester = ? OR "+endorsed+")", f.Person, f.Person)
 	}
 	on := &search{ordered: ordered, rest: rest, limit: limit, from: f.After}
+	looks := []int{max(firstLook, limit+1), lastLook}
 	if f.Digest == "" && strings.Contains(f.Name, "*") {
 		// What many files are called fills a page with the newest: that is seen sooner than
 		// an index of names is read.
-		if ended, err := s.look(ctx, out, on, on.first()); err != nil || ended {
+		ended, err := s.look(ctx, out, on, looks[0])
+		if err != nil || ended {
 			return out, s.wrap(err)
 		}
+		looks = looks[1:]
 	}
 	list, listed, err := s.listed(ctx, f)
 	if err != nil {
@@ -203,7 +206,7 @@ func (s *SQL) Search(ctx context.Context, f FileFilter) (*FoundPage, error) {
 		}
 		return out, s.wrap(s.searchList(ctx, out, f, list, rest, limit))
 	}
-	return out, s.wrap(s.searchOn(ctx, out, on))
+	return out, s.wrap(s.searchOn(ctx, out, on, looks))
 }
 
 // listed gives the numbers of all files that a filter without order can match, if it
@@ -317,21 +320,14 @@ type search struct {
 	ordered, rest *conditions
 	limit         int
 	from          Place // where it goes on
-	begun         bool
 }
 
-// first is how many files the first look is at.
-func (x *search) first() int { return max(firstLook, x.limit+1) }
-
-// searchOn finds a page, or what is left of it.
-func (s *SQL) searchOn(ctx context.Context, out *FoundPage, x *search) error {
-	if !x.begun {
-		if ended, err := s.look(ctx, out, x, x.first()); err != nil || ended {
+// searchOn finds a page, or what is left of it, in looks at so many files.
+func (s *SQL) searchOn(ctx context.Context, out *FoundPage, x *search, looks []int) error {
+	for _, files := range looks {
+		if ended, err := s.look(ctx, out, x, files); err != nil || ended {
 			return err
 		}
-	}
-	if ended, err := s.look(ctx, out, x, lastLook); err != nil || ended {
-		return err
 	}
 	out.Next, out.Stopped = x.from, true
 	return s.finish(ctx, out, x.limit)
@@ -340,7 +336,6 @@ func (s *SQL) searchOn(ctx context.Context, out *FoundPage, x *search) error {
 // look looks at so many files. It reports whether the page is there: it is full, or
 // these were the last files.
 func (s *SQL) look(ctx context.Context, out *FoundPage, x *search, files int) (ended bool, err error) {
-	x.begun = true
 	inner := x.ordered.clone()
 	after(inner, x.from)
 	sub := fmt.Sprintf(`SELECT `+foundColumns+`, c.fold, c.maker, c.thing FROM catalogue c`+inner.where()+` ORDER BY c.signed DESC, c.seq DESC LIMIT %d`, files)
@@ -361,8 +356,11 @@ func (s *SQL) look(ctx context.Context, out *FoundPage, x *search, files int) (e
 	if errors.Is(err, sql.ErrNoRows) {
 		return true, s.finish(ctx, out, x.limit)
 	}
+	if err != nil {
+		return false, err
+	}
 	x.from = Place{at(signed), number}
-	return false, err
+	return false, nil
 }
 
 // renumber moves the places of arguments on by n.

@@ -144,12 +144,19 @@ func limitTimes(ctx context.Context, c *pgx.Conn) error {
 	return err
 }
 
+// noLimits takes away what limitTimes leaves: migrations last as long as they must,
+// whoever has set a time.
+func noLimits(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, `SELECT set_config(name, '0', false) FROM (VALUES ('statement_timeout'), ('lock_timeout')) AS t (name)`)
+	return err
+}
+
 func (s *SQL) migrate(ctx context.Context) error {
 	dialect, dir, db := goose.DialectSQLite3, "migrations/sqlite", s.write
 	if s.pool != nil {
-		// On connections of its own, without limitTimes: a large table takes long,
-		// and replicas that start together take turns.
-		dialect, dir, db = goose.DialectPostgres, "migrations/postgres", stdlib.OpenDB(*s.patient)
+		// On connections of its own: a large table takes long, and replicas that start
+		// together take turns.
+		dialect, dir, db = goose.DialectPostgres, "migrations/postgres", stdlib.OpenDB(*s.patient, stdlib.OptionAfterConnect(noLimits))
 		defer db.Close()
 		conn, err := db.Conn(ctx)
 		if err != nil {

@@ -284,6 +284,8 @@ type Store interface {
 	// Due returns open requests that have expired at t, without those that are
 	// sent: the keeper says what became of them.
 	Due(ctx context.Context, t time.Time, limit int) ([]statement.ID, error)
+	// DueRequests returns them with their endorsements.
+	DueRequests(ctx context.Context, t time.Time, limit int) ([]*Request, error)
 
 	// SetTimestamp keeps the token of one item's signature; Timestamps returns
 	// those of a request by index.

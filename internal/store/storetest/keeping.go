@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -101,10 +102,30 @@ func dueAndStuck(t *testing.T, s store.Store) {
 	if ids, err := s.Due(ctx, epoch.Add(time.Hour), 10); err != nil || len(ids) != 2 {
 		t.Fatalf("due: %v, %v", ids, err)
 	}
+	revision := int64(1)
+	for _, who := range []string{"carol", "bob"} {
+		must(t, s.Apply(ctx, &store.Change{Request: a.New.ID, Revision: revision, At: epoch,
+			Endorsement: &store.Endorsement{ID: sha256.Sum256([]byte(who)), Endorser: who, Verdict: statement.Endorse, Arrived: epoch, Envelope: []byte(who)}}))
+		revision++
+	}
+	c := NewRequest("c", 1)
+	c.New.Expires = epoch.Add(30 * time.Minute)
+	must(t, s.Apply(ctx, c))
+	for _, limit := range []int{1, 3} { // the first to expire, with their endorsements
+		whole, err := s.DueRequests(ctx, epoch.Add(time.Hour), limit)
+		if err != nil || len(whole) != limit || whole[0].ID != c.New.ID {
+			t.Fatalf("due: %v, %v", whole, err)
+		}
+		for _, r := range whole {
+			if one, err := s.Request(ctx, r.ID); err != nil || !reflect.DeepEqual(one, r) || (r.ID == a.New.ID) != (len(r.Endorsements) == 2) {
+				t.Errorf("due: %+v, by itself %+v, %v", r, one, err)
+			}
+		}
+	}
 	if ids, err := s.Stuck(ctx, epoch.Add(time.Second), 0, 10); err != nil || len(ids) != 1 || ids[0] != b.New.ID {
 		t.Fatalf("stuck: %v, %v", ids, err)
 	}
-	must(t, s.Apply(ctx, &store.Change{Request: a.New.ID, Revision: 1, State: store.Endorsed, At: epoch.Add(time.Millisecond)}))
+	must(t, s.Apply(ctx, &store.Change{Request: a.New.ID, Revision: revision, State: store.Endorsed, At: epoch.Add(time.Millisecond)}))
 	if ids, err := s.Stuck(ctx, epoch.Add(time.Second), 1, 10); err != nil || len(ids) != 1 || ids[0] != a.New.ID {
 		t.Fatalf("stuck but the first: %v, %v", ids, err)
 	}
