@@ -82,6 +82,8 @@ func (k *Local) Execute(ctx context.Context, o *Order) (*Outcome, error) {
 		return nil, err
 	}
 	defer unlock()
+	k.executing.Add(1)
+	defer k.executing.Add(-1)
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -176,11 +178,7 @@ func (x *execution) judge() (*Outcome, error) {
 		// Nobody known asked: the ledger does not grow by it.
 		return nil, fmt.Errorf("%w: %s: %s", ErrMalformed, d.Code, d.Reason)
 	}
-	e, err := statement.DecodeEnvelope(x.order.Evidence.Request)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](x.order.Evidence.Request)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}

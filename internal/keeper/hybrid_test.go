@@ -178,22 +178,19 @@ func TestHybridPolicyChanges(t *testing.T) {
 	w.generate("release", "quantum")
 	replace := func(also []string) {
 		t.Helper()
-		next := *w.c
-		ref := w.ref()
-		next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, w.clock()
-		next.Policies = map[string]charter.Policy{}
-		for n, p := range w.c.Policies {
-			if n == "release" {
-				p.Also = also
-			}
-			next.Policies[n] = p
+		next, err := charter.Next(w.c, w.ref(), w.clock())
+		if err != nil {
+			t.Fatal(err)
 		}
-		payload, err := charter.Encode(&next)
+		p := next.Policies["release"]
+		p.Also = also
+		next.Policies["release"] = p
+		payload, err := charter.Encode(next)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.executed(w.order(w.request("alice", statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}}), "bob", "carol"))
-		w.c = &next
+		w.c = next
 	}
 	items := [][]byte{severalItem(t, "one")}
 	both := w.severalOrder(items)

@@ -262,11 +262,12 @@ func TestGenerateEveryAlgorithm(t *testing.T) {
 // replacement is an order for the next charter.
 func (w *world) replacement(change func(*charter.Charter), endorsers ...string) *Order {
 	w.Helper()
-	next := *w.c
-	ref := w.ref()
-	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, w.clock()
-	change(&next)
-	payload, err := charter.Encode(&next)
+	next, err := charter.Next(w.c, w.ref(), w.clock())
+	if err != nil {
+		w.Fatal(err)
+	}
+	change(next)
+	payload, err := charter.Encode(next)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -56,6 +56,8 @@ type Local struct {
 	quit    atomic.Pointer[interrupt] // replaced with law held alone
 	closed  bool                      // guarded by law
 
+	executing atomic.Int32 // orders in hand
+
 	requests names[statement.ID] // one execution of a request at a time
 	making   names[string]       // one generation of a key at a time
 	heads    sync.Mutex          // one checkpoint at a time
@@ -154,8 +156,9 @@ func Open(ctx context.Context, c Config) (*Local, error) {
 	var lastReceipt []byte
 	k.ledger, err = ledger.OpenFile(ledgerPath(c.Dir), ledger.Options{
 		Logger: c.Logger, Hook: c.Hook,
-		Begin:  func() { k.draft = k.tail }, // only the committer writes tail
-		Replay: func(off int64, r ledger.Record) error { return k.replay(off, r, &lastReceipt) },
+		Company: func() int { return int(k.executing.Load()) },
+		Begin:   func() { k.draft = k.tail }, // only the committer writes tail
+		Replay:  func(off int64, r ledger.Record) error { return k.replay(off, r, &lastReceipt) },
 	})
 	if err != nil {
 		return nil, err

@@ -1,9 +1,12 @@
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // commit is the one goroutine that writes. Whatever has queued up while the
-// last batch was synced becomes the next batch.
+// last batch was synced, and whatever gather waits for, becomes the next batch.
 func (l *Ledger) commit() {
 	defer close(l.done)
 	for {
@@ -11,6 +14,7 @@ func (l *Ledger) commit() {
 		for len(l.queue) == 0 && !l.closed {
 			l.wake.Wait()
 		}
+		l.gather()
 		if l.stopped != nil || l.closed {
 			err := l.stopped
 			if err == nil {
@@ -34,6 +38,28 @@ func (l *Ledger) commit() {
 			n := l.batch(queue)
 			queue = queue[n:]
 		}
+	}
+}
+
+// gather waits for more entries when many are to come. l.mu is held.
+func (l *Ledger) gather() {
+	if l.o.Company == nil {
+		return
+	}
+	company := l.o.Company()
+	if company < crowd {
+		return
+	}
+	over := false
+	timer := time.AfterFunc(patience, func() {
+		l.mu.Lock()
+		over = true
+		l.wake.Signal()
+		l.mu.Unlock()
+	})
+	defer timer.Stop()
+	for len(l.queue) < company/4 && !over && !l.closed && l.stopped == nil {
+		l.wake.Wait()
 	}
 }
 

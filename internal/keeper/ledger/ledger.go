@@ -49,6 +49,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 const (
@@ -63,6 +64,12 @@ const (
 	// maxBatch bounds what one sync makes durable, so that the first of many
 	// waits for a bounded amount of writing.
 	maxBatch = 16 << 20
+
+	// Where there are crowd writers or more, a quarter of them are waited for before
+	// a batch is written, for patience at the most: a sync costs as much as many
+	// records. A writer with less company is not held up.
+	crowd    = 8
+	patience = 15 * time.Millisecond
 )
 
 // What callers branch on.
@@ -101,6 +108,9 @@ type Options struct {
 	// Begin is called before the records of a batch are built: what was built
 	// and not committed before is void.
 	Begin func()
+	// Company is how many writers there are, those who wait for a batch among them.
+	// When they are many, a batch waits for more of them; default: never.
+	Company func() int
 	// Hook is called before each step of a commit, for tests that stop there:
 	// "ledger.write", "ledger.sync", "ledger.commit".
 	Hook   func(step string)

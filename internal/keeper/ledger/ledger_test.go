@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -213,6 +215,70 @@ func TestGroupCommit(t *testing.T) {
 		t.Errorf("%d appends took %d syncs", n, b)
 	} else {
 		t.Logf("%d appends took %d syncs", n, b)
+	}
+}
+
+// Of many writers some are waited for, not for long, and not when the ledger closes;
+// of few none.
+func TestCompany(t *testing.T) {
+	for _, tt := range []struct {
+		name               string
+		company, n, atOnce int // writers, appends, those that need not wait
+	}{
+		{"alone", 1, 1, 1},
+		{"few", crowd - 1, 1, 1},
+		{"a quarter", 40, 10, 10},
+		{"less than a quarter", 40, 9, 0},
+		{"crowd", crowd, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for _, closed := range []bool{false, true} {
+					syncs := 0
+					l, err := Open(newDisk(t), Options{
+						Company: func() int { return tt.company },
+						Hook: func(step string) {
+							if step == "ledger.sync" {
+								syncs++
+							}
+						},
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					errs := make(chan error, tt.n)
+					for range tt.n {
+						go func() {
+							_, err := l.Append(context.Background(), Record{1, nil})
+							errs <- err
+						}()
+					}
+					synctest.Wait()
+					if len(errs) != tt.atOnce {
+						t.Errorf("%d of %d appended at once, want %d", len(errs), tt.n, tt.atOnce)
+					}
+					if closed {
+						l.Close()
+					} else {
+						time.Sleep(patience)
+					}
+					synctest.Wait()
+					if len(errs) != tt.n {
+						t.Fatalf("%d of %d appended", len(errs), tt.n)
+					}
+					lost := closed && tt.atOnce == 0
+					for range tt.n {
+						if err := <-errs; lost != errors.Is(err, ErrClosed) || !lost && err != nil {
+							t.Error(err)
+						}
+					}
+					if syncs != 1 && !lost || syncs != 0 && lost {
+						t.Errorf("%d syncs", syncs)
+					}
+					l.Close()
+				}
+			})
+		})
 	}
 }
 
