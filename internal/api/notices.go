@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/notices"
@@ -67,7 +68,7 @@ func (a *API) noticeRoutes() {
 				return nil, err
 			}
 			if err := e.SetPreferences(ctx, who, preferencesOf(in.Body)); errors.Is(err, notices.ErrPreferences) {
-				return nil, newProblem(422, "malformed", "greatseal notices set --help", "%v", err)
+				return nil, newProblem(422, "malformed", "greatseal notices set --help", "%s", strings.TrimPrefix(err.Error(), "notices: "))
 			} else if err != nil {
 				return nil, err
 			}

@@ -500,13 +500,10 @@ func (w *world) do(cmd statement.Command) *store.Request {
 // next drafts the charter that follows.
 func (w *world) next(edit func(c *charter.Charter)) (*charter.Charter, []byte) {
 	w.Helper()
-	payload, err := charter.Encode(w.people.Charter)
+	c, err := charter.Next(w.people.Charter, w.ref, w.now())
 	check(w, err)
-	c, err := charter.Decode(payload)
-	check(w, err)
-	c.Version, c.Previous, c.Created = w.ref.Version+1, w.ref.ID, statement.Seconds(w.now())
 	edit(c)
-	payload, err = charter.Encode(c)
+	payload, err := charter.Encode(c)
 	check(w, err)
 	return c, payload
 }

@@ -6,9 +6,7 @@ import (
 	"database/sql"
 	"encoding/json/v2"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -265,17 +263,6 @@ func (s *stage) signIn(p *chromiumtest.Page, user string) {
 	p.Type("#password", dextest.Password)
 	p.Click("#submit-login")
 	p.At("/console/")
-}
-
-// answers reports whether the server serves.
-func (s *stage) answers(client *http.Client) bool {
-	r, err := client.Get(s.url + "/healthz")
-	if err != nil {
-		return false
-	}
-	defer r.Body.Close()
-	_, _ = io.Copy(io.Discard, r.Body)
-	return r.StatusCode == http.StatusOK
 }
 
 func freePort(t testing.TB) int {

@@ -20,17 +20,13 @@ import (
 func (d *door) replaced(t *testing.T, change func(*charter.Charter)) {
 	t.Helper()
 	head, ref := d.Server.Chain().Head()
-	payload, err := charter.Encode(head)
+	next, err := charter.Next(head, ref, d.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := charter.Decode(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, statement.Seconds(d.Now())
 	change(next)
-	if payload, err = charter.Encode(next); err != nil {
+	payload, err := charter.Encode(next)
+	if err != nil {
 		t.Fatal(err)
 	}
 	req := d.Request("bob", statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}})

@@ -208,11 +208,7 @@ func (c *Config) own(id statement.ID, envelope []byte) (*statement.Endorsement, 
 
 // requestOf is the request that r is about, or nil for one that is not about files.
 func requestOf(r Request) (*statement.Request, error) {
-	env, err := statement.DecodeEnvelope(r.Envelope)
-	if err != nil {
-		return nil, fmt.Errorf("endorser: request %s: %w", r.ID, err)
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
+	env, req, err := statement.DecodeEnveloped[statement.Request](r.Envelope)
 	if err != nil {
 		return nil, fmt.Errorf("endorser: request %s: %w", r.ID, err)
 	}

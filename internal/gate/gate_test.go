@@ -134,11 +134,7 @@ func TestOpinions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := statement.DecodeEnvelope(env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -338,11 +338,7 @@ func TestLyingServer(t *testing.T) {
 	x := newSite(t)
 	items := x.Files("app", 1)
 	id, env := x.submit(t, items)
-	e, err := statement.DecodeEnvelope(env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](env)
 	if err != nil {
 		t.Fatal(err)
 	}

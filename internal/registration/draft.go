@@ -1,8 +1,6 @@
 package registration
 
 import (
-	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -43,15 +41,16 @@ func Draft(head *charter.Charter, ref statement.CharterRef, r *store.Registratio
 		}
 		list[i] = cred
 	}
-	next := *head
-	next.People = maps.Clone(head.People)
+	next, err := charter.Next(head, ref, now)
+	if err != nil {
+		return nil, err
+	}
 	person.Credentials = list
 	next.People[r.Person] = person
-	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, statement.Seconds(now)
 	if err := next.Check(); err != nil {
 		return nil, problem(403, "passkey-refused", "", "a charter with this passkey is refused: %s", strings.TrimPrefix(err.Error(), "charter: "))
 	}
-	return &next, nil
+	return next, nil
 }
 
 func idOf(c charter.Credential) string {
@@ -77,20 +76,4 @@ func Command(next *charter.Charter) (statement.Command, error) {
 // Has reports whether person has this very passkey in a charter.
 func Has(c *charter.Charter, person, text string) bool {
 	return slices.ContainsFunc(c.People[person].Credentials, func(x charter.Credential) bool { return x.Passkey == text && text != "" })
-}
-
-// carries returns the charter that an open request carries, or an error.
-func carries(r *store.Request) (*charter.Charter, error) {
-	env, err := statement.DecodeEnvelope(r.Envelope)
-	if err != nil {
-		return nil, err
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
-	if err != nil {
-		return nil, err
-	}
-	if req.Command.Charter == nil {
-		return nil, errors.New("registration: the request carries no charter")
-	}
-	return charter.Decode(req.Command.Charter.Statement)
 }

@@ -347,7 +347,7 @@ func TestStolenServer(t *testing.T) {
 			if look, err := registration.Look(head, &swapped); err != nil || attestation.Fingerprint(look.Credential()) == attestation.Fingerprint(k.Credential()) {
 				t.Fatalf("the fingerprint is the same, or: %v", err)
 			}
-			next, err := registration.Draft(head, ref, &swapped, "", d.Now())
+			_, err = registration.Draft(head, ref, &swapped, "", d.Now())
 			if name == "fingerprint" {
 				check(t, err) // officers alone notice
 				return
@@ -356,17 +356,12 @@ func TestStolenServer(t *testing.T) {
 				t.Fatalf("software where hardware is required: %v", err)
 			}
 			// Somebody writes the charter by hand, and gets officers to endorse it.
-			c := *head
-			c.People = map[string]charter.Person{}
-			for n, p := range head.People {
-				c.People[n] = p
-			}
+			c, err := charter.Next(head, ref, d.Now())
+			check(t, err)
 			bob := c.People["bob"]
 			bob.Credentials = append(append([]charter.Credential{}, bob.Credentials...), charter.Credential{Passkey: swapped.Credential, Attestation: rec})
 			c.People["bob"] = bob
-			c.Version, c.Previous, c.Created = ref.Version+1, ref.ID, statement.Seconds(d.Now())
-			next = &c
-			payload, err := statement.Encode(uncheckedCharter{*next})
+			payload, err := statement.Encode(uncheckedCharter{*c})
 			check(t, err)
 			env := d.Request("bob", statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}})
 			if _, _, err := d.srv.Submit(t.Context(), env, nil); err == nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -68,7 +69,7 @@ func (s *Service) proposed(ctx context.Context, waiting []store.Registration) (m
 			return nil, err
 		}
 		for _, q := range list {
-			next, err := carries(q)
+			next, err := charter.Carried(q.Envelope)
 			if err != nil {
 				continue // nobody can bring it into force
 			}

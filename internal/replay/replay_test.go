@@ -22,15 +22,10 @@ import (
 func proposal(t *testing.T, s *server.Server, change func(*charter.Charter)) *charter.Charter {
 	t.Helper()
 	head, ref := s.Chain().Head()
-	b, err := charter.Encode(head)
+	next, err := charter.Next(head, ref, head.Created)
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := charter.Decode(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next.Version, next.Previous = ref.Version+1, ref.ID
 	change(next)
 	return next
 }

@@ -143,11 +143,11 @@ func (s *Server) logged(ctx context.Context, id statement.ID, receipt []byte) (*
 			if ref.Kind != audit.KindReceipt || herr != nil || ref.Index >= head.Size() {
 				continue
 			}
-			entry, err := s.entry(ctx, ref.Index)
+			entries, err := s.Entries(ctx, head, ref.Index, ref.Index+1)
 			if err != nil {
 				return nil, err
 			}
-			e, err := audit.DecodeEntry(entry)
+			e, err := audit.DecodeEntry(entries[0])
 			if err != nil {
 				return nil, err
 			}
@@ -159,7 +159,7 @@ func (s *Server) logged(ctx context.Context, id statement.ID, receipt []byte) (*
 			if err != nil {
 				return nil, err
 			}
-			return &verify.EvidenceLog{Checkpoint: string(head.Note()), Entry: entry, Inclusion: p}, nil
+			return &verify.EvidenceLog{Checkpoint: string(head.Note()), Entry: entries[0], Inclusion: p}, nil
 		}
 		kick(s.sequence)
 		t := time.NewTimer(200 * time.Millisecond)
@@ -173,20 +173,6 @@ func (s *Server) logged(ctx context.Context, id statement.ID, receipt []byte) (*
 	}
 }
 
-// entry reads one entry of the log.
-func (s *Server) entry(ctx context.Context, index int64) ([]byte, error) {
-	n, i := index/audit.TileWidth, int(index%audit.TileWidth)
-	b, err := s.cfg.Store.ReadBundle(ctx, n, i+1)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := audit.ParseBundle(b, i+1)
-	if err != nil {
-		return nil, err
-	}
-	return entries[i], nil
-}
-
 // Entries reads the log's entries from index from up to, and without, index to: within
 // one bundle's width of each other, and published.
 func (s *Server) Entries(ctx context.Context, head audit.Head, from, to int64) ([][]byte, error) {
@@ -197,7 +183,7 @@ func (s *Server) Entries(ctx context.Context, head audit.Head, from, to int64) (
 	for at := from; at < to; {
 		n := at / audit.TileWidth
 		end := min(to, (n+1)*audit.TileWidth)
-		w := int(end - n*audit.TileWidth)
+		w := int(min(head.Size()-n*audit.TileWidth, audit.TileWidth)) // whole, as it is kept
 		b, err := s.cfg.Store.ReadBundle(ctx, n, w)
 		if err != nil {
 			return nil, err
@@ -206,7 +192,7 @@ func (s *Server) Entries(ctx context.Context, head audit.Head, from, to int64) (
 		if err != nil {
 			return nil, fmt.Errorf("server: log entries: %w", err)
 		}
-		out = append(out, list[at-n*audit.TileWidth:]...)
+		out = append(out, list[at-n*audit.TileWidth:end-n*audit.TileWidth]...)
 		at = end
 	}
 	return out, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
@@ -25,6 +26,10 @@ const leftBehind = 5 * time.Second
 // bulk is the number of items above which requests are executed few at a time:
 // each has its items and signatures in memory.
 const bulk = 1024
+
+// few is the number of items up to which an outcome is small enough to wait for the
+// database in numbers.
+const few = 64
 
 // start executes in the background, without waiting for the job loop. r is the
 // request as its last change left it, or nil.
@@ -138,6 +143,7 @@ func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Requ
 		}
 		// Only signing waits its turn: a key whose device hangs must not keep an
 		// officer from suspending it.
+		turn := func() {}
 		if r.Command == statement.Sign {
 			slots := s.workers
 			if r.Count > bulk {
@@ -145,7 +151,8 @@ func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Requ
 			}
 			select {
 			case slots <- struct{}{}:
-				defer func() { <-slots }()
+				turn = sync.OnceFunc(func() { <-slots })
+				defer turn()
 			case <-ctx.Done():
 				if own {
 					return nil, errors.Join(ctx.Err(), s.release(ctx, r, keeper.ErrUnreached, true))
@@ -153,7 +160,7 @@ func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Requ
 				return nil, ctx.Err()
 			}
 		}
-		return nil, s.execute(ctx, r, own)
+		return nil, s.execute(ctx, r, own, turn)
 	}
 	for {
 		_, err, _ := s.flight.Do(id.String(), once)
@@ -165,8 +172,10 @@ func (s *Server) executeOnce(ctx context.Context, id statement.ID, r *store.Requ
 }
 
 // execute carries r to the keeper. It is sent before: own says that the change which
-// completed it did so, and nobody else has taken it up yet.
-func (s *Server) execute(ctx context.Context, r *store.Request, own bool) error {
+// completed it did so, and nobody else has taken it up yet. over ends its turn with
+// the keeper: it is called when the outcome is there, unless too many others wait
+// for the database with theirs.
+func (s *Server) execute(ctx context.Context, r *store.Request, own bool, over func()) error {
 	first := own
 	if !own {
 		if r.State != store.Endorsed || (r.Code != "" || r.Sent) && s.now().Before(r.Updated.Add(leftBehind)) {
@@ -204,6 +213,14 @@ func (s *Server) execute(ctx context.Context, r *store.Request, own bool) error 
 		return errors.Join(fmt.Errorf("server: keeper: %w", err), s.release(ctx, r, err, first))
 	}
 	s.cfg.Hook("executed")
+	if r.Count <= few {
+		select {
+		case s.keeping <- struct{}{}:
+			defer func() { <-s.keeping }()
+			over() // the keys do not wait for the database
+		default:
+		}
+	}
 	return s.keep(ctx, out, r)
 }
 

@@ -52,7 +52,7 @@ type Config struct {
 	Pin      statement.ID    // of charter version 1
 	Clock    func() time.Time
 	Logger   *slog.Logger
-	Workers  int // executions at a time; 0: 32
+	Workers  int // executions with the keeper at a time; 0: 32
 
 	// Cache is of verified signatures; nil: the server's own. A keeper in the same
 	// process may share it (keeper.Config says why): then what the server has
@@ -99,6 +99,7 @@ type Server struct {
 	flight  singleflight.Group
 	workers chan struct{}
 	bulk    chan struct{} // of requests of many items
+	keeping chan struct{} // outcomes that wait for the database without a worker
 	started sync.Map      // of statement.ID: executions in the background
 	judged  uint64        // version of the charter that pending requests were judged under; of resume alone
 	stuck   int           // where resume goes on; its own
@@ -145,7 +146,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Workers <= 0 {
 		cfg.Workers = 32
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, cache: cfg.Cache, ahead: make(chan quorum.Evidence, considered), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2),
+	s := &Server{cfg: cfg, log: cfg.Logger, cache: cfg.Cache, ahead: make(chan quorum.Evidence, considered), workers: make(chan struct{}, cfg.Workers), bulk: make(chan struct{}, 2), keeping: make(chan struct{}, 8*cfg.Workers),
 		sequence: make(chan struct{}, 1), messages: make(chan struct{}, 1), stamps: make(chan struct{}, 1)}
 	s.recent = newRecent(maxRecent)
 	s.watch.init()

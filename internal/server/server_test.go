@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/greatseal-io/greatseal/audit"
+	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/format"
 	"github.com/greatseal-io/greatseal/internal/keeper"
@@ -486,13 +487,12 @@ func TestCharterReplaced(t *testing.T) {
 	w := servertest.New(t)
 	s, _ := w.Server(w.Store(""))
 	head, ref := s.Chain().Head()
-	next := *head
-	next.Version, next.Previous, next.Created = 2, ref.ID, statement.Seconds(w.Now())
-	p := next.Policies["single"]
+	c, err := charter.Next(head, ref, w.Now())
+	must(t, err)
+	p := c.Policies["single"]
 	p.Description = "changed"
-	c := clonePolicies(&next)
 	c.Policies["single"] = p
-	payload, err := encodeCharter(c)
+	payload, err := charter.Encode(c)
 	must(t, err)
 	env := w.Request("bob", statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}})
 	r, _, err := s.Submit(t.Context(), env, nil)

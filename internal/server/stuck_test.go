@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,15 +58,57 @@ func TestSuspendWhileExecutionsHang(t *testing.T) {
 	w.Until(s, r.ID, store.Executed)
 }
 
+// clogged is a database that takes long over a receipt.
+type clogged struct {
+	store.Store
+	armed   atomic.Bool // and not begun
+	reached chan struct{}
+	free    chan struct{}
+}
+
+func (d *clogged) Apply(ctx context.Context, c *store.Change) error {
+	if c.Receipt != nil && d.armed.CompareAndSwap(true, false) {
+		close(d.reached)
+		<-d.free
+	}
+	return d.Store.Apply(ctx, c)
+}
+
+// An outcome that waits for the database does not keep the keys from signing.
+func TestSignWhileADatabaseIsSlow(t *testing.T) {
+	w := servertest.New(t)
+	d := &clogged{Store: w.Store(""), reached: make(chan struct{}), free: make(chan struct{})}
+	s, _ := w.Server(d, func(c *server.Config) { c.Workers = 1 })
+	d.armed.Store(true)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	free := sync.OnceFunc(func() { close(d.free) })
+	defer free()
+	first, second := w.Files("first", 1), w.Files("second", 1)
+	slow := w.Sign("alice", "nightly", first)
+	wg.Go(func() { s.Submit(t.Context(), slow, first) })
+	<-d.reached
+	env := w.Sign("alice", "nightly", second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, _, err := s.Submit(ctx, env, second)
+	must(t, err)
+	w.Until(s, r.ID, store.Executed)
+	if r, err := s.Get(t.Context(), w.ID(slow)); err != nil || r.State != store.Endorsed {
+		t.Errorf("the first: %v, %v", r.State, err)
+	}
+	free()
+	w.Until(s, w.ID(slow), store.Executed)
+}
+
 // proposal is bob's request to bring a changed charter into force.
 func proposal(t *testing.T, w *servertest.World, s *server.Server, change func(c *charter.Charter)) []byte {
 	t.Helper()
 	head, ref := s.Chain().Head()
-	c := clonePolicies(head)
-	c.People, c.Groups = maps.Clone(c.People), maps.Clone(c.Groups)
-	c.Version, c.Previous, c.Created = ref.Version+1, ref.ID, statement.Seconds(w.Now())
+	c, err := charter.Next(head, ref, w.Now())
+	must(t, err)
 	change(c)
-	payload, err := encodeCharter(c)
+	payload, err := charter.Encode(c)
 	must(t, err)
 	return w.Request("bob", statement.Command{Name: statement.CharterReplace, Charter: &statement.CharterArgs{Statement: payload}})
 }

@@ -23,11 +23,7 @@ import (
 // request's attaches to that one: attached is true and the returned request is
 // the open one. A request that needs nobody is executed before Submit returns.
 func (s *Server) Submit(ctx context.Context, envelope []byte, items [][]byte) (r *store.Request, attached bool, err error) {
-	env, err := statement.DecodeEnvelope(envelope)
-	if err != nil {
-		return nil, false, malformed("request", err)
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
+	env, req, err := statement.DecodeEnveloped[statement.Request](envelope)
 	if err != nil {
 		return nil, false, malformed("request", err)
 	}

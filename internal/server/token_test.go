@@ -89,11 +89,7 @@ func TestTokenView(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := func(change func(c *charter.Charter)) *charter.Charter {
-		b, err := charter.Encode(head)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := charter.Decode(b)
+		c, err := charter.Clone(head)
 		if err != nil {
 			t.Fatal(err)
 		}

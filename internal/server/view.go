@@ -62,10 +62,8 @@ func saidOf(r *store.Request) []Said {
 	var out []Said
 	for _, x := range r.Endorsements {
 		said := Said{Endorser: x.Endorser, Verdict: x.Verdict}
-		if env, err := statement.DecodeEnvelope(x.Envelope); err == nil {
-			if e, err := statement.Decode[statement.Endorsement](env.Payload); err == nil {
-				said.Comment, said.Findings = e.Comment, e.Findings
-			}
+		if _, e, err := statement.DecodeEnveloped[statement.Endorsement](x.Envelope); err == nil {
+			said.Comment, said.Findings = e.Comment, e.Findings
 		}
 		out = append(out, said)
 	}
@@ -106,13 +104,12 @@ const FindingRecomputed = "plans-recomputed"
 // View describes a request. explain adds the decision as it is now, or as it was
 // executed.
 func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*View, error) {
-	env, err := statement.DecodeEnvelope(r.Envelope)
-	if err != nil || env.ID() != r.ID {
-		return nil, fmt.Errorf("server: request %s was altered in the database", r.ID)
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
+	env, req, err := statement.DecodeEnveloped[statement.Request](r.Envelope)
 	if err != nil {
 		return nil, fmt.Errorf("server: request %s was altered in the database: %w", r.ID, err)
+	}
+	if env.ID() != r.ID {
+		return nil, fmt.Errorf("server: request %s was altered in the database", r.ID)
 	}
 	v := &View{
 		ID: r.ID.String(), Revision: r.Revision, State: r.State, Code: r.Code, Detail: r.Detail, Deployment: req.Deployment, Command: req.Command,
@@ -159,11 +156,7 @@ func (s *Server) View(ctx context.Context, r *store.Request, explain bool) (*Vie
 }
 
 func findings(envelope []byte) (string, []statement.Claim) {
-	env, err := statement.DecodeEnvelope(envelope)
-	if err != nil {
-		return "", nil
-	}
-	e, err := statement.Decode[statement.Endorsement](env.Payload)
+	_, e, err := statement.DecodeEnveloped[statement.Endorsement](envelope)
 	if err != nil || e.Verdict != statement.Endorse {
 		return "", nil
 	}
@@ -266,11 +259,7 @@ func comment(r *store.Request, i int) string {
 	if i >= len(r.Endorsements) {
 		return ""
 	}
-	env, err := statement.DecodeEnvelope(r.Endorsements[i].Envelope)
-	if err != nil {
-		return ""
-	}
-	e, err := statement.Decode[statement.Endorsement](env.Payload)
+	_, e, err := statement.DecodeEnveloped[statement.Endorsement](r.Endorsements[i].Envelope)
 	if err != nil || e.Comment == "" {
 		return ""
 	}

@@ -51,15 +51,11 @@ func Fresh(base, head statement.CharterRef) error {
 // about answers are [*FieldError]; others are those of charter.Check.
 func (t *Template) Draft(head *charter.Charter, ref statement.CharterRef, a Answers, now time.Time) (*Draft, error) {
 	d := &drafting{t: t, head: head, a: t.Suggest(head, a)}
-	next, err := copyOf(head)
+	next, err := charter.Next(head, ref, now)
 	if err != nil {
 		return nil, err
 	}
 	d.c = next
-	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, statement.Seconds(now)
-	if next.Created.Before(head.Created) {
-		next.Created = head.Created
-	}
 	if err := errors.Join(d.name(), d.groups()); err != nil {
 		return nil, first(err)
 	}
@@ -72,7 +68,7 @@ func (t *Template) Draft(head *charter.Charter, ref statement.CharterRef, a Answ
 		next.Policies = map[string]charter.Policy{}
 	}
 	next.Policies[d.a.Name] = d.p
-	out, err := copyOf(next) // in canonical form, and checked
+	out, err := checked(charter.Clone(next))
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +99,15 @@ func first(err error) error {
 	return err
 }
 
-func copyOf(c *charter.Charter) (*charter.Charter, error) {
-	b, err := charter.Encode(c)
+// checked is a charter that Check accepts.
+func checked(c *charter.Charter, err error) (*charter.Charter, error) {
+	if err == nil {
+		err = c.Check()
+	}
 	if err != nil {
 		return nil, err
 	}
-	return charter.Decode(b)
+	return c, nil
 }
 
 type drafting struct {

@@ -12,17 +12,11 @@ import (
 // as it is printed, or of a draft that follows it. One that was made from an earlier
 // version is ErrMoved: it would take back what has changed since.
 func Follow(doc, head *charter.Charter, ref statement.CharterRef, now time.Time) (*charter.Charter, error) {
-	next := *doc
 	switch {
 	case doc.Version == ref.Version+1 && doc.Previous == ref.ID:
-		return copyOf(&next)
+		return checked(charter.Clone(doc))
 	case doc.Version == ref.Version && doc.Previous == head.Previous && doc.Created.Equal(head.Created):
-	default:
-		return nil, fmt.Errorf("%w: this is version %d of another chain of changes, and version %d is in force", ErrMoved, doc.Version, ref.Version)
+		return checked(charter.Next(doc, ref, now))
 	}
-	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, statement.Seconds(now)
-	if next.Created.Before(head.Created) {
-		next.Created = head.Created
-	}
-	return copyOf(&next)
+	return nil, fmt.Errorf("%w: this is version %d of another chain of changes, and version %d is in force", ErrMoved, doc.Version, ref.Version)
 }

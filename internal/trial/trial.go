@@ -231,11 +231,7 @@ func (t *Trial) Do(ctx context.Context, o Office, ref statement.CharterRef, requ
 	if r.ID != id {
 		return r, fmt.Errorf("trial: %s attached to the open request %s", id, r.ID)
 	}
-	e, err := statement.DecodeEnvelope(env)
-	if err != nil {
-		return nil, err
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](env)
 	if err != nil {
 		return nil, err
 	}

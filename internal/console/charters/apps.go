@@ -238,7 +238,7 @@ func (a *area) facts(ctx context.Context, name string) (template.Facts, error) {
 		for _, r := range list {
 			fact := template.RequestFact{ID: r.ID.String(), Requester: r.Requester, Command: r.Command, Policy: r.Policy, Key: r.Key, State: string(r.State), Open: r.State.Open(), Detail: r.Detail}
 			if r.Command == statement.CharterReplace {
-				if fact.Charter = charterOf(r.Envelope); fact.Charter == nil {
+				if fact.Charter, err = a.carriedBy(r.Envelope); err != nil {
 					continue
 				}
 				if _, ok := fact.Charter.Policies[name]; !ok {
@@ -260,21 +260,4 @@ func (a *area) facts(ctx context.Context, name string) (template.Facts, error) {
 		}
 	}
 	return f, nil
-}
-
-// charterOf is the charter that a request carries, or nil.
-func charterOf(envelope []byte) *charter.Charter {
-	env, err := statement.DecodeEnvelope(envelope)
-	if err != nil {
-		return nil
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
-	if err != nil || req.Command.Charter == nil {
-		return nil
-	}
-	c, err := charter.Decode(req.Command.Charter.Statement)
-	if err != nil {
-		return nil
-	}
-	return c
 }

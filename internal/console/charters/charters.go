@@ -13,6 +13,7 @@
 package charters
 
 import (
+	"crypto/sha256"
 	"embed"
 	"net/http"
 	"slices"
@@ -36,12 +37,14 @@ const (
 type area struct {
 	server  *server.Server
 	replays *replays
-	rows    rows
+	rows    kept[uint64, *versionRow]                 // by their versions
+	cargo   kept[[sha256.Size]byte, *charter.Charter] // by the SHA-256 of the requests' envelopes
 }
 
 // Area is the area over a server.
 func Area(s *server.Server) web.Area {
 	a := &area{server: s, replays: newReplays()}
+	a.rows.most, a.cargo.most = 10*versionsPage, 2*proposals
 	officers := []web.Role{web.Officer}
 	get, post := http.MethodGet, http.MethodPost
 	return web.Area{Name: "charters", Files: files,

@@ -33,7 +33,7 @@ const (
 // judging is a replay that runs, or has ended. It goes on when its reader leaves: the
 // page asks again, and somebody else may ask for the same.
 type judging struct {
-	id, head statement.ID // of the proposal, and of what it follows
+	id, head statement.ID // of the proposal, for its digest, and of what it follows
 	judged   atomic.Int64
 	done     chan struct{}
 
@@ -78,6 +78,7 @@ type outcome struct {
 	Waits          bool   // there will be one, for whoever asks again
 	Again          string // address at which the page asks; "": it does not
 	Busy           string // why there is no replay, where the page does not ask again
+	Back           string // address of the proposal, on a page of its own
 }
 
 // replay is what a proposal would have decided otherwise. It waits for so long, and then
@@ -87,11 +88,11 @@ func (a *area) replay(ctx context.Context, next *charter.Charter, now time.Time,
 	head, ref := chain.Head()
 	same := *next
 	same.Created = head.Created // a draft that is made again is the same one
-	payload, err := charter.Encode(&same)
-	if err != nil {
-		return nil, err
+	digest := same.Subject().Digest[charter.DigestName]
+	if digest == "" {
+		return nil, errors.New("charters: a proposal without a digest")
 	}
-	j := a.replays.begin(ctx, charter.ID(payload), ref.ID, now, min(wait, replayWait), func(ctx context.Context, step func()) (*replay.Report, error) {
+	j := a.replays.begin(ctx, statement.IDOf([]byte(digest)), ref.ID, now, min(wait, replayWait), func(ctx context.Context, step func()) (*replay.Report, error) {
 		return replay.Run(ctx, chain, next, replay.Server(a.server), replay.Options{Now: now, PerRule: replayPerRule, Total: replayTotal, Keep: replayKeep, Cache: quorum.NewCache(1 << 12), Step: step})
 	})
 	if j == nil {

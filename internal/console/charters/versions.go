@@ -1,10 +1,11 @@
 package charters
 
 import (
+	"crypto/sha256"
+	"errors"
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/charter"
@@ -93,7 +94,7 @@ func (a *area) versions(v *web.Visit) error {
 			p.More = home + "/versions?" + url.Values{"from": {strconv.FormatUint(n, 10)}}.Encode()
 			break
 		}
-		row, err := a.rows.of(chain, n)
+		row, err := a.row(chain, n)
 		if err != nil {
 			return err
 		}
@@ -102,45 +103,27 @@ func (a *area) versions(v *web.Visit) error {
 	return v.Page("versions.html", "Versions of the charter", p)
 }
 
-// rows are versions as they are shown, by their numbers. A chain only grows: a version
-// says the same for ever, and so does who agreed to it. It is judged once.
-type rows struct {
-	mu  sync.Mutex
-	all map[uint64]*versionRow
-}
-
-// rowsKept is how many versions are remembered.
-const rowsKept = 100
-
-func (r *rows) of(chain *quorum.Chain, n uint64) (*versionRow, error) {
-	r.mu.Lock()
-	row := r.all[n]
-	r.mu.Unlock()
-	if row != nil {
-		return row, nil
-	}
-	c, ref, err := chain.Version(n)
-	if err != nil {
-		return nil, err
-	}
-	row = &versionRow{Version: n, ID: ref.ID, Since: c.Created, Founders: n == 1}
-	if n > 1 {
-		old, _, err := chain.Version(n - 1)
+// row is a version as it is shown. A chain only grows: a version says the same for
+// ever, and so does who agreed to it. It is judged once.
+func (a *area) row(chain *quorum.Chain, n uint64) (*versionRow, error) {
+	return a.rows.get(n, func() (*versionRow, error) {
+		c, ref, err := chain.Version(n)
 		if err != nil {
 			return nil, err
 		}
-		row.difference = compare(old, c)
-		if links := chain.Links(); int(n)-2 < len(links) {
-			row.link(chain, links[n-2], n-1)
+		row := &versionRow{Version: n, ID: ref.ID, Since: c.Created, Founders: n == 1}
+		if n > 1 {
+			old, _, err := chain.Version(n - 1)
+			if err != nil {
+				return nil, err
+			}
+			row.difference = compare(old, c)
+			if links := chain.Links(); int(n)-2 < len(links) {
+				row.link(chain, links[n-2], n-1)
+			}
 		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.all == nil || len(r.all) >= rowsKept {
-		r.all = map[uint64]*versionRow{}
-	}
-	r.all[n] = row
-	return row, nil
+		return row, nil
+	})
 }
 
 // link says who brought a version into force.
@@ -169,6 +152,12 @@ type changeData struct {
 	Replay   string // address, "" when it makes no sense any more
 }
 
+// carriedBy is the charter in the envelope of a request: the same bytes say the same, and
+// reading them takes longer than all else that a page does.
+func (a *area) carriedBy(envelope []byte) (*charter.Charter, error) {
+	return a.cargo.get(sha256.Sum256(envelope), func() (*charter.Charter, error) { return charter.Carried(envelope) })
+}
+
 // carried is the charter that a request carries, and the one that it follows, which is
 // nil when it is not in the chain.
 func (a *area) carried(v *web.Visit) (id statement.ID, old, next *charter.Charter, err error) {
@@ -176,18 +165,10 @@ func (a *area) carried(v *web.Visit) (id statement.ID, old, next *charter.Charte
 	if err != nil {
 		return id, nil, nil, err
 	}
-	env, err := statement.DecodeEnvelope(r.Envelope)
-	if err != nil {
-		return id, nil, nil, err
-	}
-	req, err := statement.Decode[statement.Request](env.Payload)
-	if err != nil {
-		return id, nil, nil, err
-	}
-	if req.Command.Charter == nil {
+	switch next, err = a.carriedBy(r.Envelope); {
+	case errors.Is(err, charter.ErrNotCarried):
 		return id, nil, nil, web.Problemf(404, "not-found", "", "that request carries no charter")
-	}
-	if next, err = charter.Decode(req.Command.Charter.Statement); err != nil {
+	case err != nil:
 		return id, nil, nil, web.Problemf(422, "charter-invalid", "", "the charter that it carries cannot be read: %.300v", err)
 	}
 	if c, ref, err := a.server.Chain().Version(next.Version - 1); err == nil && ref.ID == next.Previous {
@@ -245,8 +226,9 @@ func (a *area) changeReplay(v *web.Visit) error {
 	if err != nil {
 		return err
 	}
+	o.Back = home + "/change/" + id.String()
 	if o.Waits {
-		o.Again = home + "/change/" + id.String() + "/replay"
+		o.Again = o.Back + "/replay"
 	}
 	if v.HTMX() {
 		return v.Part("replay.html", "replay", o)

@@ -153,19 +153,25 @@ func (a *area) ofRequest(v *web.Visit, head audit.Head, p listPage, prefix strin
 	if err != nil {
 		return err
 	}
-	for _, ref := range refs[:min(len(refs), maxOf)] {
-		if ref.Index >= head.Size() {
-			continue // not published yet
+	refs = refs[:min(len(refs), maxOf)]
+	for len(refs) > 0 && refs[0].Index < head.Size() { // what comes after is not published yet
+		// Entries of one bundle are read at once.
+		first, n := refs[0].Index, 1
+		for n < len(refs) && refs[n].Index < head.Size() && refs[n].Index/audit.TileWidth == first/audit.TileWidth {
+			n++
 		}
-		e, err := a.server.Entries(ctx, head, ref.Index, ref.Index+1)
+		entries, err := a.server.Entries(ctx, head, first, refs[n-1].Index+1)
 		if err != nil {
 			return err
 		}
-		x, err := rowOf(ref.Index, e[0])
-		if err != nil {
-			return err
+		for _, ref := range refs[:n] {
+			x, err := rowOf(ref.Index, entries[ref.Index-first])
+			if err != nil {
+				return err
+			}
+			p.Rows = append(p.Rows, x)
 		}
-		p.Rows = append(p.Rows, x)
+		refs = refs[n:]
 	}
 	return v.Page("log.html", "Log", p)
 }

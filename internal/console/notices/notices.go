@@ -118,7 +118,7 @@ func (a *area) set(v *web.Visit) error {
 		return a.refused(v, p, false, false, web.Problemf(422, "no-way", "choose mail, chat or both; a daily digest is the least", "somebody whom nothing reaches keeps others waiting"))
 	}
 	if err := e.SetPreferences(v.Request.Context(), v.Who.Name, p); errors.Is(err, notices.ErrPreferences) {
-		return a.refused(v, p, f.Get("mail") == "on", f.Get("chat") == "on", web.Problemf(422, "malformed", "times are HH:MM, zones as Europe/Berlin", "%v", err))
+		return a.refused(v, p, f.Get("mail") == "on", f.Get("chat") == "on", web.Problemf(422, "malformed", "times are HH:MM, zones as Europe/Berlin", "%s", strings.TrimPrefix(err.Error(), "notices: ")))
 	} else if err != nil {
 		return err
 	}

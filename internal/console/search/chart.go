@@ -19,6 +19,7 @@ type chart struct {
 	Bars      []bar
 	Ticks     []tick // of the axis of numbers
 	Labels    []tick // of the other axis
+	Lines     []line // in their place: a number of each name
 	Columns   []string
 	Rows      [][]cell
 	CSV       string
@@ -35,6 +36,12 @@ type bar struct {
 type tick struct {
 	X, Y int
 	Text string
+}
+
+// line is the number of one name, as a part of the largest.
+type line struct {
+	Name, Link string
+	N, Most    int64
 }
 
 // cell is one of a table's.
@@ -122,25 +129,10 @@ func overTime(c chart, points []point, two bool, text func(float64) string) char
 	return c
 }
 
-const (
-	lineHeight = 24
-	nameWidth  = 200
-)
-
-// byName draws a bar for each of the first names.
+// byName has a line for each of the first names; the largest comes first.
 func byName(c chart, lines []analysis.Line, most int, link func(name string) string) chart {
-	shown := lines[:min(most, len(lines))]
-	c.Width, c.Height = chartWidth, max(1, len(shown))*lineHeight+6
-	top := 1.0
-	if len(shown) > 0 {
-		top = float64(max(1, shown[0].N))
-	}
-	for i, l := range shown {
-		y := i*lineHeight + 4
-		w := max(1, int(float64(l.N)/top*float64(chartWidth-nameWidth-90)))
-		c.Bars = append(c.Bars, bar{nameWidth, y, w, lineHeight - 7, l.Name + ": " + web.Count(l.N), link(l.Name), false})
-		c.Labels = append(c.Labels, tick{nameWidth - 6, y + 13, clip(l.Name, 26)})
-		c.Ticks = append(c.Ticks, tick{nameWidth + w + 6, y + 13, web.Count(l.N)})
+	for _, l := range lines[:min(most, len(lines))] {
+		c.Lines = append(c.Lines, line{clip(l.Name, 80), link(l.Name), l.N, max(1, lines[0].N)})
 	}
 	for _, l := range lines[:min(len(lines), 60)] {
 		c.Rows = append(c.Rows, []cell{{Text: l.Name, Link: link(l.Name)}, number(l.N)})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -124,25 +123,14 @@ func searchKey(name string) string {
 func (a *area) pendingRooms(ctx context.Context, now time.Time) ([]room, error) {
 	soon := room{ID: "expiring", Title: "Requests that expire within a day", Fine: "none"}
 	dead := room{ID: "unreachable", Title: "Requests that cannot reach their quorum", Fine: fmt.Sprintf("none among the %d that end first", maxJudged)}
-	ids, err := a.store.Due(ctx, now.Add(requestSoon), maxJudged)
+	first, err := a.store.DueRequests(ctx, now.AddDate(10, 0, 0), maxJudged)
 	if err != nil {
 		return nil, err
 	}
-	more, err := a.store.Due(ctx, now.AddDate(10, 0, 0), maxJudged)
-	if err != nil {
-		return nil, err
-	}
-	for i, id := range more {
-		r, err := a.store.Request(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+	for _, r := range first {
 		about := analysis.About(r.Policy, r.Command)
-		m := matter{Name: about, Says: "of " + r.Requester, Until: r.Expires, Link: "/console/requests/" + id.String()}
-		if i < len(ids) {
+		m := matter{Name: about, Says: "of " + r.Requester, Until: r.Expires, Link: "/console/requests/" + r.ID.String()}
+		if !r.Expires.After(now.Add(requestSoon)) {
 			m.Bad = r.Expires.Before(now.Add(4 * time.Hour))
 			soon.Matters = append(soon.Matters, m)
 		}

@@ -51,6 +51,7 @@ func (s *Site) funcs() template.FuncMap {
 		"date":  func(t time.Time) (template.HTML, error) { return moments(t, t.UTC().Format("2006-01-02 15:04")) },
 		"ago":   func(t time.Time) (template.HTML, error) { return moments(t, Span(s.Now().Sub(t))+" ago") },
 		"until": func(t time.Time) (template.HTML, error) { return moments(t, Until(s.Now(), t)) },
+		"lasts": Lasts,
 		"size":  Size,
 		"count": Count,
 		"digest": func(x any) (template.HTML, error) {
@@ -86,6 +87,23 @@ func Span(d time.Duration) string {
 		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return fmt.Sprintf("%d d", d/(24*time.Hour))
+}
+
+// Lasts is a bound for people, exactly, in its largest whole unit: "7 days",
+// "36 hours".
+func Lasts(d time.Duration) string {
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if n := d / u.unit; n > 0 && d%u.unit == 0 {
+			if n == 1 {
+				return "1 " + u.name
+			}
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+	}
+	return d.String()
 }
 
 // Until is when t comes, or that it has: "in 3 h", "2 d ago".

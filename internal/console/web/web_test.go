@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/greatseal-io/greatseal/internal/console/web"
 	"github.com/greatseal-io/greatseal/internal/console/webtest"
@@ -77,4 +78,16 @@ func TestSmoke(t *testing.T) {
 	p.Has("<script>owned()</script>", "alice", "charter 1")
 	alice.Post("/console/sample", url.Values{}).Want(303)
 	b.Browser().Get("/console/sample").Want(303)
+}
+
+// A bound says exactly how long.
+func TestLasts(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		7 * 24 * time.Hour: "7 days", 24 * time.Hour: "1 day", 36 * time.Hour: "36 hours", time.Hour: "1 hour", 90 * time.Minute: "90 minutes",
+		61 * time.Second: "61 seconds", 1500 * time.Millisecond: "1.5s", 0: "0s",
+	} {
+		if got := web.Lasts(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
 }
