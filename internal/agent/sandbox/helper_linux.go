@@ -46,11 +46,22 @@ func reapMain(s string) int {
 	if err := become(uid); err != nil {
 		return 71
 	}
-	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return 72
+	// What is killed has ended a little later only.
+	for range 100 {
+		switch err := unix.Kill(-1, unix.SIGKILL); {
+		case errors.Is(err, unix.ESRCH):
+			return 0
+		case err != nil:
+			return 72
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
-	return 0
+	return reapLeft
 }
+
+// reapLeft is how the reaper ends where processes are there still: such as have
+// ended without anybody who asks for their status, perhaps.
+const reapLeft = 73
 
 // become changes this thread's user and groups.
 func become(uid int) error {

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +56,7 @@ type spec struct {
 type Sandbox struct {
 	cfg Config
 	iso Isolation
+	end func(uid int) error // ends what a user's programs left behind; reap
 
 	mu   sync.Mutex
 	uids map[int]bool // taken
@@ -86,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*Sandbox, error) {
 	if cfg.FirstUID < 1000 || cfg.UIDs < 1 {
 		return nil, errors.New("sandbox: user IDs below 1000 are not for programs")
 	}
-	s := &Sandbox{cfg: cfg, uids: map[int]bool{}, next: rand.IntN(cfg.UIDs)}
+	s := &Sandbox{cfg: cfg, end: reap, uids: map[int]bool{}, next: rand.IntN(cfg.UIDs)}
 	s.iso = Isolation{Landlock: landlockVersion(), Namespaces: true, OwnUser: os.Geteuid() == 0}
 	try := &Run{Limits: Limits{Wall: 10 * time.Second, CPU: time.Second, Memory: 1 << 40, Processes: 64, Files: 64, Workspace: 1 << 20, Output: 1}, Output: func([]byte, bool) error { return nil }}
 	_, err := s.run(ctx, try)
@@ -132,11 +135,16 @@ func (s *Sandbox) run(ctx context.Context, r *Run) (exit Exit, err error) {
 	}()
 	sp := spec{Dir: dir, UID: -1, Namespaces: s.iso.Namespaces, Landlock: s.cfg.Landlock, Readable: s.cfg.Readable, Ports: r.Ports, Limits: r.Limits}
 	if s.iso.OwnUser {
-		uid, err := s.takeUID()
-		if err != nil {
-			return exit, err
+		uid, uerr := s.takeUID()
+		if uerr != nil {
+			return exit, uerr
 		}
-		defer s.giveUID(uid)
+		clean := true // nobody gets a user whose processes may still run
+		defer func() {
+			if clean {
+				s.giveUID(uid)
+			}
+		}()
 		sp.UID = uid
 		if !s.iso.Namespaces {
 			if err := os.Chown(dir, uid, uid); err != nil {
@@ -144,8 +152,11 @@ func (s *Sandbox) run(ctx context.Context, r *Run) (exit Exit, err error) {
 			}
 			// Runs before the folder is removed and the user is given back.
 			defer func() {
-				if rerr := reap(uid); rerr != nil && err == nil {
-					err = rerr
+				if rerr := s.end(uid); rerr != nil {
+					clean = false
+					if err == nil {
+						err = rerr
+					}
 				}
 			}()
 		}
@@ -401,17 +412,59 @@ func (s *Sandbox) giveUID(uid int) {
 	delete(s.uids, uid)
 }
 
-// reap ends every process of a user: a process of that user asks for it, and the
-// kernel ends no other's.
+// reap ends every process of a user and returns when they have ended: a process of
+// that user asks for it, and the kernel ends no other's.
 func reap(uid int) error {
-	c := exec.Command("/proc/self/exe")
-	c.Args = []string{Argv0, "reap", fmt.Sprint(uid)}
-	c.Env = []string{"GOTRACEBACK=none"}
-	c.Dir = "/"
-	var ee *exec.ExitError
-	err := c.Run() // the kernel may end the reaper with the rest
-	if err != nil && (!errors.As(err, &ee) || code(ee.ProcessState) != 128+int(syscall.SIGKILL)) {
-		return fmt.Errorf("sandbox: what the program left behind may still run: %w", err)
+	for range 50 { // ten seconds at the most, and longer where the machine has much to do
+		c := exec.Command("/proc/self/exe")
+		c.Args = []string{Argv0, "reap", fmt.Sprint(uid)}
+		c.Env = []string{"GOTRACEBACK=none"}
+		c.Dir = "/"
+		err := c.Run() // the kernel may end the reaper with the rest
+		if c.ProcessState == nil {
+			return fmt.Errorf("sandbox: what the program left behind may still run: %w", err)
+		}
+		switch n := code(c.ProcessState); {
+		case n == 0:
+			return nil
+		case n != reapLeft && n != 128+int(syscall.SIGKILL):
+			return fmt.Errorf("sandbox: what the program left behind may still run: %w", err)
+		}
+		if left, err := running(uid); err != nil || !left {
+			return err
+		}
 	}
-	return nil
+	return errors.New("sandbox: what the program left behind does not end")
+}
+
+// running reports whether a process of a user is there that has not ended.
+func running(uid int) (bool, error) {
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return false, fmt.Errorf("sandbox: %w", err)
+	}
+	for _, p := range all {
+		if _, err := strconv.Atoi(p.Name()); err != nil {
+			continue
+		}
+		b, err := os.ReadFile("/proc/" + p.Name() + "/status")
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return false, fmt.Errorf("sandbox: %w", err)
+		}
+		var state, owner string
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "State:" {
+				state = f[1]
+			} else if len(f) > 1 && f[0] == "Uid:" {
+				owner = f[1]
+			}
+		}
+		if (owner == "" || owner == strconv.Itoa(uid)) && state != "Z" && state != "X" {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -345,6 +345,30 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
+// Where it is not known that a program's processes have ended, the run fails, and
+// nobody runs as that user again.
+func TestLeftBehind(t *testing.T) {
+	s, err := New(t.Context(), Config{UIDs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.iso.Namespaces = false
+	left := errors.New("left behind")
+	s.end = func(uid int) error { return errors.Join(reap(uid), left) }
+	run := func() error {
+		r := sh("true")
+		r.Limits, r.Output = limitsForTests(), func([]byte, bool) error { return nil }
+		_, err := s.Run(t.Context(), r)
+		return err
+	}
+	if err := run(); !errors.Is(err, left) {
+		t.Errorf("%v", err)
+	}
+	if err := run(); err == nil || !strings.Contains(err.Error(), "taken") {
+		t.Errorf("%v", err)
+	}
+}
+
 // alive reports whether a process has an argument.
 func alive(t *testing.T, arg string) bool {
 	t.Helper()
