@@ -235,7 +235,7 @@ func TestSignOnChange(t *testing.T) {
 	w.put(2, map[string]string{"last_run_datetime": "2026-03-03 00:00:00"})
 	w.put(4, map[string]string{"sql_statement": "no JDBC source"})
 	w.put(90, map[string]string{"type": "JDBC", "name": "new"})
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	go func() {
 		for len(w.list()) < 2 && ctx.Err() == nil {

@@ -213,19 +213,22 @@ func (m *memory) PutRoot(_ context.Context, job string, root []byte, count int64
 	if j == nil || int64(len(j.refs)) != count {
 		return platform.ErrJob
 	}
-	if j.root != nil && !bytes.Equal(j.root, root) {
-		return platform.ErrSealed
+	if j.root != nil {
+		if !bytes.Equal(j.root, root) {
+			return platform.ErrSealed
+		}
+		return nil
 	}
-	j.tiles = merkle.MemoryTiles{}
+	written := merkle.MemoryTiles{} // all of them or none
 	for t, err := range tiles {
 		if err != nil {
 			return err
 		}
-		if err := j.tiles.WriteTile(int(t.Level), t.Index, t.Hashes); err != nil {
+		if err := written.WriteTile(int(t.Level), t.Index, t.Hashes); err != nil {
 			return err
 		}
 	}
-	j.root = root
+	j.root, j.tiles = root, written
 	return nil
 }
 

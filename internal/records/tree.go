@@ -8,16 +8,21 @@ import (
 	"io"
 	"iter"
 	"os"
+	"sync"
 
 	"github.com/greatseal-io/greatseal/internal/platform"
 )
 
 // tree is the hash tiles of a job, in a file without a name: nobody else reads or
 // writes it, and it is gone when it is closed.
+//
+// Workers whose leases overlap may read one at the same time.
 type tree struct {
 	f     *os.File
-	w     *bufio.Writer
 	count int64 // leaves, when it is finished
+
+	mu sync.Mutex
+	w  *bufio.Writer
 }
 
 func newTree() (*tree, error) {
@@ -40,6 +45,8 @@ func (t *tree) WriteTile(level int, index int64, hashes []byte) error {
 	h[0] = uint8(level)
 	binary.BigEndian.PutUint64(h[1:], uint64(index))
 	binary.BigEndian.PutUint32(h[9:], uint32(len(hashes)))
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if _, err := t.w.Write(h[:]); err != nil {
 		return err
 	}
@@ -50,7 +57,10 @@ func (t *tree) WriteTile(level int, index int64, hashes []byte) error {
 // tiles reads them back.
 func (t *tree) tiles() iter.Seq2[platform.Tile, error] {
 	return func(yield func(platform.Tile, error) bool) {
-		if err := t.w.Flush(); err != nil {
+		t.mu.Lock()
+		err := t.w.Flush()
+		t.mu.Unlock()
+		if err != nil {
 			yield(platform.Tile{}, fmt.Errorf("records: %w", err))
 			return
 		}
