@@ -78,6 +78,9 @@ type ConsoleReport struct {
 	Pages    []ConsolePage `json:"pages"`
 	Skipped  []ConsoleSkip `json:"skipped"`
 	Machine  Machine       `json:"machine"`
+	// Stolen is how much of the processors' time the machine's host gave to others
+	// meanwhile, in percent: times are not worth much where it is more than a few.
+	Stolen float64 `json:"stolen_percent"`
 }
 
 // Exceeding lists the pages that cost too much.
@@ -115,6 +118,12 @@ func Console(ctx context.Context, o ConsoleOptions) (rep *ConsoleReport, err err
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	rep = &ConsoleReport{Requests: o.Requests, Machine: machine()}
+	stolen, all := processors()
+	defer func() {
+		if s, a := processors(); a > all {
+			rep.Stolen = round(100*float64(s-stolen)/float64(a-all), 1)
+		}
+	}()
 	databases := o.Databases
 	if len(databases) == 0 {
 		pg, err := pgtemp.Start()

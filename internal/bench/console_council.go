@@ -101,15 +101,10 @@ func givePasskeys(c *charter.Charter) error {
 
 // successor is a charter that follows another, with changes.
 func successor(c *charter.Charter, ref statement.CharterRef, at time.Time, change func(*charter.Charter)) (payload []byte, err error) {
-	b, err := charter.Encode(c)
+	next, err := charter.Next(c, ref, at)
 	if err != nil {
 		return nil, err
 	}
-	next, err := charter.Decode(b) // a deep copy
-	if err != nil {
-		return nil, err
-	}
-	next.Version, next.Previous, next.Created = ref.Version+1, ref.ID, at
 	change(next)
 	return charter.Encode(next)
 }

@@ -25,15 +25,22 @@ import (
 // same file with the same key. Times are processor time of whole processes, in
 // seconds, user and system; the median of the runs.
 type FormatRow struct {
-	Format   string  `json:"format"`
-	Bytes    int64   `json:"bytes"`
-	Entries  int     `json:"entries,omitzero"` // of archives
-	CPU      float64 `json:"plan_attach_cpu_s"`
-	Hash     float64 `json:"sha256_cpu_s"` // floor: hashing the file; of an archive, inflating and hashing its entries
-	Ratio    float64 `json:"ratio"`        // CPU to Hash
-	Peak     int64   `json:"peak_rss_bytes"`
-	Wall     float64 `json:"wall_s"`
-	OneCore  float64 `json:"wall_one_core_s"` // the same with one core to run on
+	Format  string  `json:"format"`
+	Bytes   int64   `json:"bytes"`
+	Entries int     `json:"entries,omitzero"` // of archives
+	CPU     float64 `json:"plan_attach_cpu_s"`
+	Hash    float64 `json:"sha256_cpu_s"` // floor: hashing the file; of an archive, inflating and hashing its entries
+	Ratio   float64 `json:"ratio"`        // CPU to Hash
+	Peak    int64   `json:"peak_rss_bytes"`
+	Wall    float64 `json:"wall_s"`
+	OneCore float64 `json:"wall_one_core_s"` // the same with one core to run on
+	// Plan is the part of Wall in which the file is read, and the same with one core. The
+	// rest is for the most part the kernel's copying of the file, on one core.
+	Plan        float64 `json:"plan_wall_s"`
+	PlanOneCore float64 `json:"plan_wall_one_core_s"`
+	// Perfect is Wall to OneCore of work that has no serial part, hashing in memory,
+	// measured beside: what the machine's cores gave at the time.
+	Perfect  float64 `json:"wall_perfect_ratio"`
 	Peer     string  `json:"peer,omitzero"`
 	PeerCPU  float64 `json:"peer_cpu_s,omitzero"`
 	PeerPeak int64   `json:"peer_peak_rss_bytes,omitzero"`
@@ -145,7 +152,7 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 		}
 		peers = append(peers, &peerRun{peer: p, path: path})
 	}
-	var cpu, hash, wall, one []float64
+	var cpu, hash, wall, one, plan, planOne, perfect []float64
 	out := filepath.Join(work, "out-"+c.name)
 	for range o.Runs {
 		h, err := cpuOf(func() error { _, err := floor(src); return err })
@@ -153,6 +160,7 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 			return err
 		}
 		hash = append(hash, h.Seconds())
+		perfect = append(perfect, parallelRatio())
 		for _, cores := range []string{"", "1"} {
 			args := slices.Concat(o.Child[1:], append([]string{c.format, src, out}, id.files(c.key)...), c.params)
 			var report bytes.Buffer
@@ -168,14 +176,15 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 			if err := removeResults(work, c.name); err != nil {
 				return err
 			}
-			if cores != "" {
-				one = append(one, u.wall.Seconds())
-				continue
-			}
 			var r childReport
 			if err := json.Unmarshal(report.Bytes(), &r); err != nil {
 				return fmt.Errorf("ours: %w", err)
 			}
+			if cores != "" {
+				one, planOne = append(one, u.wall.Seconds()), append(planOne, r.Plan)
+				continue
+			}
+			plan = append(plan, r.Plan)
 			row.Peak = max(row.Peak, r.Peak)
 			cpu, wall = append(cpu, u.cpu.Seconds()), append(wall, u.wall.Seconds())
 		}
@@ -195,6 +204,7 @@ func (o *FormatsOptions) contest(ctx context.Context, dir string, id *peerIdenti
 		}
 	}
 	row.CPU, row.Hash, row.Wall, row.OneCore = round(median(cpu), 3), round(median(hash), 3), round(median(wall), 3), round(median(one), 3)
+	row.Plan, row.PlanOneCore, row.Perfect = round(median(plan), 3), round(median(planOne), 3), round(median(perfect), 2)
 	if row.Hash > 0 {
 		row.Ratio = round(median(cpu)/median(hash), 2)
 	}
@@ -237,7 +247,8 @@ func options(list []string) format.Params {
 }
 
 // FormatChild signs a file in this process, which should do nothing else: plan,
-// assemble, sign with a key in a file, attach, write. It reports its peak memory.
+// assemble, sign with a key in a file, attach, write. It reports its peak memory
+// and the time of planning.
 func FormatChild(ctx context.Context, name, in, out, keyFile, chainFile string, params []string, w io.Writer) error {
 	f, ok := all.ByName(name)
 	if !ok {
@@ -252,10 +263,12 @@ func FormatChild(ctx context.Context, name, in, out, keyFile, chainFile string, 
 		return err
 	}
 	defer a.Close()
+	begun := time.Now()
 	plan, err := f.Plan(ctx, a, options(params))
 	if err != nil {
 		return err
 	}
+	took := time.Since(begun)
 	b, err := plan.Encode()
 	if err != nil {
 		return err
@@ -267,7 +280,7 @@ func FormatChild(ctx context.Context, name, in, out, keyFile, chainFile string, 
 	var done [][]byte
 	var sigs []format.Signature
 	for range format.MaxRounds + 1 {
-		tbs, err := f.Assemble(plan, id, at, done)
+		tbs, err := format.Next(f, plan, id, at, done)
 		if err != nil {
 			return err
 		}
@@ -293,5 +306,5 @@ func FormatChild(ctx context.Context, name, in, out, keyFile, chainFile string, 
 	if err != nil {
 		return err
 	}
-	return json.MarshalWrite(w, childReport{peak})
+	return json.MarshalWrite(w, childReport{Peak: peak, Plan: took.Seconds()})
 }

@@ -92,11 +92,7 @@ func (d *deployment) prepareOne(ctx context.Context, policy string, seed uint64,
 	if _, attached, err := d.server.Submit(ctx, env, items); err != nil || attached {
 		return nil, fmt.Errorf("bench: submit: attached %v: %w", attached, err)
 	}
-	e, err := statement.DecodeEnvelope(env)
-	if err != nil {
-		return nil, err
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](env)
 	if err != nil {
 		return nil, err
 	}

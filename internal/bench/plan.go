@@ -141,7 +141,8 @@ func planFile(ctx context.Context, path string) (string, error) {
 
 // childReport is what a child tells its parent.
 type childReport struct {
-	Peak int64 `json:"peak_rss_bytes"`
+	Peak int64   `json:"peak_rss_bytes"`
+	Plan float64 `json:"plan_s,omitzero"` // of FormatChild: what planning took on the clock
 }
 
 // PlanChild plans a file in this process, which should do nothing else, and writes
@@ -154,7 +155,7 @@ func PlanChild(ctx context.Context, path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return json.MarshalWrite(out, childReport{peak})
+	return json.MarshalWrite(out, childReport{Peak: peak})
 }
 
 func peakOfChild(ctx context.Context, child []string, path string) (int64, error) {

@@ -2,14 +2,17 @@ package bench
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -100,6 +103,47 @@ func peakOf(process string) (int64, error) {
 		}
 	}
 	return 0, errors.New("bench: this system does not tell a process's peak memory")
+}
+
+// parallelRatio is the time on the clock of hashing done by all cores over that of
+// the same by one; 1 over their number where nobody else wants them.
+func parallelRatio() float64 {
+	const blocks = 256 // of 1 MiB
+	block := make([]byte, 1<<20)
+	run := func(workers int) time.Duration {
+		var wg sync.WaitGroup
+		start := time.Now()
+		for w := range workers {
+			wg.Go(func() {
+				for i := w; i < blocks; i += workers {
+					sha256.Sum256(block)
+				}
+			})
+		}
+		wg.Wait()
+		return time.Since(start)
+	}
+	return run(runtime.GOMAXPROCS(0)).Seconds() / run(1).Seconds()
+}
+
+// processors is the time of all processors since the start of the machine, and of it
+// what its host has given to others, in ticks; zeros where the system does not tell.
+func processors() (stolen, all int64) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	for i, f := range strings.Fields(line) { // cpu user nice system idle iowait irq softirq steal …
+		n, err := strconv.ParseInt(f, 10, 64)
+		if i == 0 || i > 8 || err != nil {
+			continue
+		}
+		if all += n; i == 8 {
+			stolen = n
+		}
+	}
+	return stolen, all
 }
 
 // signFile is the kernel's own signer, which distributions keep off the path, in a

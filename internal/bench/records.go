@@ -307,11 +307,7 @@ func (k *desk) Submit(ctx context.Context, a records.Ask) (statement.ID, error) 
 	if err != nil {
 		return id, err
 	}
-	e, err := statement.DecodeEnvelope(r.Envelope)
-	if err != nil {
-		return id, err
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](r.Envelope)
 	if err != nil {
 		return id, err
 	}

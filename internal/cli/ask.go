@@ -314,11 +314,7 @@ func (l *link) statementOf(ctx context.Context, envelope jsontext.Value) (*state
 	if err != nil {
 		return nil, none, err
 	}
-	env, err := statement.DecodeEnvelope(envelope)
-	if err != nil {
-		return nil, none, err
-	}
-	r, err := statement.Decode[statement.Request](env.Payload)
+	env, r, err := statement.DecodeEnveloped[statement.Request](envelope)
 	if err != nil {
 		return nil, none, err
 	}

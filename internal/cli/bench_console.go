@@ -27,7 +27,9 @@ FIRST is what a first visit transfers: the page and the styles and scripts that 
 loads, compressed as a browser asks for it. PAGE is the page alone, which is all that
 later visits transfer. Times are from the call of the handler to the end of its
 answer, without a network. The exit code is not 0 when a page transfers more than
-%d bytes, takes more than %.0f ms in the median, or is not what it should be.
+%d bytes, takes more than %.0f ms in the median, or is not what it should be. What the
+machine's host gave to others meanwhile stands below the table: where it is more than
+a few percent, times say more about the host than about the pages.
 
 Without --database it measures SQLite and a PostgreSQL server of its own, which is
 removed. --dir keeps what was made of SQLite for the next run. A database that is
@@ -72,6 +74,9 @@ func printPages(w io.Writer, rep *bench.ConsoleReport) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%.1f\t%.1f\t%s\n", p.Database, p.Console, string(page), p.Status, p.Kind, p.First, p.HTML, p.Median, p.P99, p.Exceeds)
 	}
 	t.Flush()
+	if rep.Stolen > 0 {
+		fmt.Fprintf(w, "meanwhile the machine's host gave %.1f %% of the processors' time to others\n", rep.Stolen)
+	}
 	for _, k := range rep.Skipped {
 		fmt.Fprintf(w, "not measured: %s of %s: %s\n", k.Route, k.Console, k.Reason)
 	}

@@ -159,6 +159,7 @@ Exit codes:
 		SilenceErrors:     true,
 		Version:           Version,
 		DisableAutoGenTag: true,
+		PersistentPreRun:  func(c *cobra.Command, _ []string) { sparing(c) },
 	}
 	p := root.PersistentFlags()
 	p.BoolVar(&a.json, "json", false, "print the result as JSON")

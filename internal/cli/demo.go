@@ -339,11 +339,7 @@ func (d *demo) sign(ctx context.Context) error {
 }
 
 func (d *demo) endorse(ctx context.Context, request []byte, who string, v statement.Verdict) (*store.Request, error) {
-	e, err := statement.DecodeEnvelope(request)
-	if err != nil {
-		return nil, err
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	e, req, err := statement.DecodeEnveloped[statement.Request](request)
 	if err != nil {
 		return nil, err
 	}
