@@ -70,6 +70,7 @@ type link struct {
 	app *App
 	cfg *config.Client
 
+	known  bool          // what it sends says who asks: a certificate, a token or a session
 	chain  *quorum.Chain // checked against the pinned root
 	signer credential.Signer
 }
@@ -95,7 +96,7 @@ func (a *App) connect() (*link, error) {
 	if err != nil {
 		return nil, fail(exitUsage, "greatseal --help says how a server is named", "%v", err)
 	}
-	return &link{Client: c, app: a, cfg: cfg}, nil
+	return &link{Client: c, app: a, cfg: cfg, known: token != "" || cfg.Cert != ""}, nil
 }
 
 // enter is connect for what the server shows to people of the charter only: it
@@ -105,7 +106,7 @@ func (a *App) enter(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.cfg.Cert != "" || os.Getenv("GREATSEAL_TOKEN") != "" || readSession(l.cfg, a.Now()) != nil {
+	if l.known { // another command may have logged in since: its session is not in use here
 		return l, nil
 	}
 	if _, err := l.login(ctx); err != nil {

@@ -55,8 +55,10 @@ func (a *App) logoutCommand() *cobra.Command {
 		Short:   "end the session",
 		Args:    exactly(),
 		RunE: a.outside(func(cmd *cobra.Command, l *link, _ []string) error {
-			had := readSession(l.cfg, a.Now()) != nil
+			s := readSession(l.cfg, a.Now())
+			had := s != nil
 			if had {
+				l.SetToken(s.Token) // that one, whatever else names the user
 				if err := l.Logout(cmd.Context()); err != nil {
 					a.note("the server was not told: %v", err)
 				}

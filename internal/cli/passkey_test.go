@@ -1,28 +1,15 @@
 package cli
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/ssh"
-
-	"github.com/greatseal-io/greatseal/charter"
-	"github.com/greatseal-io/greatseal/credential"
 	"github.com/greatseal-io/greatseal/credential/attestation"
 	"github.com/greatseal-io/greatseal/credential/attestation/attestationtest"
-	"github.com/greatseal-io/greatseal/internal/api"
-	"github.com/greatseal-io/greatseal/internal/config"
 	"github.com/greatseal-io/greatseal/internal/registration"
-	"github.com/greatseal-io/greatseal/internal/server/servertest"
 	"github.com/greatseal-io/greatseal/internal/store"
 	"github.com/greatseal-io/greatseal/statement"
 )
@@ -31,47 +18,17 @@ import (
 // for the fingerprint that was read to him and for no other one, and is told of rows
 // that somebody has changed.
 func TestPasskey(t *testing.T) {
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	dir := t.TempDir()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	must(err)
-	block, err := ssh.MarshalPrivateKey(key, "")
-	must(err)
-	must(os.WriteFile(filepath.Join(dir, "bob"), pem.EncodeToMemory(block), 0o600))
-	pub, err := ssh.NewPublicKey(key.Public())
-	must(err)
-	cred, err := credential.Parse(credential.KindSSH, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub))))
-	must(err)
-	w := servertest.New(t, func(c *charter.Charter) {
-		bob := c.People["bob"]
-		bob.Credentials = append(bob.Credentials, charter.CredentialOf(cred))
-		c.People["bob"] = bob
-	})
-	st := w.Store("").(*store.SQL)
-	srv, _ := w.Server(st)
-	a, err := api.New(api.Config{Server: srv, Store: st, Clock: w.Now, Version: "test", Limits: api.Limits{PerSecond: 1e6, Burst: 1e6, AnonPerSecond: 1e6}})
-	must(err)
-	h := httptest.NewServer(a.Handler())
-	t.Cleanup(func() { a.Stop(); h.Close() })
-	cfg := filepath.Join(dir, "bob.yaml")
-	must(config.Write(cfg, config.Client{Server: h.URL, Name: "bob", Identity: "bob", Root: w.Pin}))
+	d := newDesk(t)
+	w, srv, st := d.w, d.srv, d.st
 	run := func(args ...string) (out string, code int) {
 		t.Helper()
-		var b, e bytes.Buffer
-		app := &App{In: strings.NewReader(""), Out: &b, Err: &e, Now: w.Now}
-		root := app.Root()
-		root.SetArgs(append([]string{"--config", cfg}, args...))
-		err := root.ExecuteContext(t.Context())
-		code = app.report(err)
-		return b.String() + e.String(), code
+		return d.run(w.Now, args...)
 	}
 
 	reg, err := registration.New(registration.Config{Chain: srv.Chain, Store: st, Clock: w.Now, Rand: rand.Reader})
