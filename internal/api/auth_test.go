@@ -102,7 +102,7 @@ func TestAccess(t *testing.T) {
 						if token != "" {
 							h = append(h, "Authorization", "Bearer "+token)
 						}
-						ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+						ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 						defer cancel()
 						r, err := http.NewRequestWithContext(ctx, method, s.http.URL+p, nil)
 						must(t, err)

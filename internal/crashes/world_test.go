@@ -266,11 +266,7 @@ func (w *world) one(content string, o office) error {
 	if r, _, err := o.Submit(ctx, env, items); err != nil || r.ID != id {
 		return fmt.Errorf("%s: submit: %s, %w", content, r.ID, err)
 	}
-	e, err := statement.DecodeEnvelope(env)
-	if err != nil {
-		return err
-	}
-	req, err := statement.Decode[statement.Request](e.Payload)
+	_, req, err := statement.DecodeEnveloped[statement.Request](env)
 	if err != nil {
 		return err
 	}

@@ -61,9 +61,16 @@ func TestFreshnessIsAskedForOnce(t *testing.T) {
 		want int
 	}{{0, 1}, {time.Minute, 1}, {30 * time.Minute, 1}, {time.Hour, 2}} {
 		w.Pass(x.pass)
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		err := i.Refresh(ctx, of, statement.Seconds(w.Now()), time.Hour)
-		cancel()
+		// Nobody writes the log: it waits for as long as it may.
+		refresh := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			return i.Refresh(ctx, of, statement.Seconds(w.Now()), time.Hour)
+		}
+		err := refresh()
+		for end := time.Now().Add(time.Minute); err != nil && requests() < x.want && time.Now().Before(end); { // a busy machine submits none in so short a time
+			err = refresh()
+		}
 		if err == nil || requests() != x.want {
 			t.Fatalf("%d: %v, %d requests: want %d", n, err, requests(), x.want)
 		}

@@ -34,8 +34,13 @@ func TestRates(t *testing.T) {
 
 func TestWaits(t *testing.T) {
 	w := limit.NewWaits(3, 2)
-	if !w.Enter("a") || !w.Enter("a") || w.Enter("a") || !w.Enter("b") || w.Enter("c") {
-		t.Fatal("two of one, three in all")
+	for i, x := range []struct {
+		who string
+		in  bool
+	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}, {"c", false}} {
+		if w.Enter(x.who) != x.in {
+			t.Fatalf("%d, %s: two of one, three in all", i, x.who)
+		}
 	}
 	w.Leave("a")
 	if !w.Enter("c") {

@@ -164,11 +164,6 @@ func killed(t *testing.T, step string, times int) {
 	c := run("none")
 	defer func() { c.Process.Kill(); c.Wait() }()
 	until(t, "rest", func() bool { return resting(t, st, "") })
-	got, ids := mail.Mails(), map[string]bool{}
-	for _, m := range got {
-		h, _ := m.Parse(t)
-		ids[h.Get("Message-Id")] = true
-	}
 	want, most := 1, 1
 	switch {
 	case step == "notice.handed":
@@ -177,6 +172,11 @@ func killed(t *testing.T, step string, times int) {
 		want, most = 0, 0 // nobody knows that it was not handed over: invariant 2
 	case times == 2:
 		most = 2 // planned again while the first plan's is on its way
+	}
+	got, ids := mail.Wait(want), map[string]bool{} // a mail is seen a moment after it was taken
+	for _, m := range got {
+		h, _ := m.Parse(t)
+		ids[h.Get("Message-Id")] = true
 	}
 	if len(got) < want || len(got) > most || len(ids) > 1 {
 		t.Errorf("%s, %d times: %d mails of %d IDs", step, times, len(got), len(ids))

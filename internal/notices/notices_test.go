@@ -243,9 +243,9 @@ func TestAway(t *testing.T) {
 	}
 	g.set(false)
 	p.Pass(time.Hour)
-	got := mail.Wait(3)
+	mail.Wait(3)
 	p.quiet(t)
-	if got = mail.Mails(); len(got) != 3 {
+	if got := mail.Mails(); len(got) != 3 {
 		t.Errorf("%d mails", len(got))
 	}
 }
@@ -319,11 +319,11 @@ func TestReplicas(t *testing.T) {
 	}
 	p.mail.Wait(3 * n)
 	until(t, "the channel", func() bool { return len(p.chat.got()) >= n })
-	p.quiet(t)
+	p.done(t)
 	p.Pass(12*time.Hour + time.Minute) // reminders, which every replica could plan
 	p.mail.Wait(6 * n)
 	until(t, "the channel", func() bool { return len(p.chat.got()) >= 2*n })
-	p.quiet(t)
+	p.done(t)
 	seen := map[string]bool{}
 	for _, m := range p.mail.Mails() {
 		h, _ := m.Parse(t)

@@ -165,18 +165,27 @@ func (p *post) told(t *testing.T, subject string, who ...string) {
 	}
 }
 
-// quiet waits until nothing is due any more.
+// quiet waits until nothing is due any more. Something may be in hand.
 func (p *post) quiet(t *testing.T) {
 	t.Helper()
+	p.noneDue(t, 0)
+}
+
+// done waits until nothing is due or in hand any more, nor due soon: what is in hand
+// is due again when its lease ends, and would be somebody else's when time is passed.
+func (p *post) done(t *testing.T) {
+	t.Helper()
+	p.noneDue(t, 10*time.Minute)
+}
+
+func (p *post) noneDue(t *testing.T, within time.Duration) {
+	t.Helper()
 	until(t, "rest", func() bool {
-		kinds, err := p.st.DueKinds(context.Background(), "notice.", p.Now())
+		kinds, err := p.st.DueKinds(context.Background(), "notice.", p.Now().Add(within))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(kinds) > 0 {
-			return false
-		}
-		return true
+		return len(kinds) == 0
 	})
 }
 

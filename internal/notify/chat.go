@@ -106,7 +106,7 @@ func (c *Chat) vendor() error {
 // configuration while it sends.
 func (c *Chat) service(client *http.Client) (types.Service, error) {
 	var s types.Service
-	after := func() {}
+	var after func()
 	switch c.scheme {
 	case "mattermost":
 		x := &mattermost.Service{}
