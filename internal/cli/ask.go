@@ -7,6 +7,7 @@ import (
 	"encoding/json/jsontext"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -198,6 +199,9 @@ func (l *link) await(ctx context.Context, v *server.View, timeout time.Duration,
 	case wait.Err() != nil:
 		return v, fail(exitWaiting, resume, "request %s still waits after %s: %s", short(v.ID), timeout, orText(last, progressOf(v)))
 	}
+	if p := (*client.Problem)(nil); errors.As(err, &p) && p.Status == http.StatusUnauthorized {
+		return v, fail(exitWaiting, "greatseal login, and then "+resume, "request %s stays open: %w", short(v.ID), err)
+	}
 	return v, err
 }
 
@@ -270,18 +274,13 @@ func (l *link) receipt(ctx context.Context, v *server.View) (*statement.Receipt,
 	bad := func(err error) (*statement.Receipt, *server.Result, error) {
 		return nil, nil, fail(exitUnverified, "tell the server's administrator", "the receipt of request %s: %v", short(v.ID), err)
 	}
-	env, err := statement.DecodeEnvelope(res.Receipt)
-	if err != nil {
-		return bad(err)
-	}
-	said, err := statement.Decode[statement.Receipt](env.Payload)
+	_, said, err := statement.DecodeEnveloped[statement.Receipt](res.Receipt)
 	if err != nil {
 		return bad(err)
 	}
 	c, ref, err := chain.Version(said.Charter.Version)
 	if err != nil { // replaced since this program has looked
-		l.chain = nil
-		if chain, err = l.charters(ctx); err != nil {
+		if chain, err = l.refetch(ctx); err != nil {
 			return nil, nil, err
 		}
 		if c, ref, err = chain.Version(said.Charter.Version); err != nil {

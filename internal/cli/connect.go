@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,13 +71,18 @@ type link struct {
 	app *App
 	cfg *config.Client
 
-	known  bool          // what it sends says who asks: a certificate, a token or a session
-	chain  *quorum.Chain // checked against the pinned root
-	signer credential.Signer
+	known bool // what it sends says who asks: a certificate, a token or a session
+
+	mu    sync.Mutex
+	chain *quorum.Chain // checked against the pinned root
+
+	opening sync.Mutex
+	signer  credential.Signer
 }
 
 // connect makes the client of the configured server. It uses the session that is
-// kept for it, if there is one, or the token in $GREATSEAL_TOKEN.
+// kept for it, if there is one, or the token in $GREATSEAL_TOKEN; it gets another
+// session when the server wants one.
 func (a *App) connect() (*link, error) {
 	cfg, err := a.client()
 	if err != nil {
@@ -96,7 +102,14 @@ func (a *App) connect() (*link, error) {
 	if err != nil {
 		return nil, fail(exitUsage, "greatseal --help says how a server is named", "%v", err)
 	}
-	return &link{Client: c, app: a, cfg: cfg, known: token != "" || cfg.Cert != ""}, nil
+	l := &link{Client: c, app: a, cfg: cfg, known: token != "" || cfg.Cert != ""}
+	if cfg.Cert == "" && os.Getenv("GREATSEAL_TOKEN") == "" {
+		l.Renew(func(ctx context.Context) error {
+			_, err := l.login(ctx)
+			return err
+		})
+	}
+	return l, nil
 }
 
 // enter is connect for what the server shows to people of the charter only: it
@@ -146,8 +159,8 @@ func (l *link) login(ctx context.Context) (*wire.Session, error) {
 		return nil, err
 	}
 	deployment := ""
-	if l.chain != nil {
-		c, _ := l.chain.Head()
+	if chain := l.fetched(); chain != nil {
+		c, _ := chain.Head()
 		deployment = c.Deployment
 	}
 	var out *wire.Session
@@ -165,9 +178,14 @@ func (l *link) login(ctx context.Context) (*wire.Session, error) {
 
 // charters fetches the charter chain and checks it from the pinned root.
 func (l *link) charters(ctx context.Context) (*quorum.Chain, error) {
-	if l.chain != nil {
-		return l.chain, nil
+	if c := l.fetched(); c != nil {
+		return c, nil
 	}
+	return l.refetch(ctx)
+}
+
+// refetch is charters for a chain that has grown since.
+func (l *link) refetch(ctx context.Context) (*quorum.Chain, error) {
 	if l.cfg.Root.IsZero() {
 		return nil, fail(exitUsage, `put "root: ID" into the client configuration; an officer prints the ID with "greatseal charter id charter-v1.json"`,
 			"no charter is pinned: without its ID nothing that the server says can be checked")
@@ -180,21 +198,32 @@ func (l *link) charters(ctx context.Context) (*quorum.Chain, error) {
 	if err != nil {
 		return nil, fail(exitUnverified, "compare the root in the client configuration with an officer's", "the server's charters: %v", err)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.chain = c
 	return c, nil
 }
 
-// sign opens the user's key: one that the charter has for him.
+// fetched is the chain as it was fetched last, or nil.
+func (l *link) fetched() *quorum.Chain {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.chain
+}
+
+// sign opens the user's key, once: one that the charter has for him.
 func (l *link) sign(ctx context.Context) (credential.Signer, error) {
-	if l.signer != nil {
-		return l.signer, nil
-	}
 	if l.cfg.Name == "" {
 		return nil, fail(exitUsage, `--as NAME, or "name: NAME" in the client configuration`, "who are you in the charter?")
 	}
 	chain, err := l.charters(ctx)
 	if err != nil {
 		return nil, err
+	}
+	l.opening.Lock() // from here on the server is not asked: who logs in again opens the key too
+	defer l.opening.Unlock()
+	if l.signer != nil {
+		return l.signer, nil
 	}
 	head, _ := chain.Head()
 	creds := credentialsOf(head, l.cfg.Name)

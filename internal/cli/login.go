@@ -59,6 +59,7 @@ func (a *App) logoutCommand() *cobra.Command {
 			had := s != nil
 			if had {
 				l.SetToken(s.Token) // that one, whatever else names the user
+				l.Renew(nil)
 				if err := l.Logout(cmd.Context()); err != nil {
 					a.note("the server was not told: %v", err)
 				}

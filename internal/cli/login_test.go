@@ -2,6 +2,9 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +41,82 @@ func TestCommandsMeet(t *testing.T) {
 	}
 }
 
+// kept is the session that a login has kept.
+func (d *desk) kept() *session {
+	d.t.Helper()
+	a := &App{Now: d.w.Now, cfgPath: d.cfg}
+	cfg, err := a.client()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	s := readSession(cfg, d.w.Now())
+	if s == nil {
+		d.t.Fatal("no session is kept")
+	}
+	return s
+}
+
+// end has the server forget a session.
+func (d *desk) end(s *session) {
+	d.t.Helper()
+	t, err := d.st.Token(d.t.Context(), sha256.Sum256([]byte(s.Token)))
+	if err == nil {
+		err = d.st.DeleteToken(d.t.Context(), t.ID)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// A session that the server has forgotten is in nobody's way: a command gets another one
+// and keeps it, as does a login; and so does a command in the middle of its work.
+func TestSessionsAreRenewed(t *testing.T) {
+	d := newDesk(t)
+	for _, command := range [][]string{{"request", "list"}, {"status"}, {"login"}} {
+		if out, code := d.run(d.w.Now, "login"); code != exitOK {
+			t.Fatalf("login: %d %s", code, out)
+		}
+		old := d.kept()
+		d.end(old)
+		if out, code := d.run(d.w.Now, command...); code != exitOK {
+			t.Errorf("%s: %d %s", command, code, out)
+		} else if d.kept().Token == old.Token {
+			t.Errorf("%s: the old session is kept", command)
+		}
+	}
+	if out, code := d.run(d.w.Now, "logout"); code != exitOK {
+		t.Fatalf("logout: %d %s", code, out)
+	}
+
+	// Bob asks and waits. His session ends, and what he asked for is withdrawn.
+	asked := make(chan string, 1)
+	go func() {
+		out, code := d.run(d.w.Now, "key", "suspend", "release", "--reason", "a test")
+		asked <- fmt.Sprint(code, " ", out)
+	}()
+	id := ""
+	for end := time.Now().Add(time.Minute); id == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		out, code := d.run(d.w.Now, "--json", "request", "list", "--state", "pending")
+		var list struct{ Requests []struct{ ID string } }
+		if code != exitOK || json.Unmarshal([]byte(out), &list) != nil {
+			t.Fatalf("%d %s", code, out)
+		}
+		if len(list.Requests) > 0 {
+			id = list.Requests[0].ID
+		}
+	}
+	if id == "" {
+		t.Fatalf("nothing is asked: %s", <-asked)
+	}
+	d.end(d.kept())
+	if out, code := d.run(d.w.Now, "request", "cancel", id); code != exitOK {
+		t.Fatalf("cancel: %d %s", code, out)
+	}
+	if got := <-asked; !strings.HasPrefix(got, fmt.Sprint(exitRefused)) || !strings.Contains(got, "is cancelled") {
+		t.Errorf("the one who waits: %s", got)
+	}
+}
+
 // The session that ends is the one that is kept, though a token is in use.
 func TestLogoutEndsWhatIsKept(t *testing.T) {
 	d := newDesk(t)
@@ -46,16 +125,7 @@ func TestLogoutEndsWhatIsKept(t *testing.T) {
 		if out, code := d.run(d.w.Now, "login"); code != exitOK {
 			t.Fatalf("login: %d %s", code, out)
 		}
-		a := &App{Now: d.w.Now, cfgPath: d.cfg}
-		cfg, err := a.client()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := readSession(cfg, d.w.Now())
-		if s == nil {
-			t.Fatal("no session is kept")
-		}
-		return s
+		return d.kept()
 	}
 	used, kept := login(), login()
 	t.Setenv("GREATSEAL_TOKEN", used.Token)

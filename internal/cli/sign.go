@@ -353,6 +353,7 @@ func (a *App) completePolicies(cmd *cobra.Command, _ []string, _ string) ([]stri
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	defer l.Close()
+	l.Renew(nil) // nobody is asked for a key while he types
 	chain, err := l.charters(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

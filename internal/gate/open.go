@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -92,10 +91,10 @@ func Run(ctx context.Context, c *Config, h Host) error {
 	}
 	src := endorser.Remote(cl, g.Journal.Dir())
 	if token == "" && c.Cert == "" {
-		src = &session{Source: src, login: func(ctx context.Context) error {
+		cl.Renew(func(ctx context.Context) error {
 			_, err := cl.Login(ctx, g.Deployment, c.Name, g.Signer)
 			return err
-		}}
+		})
 	}
 	g.Logger.Info("gate: open", "kind", g.Kind, "name", g.Name, "deployment", g.Deployment)
 	return g.Run(ctx, src)
@@ -174,23 +173,4 @@ func (c *Config) newCheck(h Host) (kind string, ch check.Check, err error) {
 		return "command", ch, err
 	}
 	return "", nil, errors.New("gate: no check is configured")
-}
-
-// session is a source that logs in when the server no longer knows who asks.
-type session struct {
-	endorser.Source
-	login func(context.Context) error
-}
-
-// Pending implements endorser.Source.
-func (s *session) Pending(ctx context.Context, name string) ([]endorser.Request, error) {
-	list, err := s.Source.Pending(ctx, name)
-	var p *client.Problem
-	if !errors.As(err, &p) || p.Status != http.StatusUnauthorized {
-		return list, err
-	}
-	if err := s.login(ctx); err != nil {
-		return nil, err
-	}
-	return s.Source.Pending(ctx, name)
 }

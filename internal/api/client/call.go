@@ -74,7 +74,7 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 				return nil, last
 			}
 		}
-		resp, err := c.send(ctx, r)
+		resp, err := c.present(ctx, r)
 		if err == nil {
 			return resp, nil
 		}
@@ -151,7 +151,7 @@ func (c *Client) roundTrip(req *http.Request, content, accept string, limit int6
 	if content != "" {
 		req.Header.Set("Content-Type", content)
 	}
-	if t := c.bearer(); t != "" {
+	if t := c.bearer(); t != "" && req.Context().Value(nameless{}) == nil {
 		req.Header.Set("Authorization", "Bearer "+t)
 	}
 	resp, err := c.http.Do(req)

@@ -45,6 +45,7 @@ func (c *Client) Status(ctx context.Context) (*wire.Status, error) {
 // from now on. The caller may keep the session until it expires (SetToken).
 // deployment is the one that the caller expects; empty: the server's word.
 func (c *Client) Login(ctx context.Context, deployment, name string, s credential.Signer) (*wire.Session, error) {
+	ctx = context.WithValue(ctx, nameless{}, true)
 	ch, err := post[wire.Challenge](ctx, c, "/sessions/challenge", struct{}{}, false)
 	if err != nil {
 		return nil, err
@@ -73,6 +74,7 @@ func (c *Client) Login(ctx context.Context, deployment, name string, s credentia
 // LoginToken gets a session for a workload's ID token, and uses it from now on. name
 // may be empty.
 func (c *Client) LoginToken(ctx context.Context, name string, token []byte) (*wire.Session, error) {
+	ctx = context.WithValue(ctx, nameless{}, true)
 	out, err := post[wire.Session](ctx, c, "/sessions/token", wire.TokenLogin{Name: name, Token: string(token)}, true)
 	if err != nil {
 		return nil, err

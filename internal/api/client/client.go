@@ -8,6 +8,7 @@
 //     over TLS, a Unix socket or loopback, and stands in no error.
 //  3. Answers are bounded; redirects are not followed.
 //  4. A call is repeated only where a repetition cannot do it twice.
+//  5. A login shows no token: one that has ended does not stand in its way.
 package client
 
 import (
@@ -22,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/greatseal-io/greatseal/verify"
@@ -47,9 +47,7 @@ type Client struct {
 	attempts int
 	document int64 // bytes of one evidence document
 	sleep    func(ctx context.Context, d time.Duration) error
-
-	mu    sync.Mutex
-	token string
+	session  *session
 }
 
 // NewWith is New with another transport, for callers that bring their own.
@@ -74,7 +72,7 @@ func New(c Config) (*Client, error) {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 	}
-	cl := &Client{agent: c.Agent, attempts: c.Attempts, document: 2 * verify.MaxEvidence, token: c.Token, sleep: sleep}
+	cl := &Client{agent: c.Agent, attempts: c.Attempts, document: 2 * verify.MaxEvidence, session: &session{token: c.Token}, sleep: sleep}
 	if cl.agent == "" {
 		cl.agent = "greatseal"
 	}
@@ -138,19 +136,6 @@ func tlsConfig(c Config) (*tls.Config, error) {
 		t.Certificates = []tls.Certificate{pair}
 	}
 	return t, nil
-}
-
-// SetToken uses another token or session from now on; "" uses none.
-func (c *Client) SetToken(token string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.token = token
-}
-
-func (c *Client) bearer() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.token
 }
 
 // Close closes idle connections.

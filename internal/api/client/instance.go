@@ -28,7 +28,7 @@ func (c *Client) long() *Client {
 		t.ResponseHeaderTimeout, t.DisableKeepAlives = 0, true
 		h.Transport = t
 	}
-	return &Client{origin: c.origin, host: c.host, http: &h, agent: c.agent, attempts: 1, document: c.document, sleep: c.sleep, token: c.bearer()}
+	return &Client{origin: c.origin, host: c.host, http: &h, agent: c.agent, attempts: 1, document: c.document, sleep: c.sleep, session: c.session}
 }
 
 // Instance is what the server is in a circle of trust.

@@ -56,7 +56,7 @@ func (c *Client) Upload(ctx context.Context, id string, index int, r io.ReaderAt
 		if n == 0 && offset < size {
 			return fmt.Errorf("client: upload: reading at %d: %w", offset, err)
 		}
-		resp, err := c.send(ctx, call{method: http.MethodPatch, path: contentPath(id, index), body: buf[:n:n], content: wire.Chunk,
+		resp, err := c.present(ctx, call{method: http.MethodPatch, path: contentPath(id, index), body: buf[:n:n], content: wire.Chunk,
 			header: http.Header{wire.UploadOffset: {strconv.FormatInt(offset, 10)}}})
 		if err == nil {
 			resp.Body.Close()
