@@ -275,7 +275,7 @@ func (m *memory) set(f func()) {
 // wait waits until f is true of m.
 func (w *world) wait(what string, f func(*memory) bool) {
 	w.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		w.up.mu.Lock()
 		ok := f(w.up)

@@ -93,7 +93,7 @@ func TestCertificatesReplaced(t *testing.T) {
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for range 2000 {
+		for range 12000 {
 			if ok() {
 				return
 			}

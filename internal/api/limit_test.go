@@ -95,7 +95,7 @@ func TestWaitsAreBounded(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	for range 100 {
+	for range 3000 {
 		if a := s.raw(t, "GET", "/v1/inbox?wait=1s", nil, "Authorization", auth); a.StatusCode == 200 {
 			return
 		}

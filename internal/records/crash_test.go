@@ -143,7 +143,7 @@ func TestManyWorkers(t *testing.T) {
 			w.clock.pass(40 * time.Second) // leases run out all the time
 		}
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
 	var wg sync.WaitGroup
 	for range 4 {

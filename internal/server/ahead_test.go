@@ -49,7 +49,7 @@ func TestAhead(t *testing.T) {
 				select {
 				case n := <-k.shown:
 					got = append(got, n)
-				case <-time.After(20 * time.Second):
+				case <-time.After(time.Minute):
 					t.Fatalf("shown: %v", got)
 				}
 			}

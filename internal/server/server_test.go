@@ -502,7 +502,7 @@ func TestCharterReplaced(t *testing.T) {
 		must(t, err)
 	}
 	w.Until(s, r.ID, store.Executed)
-	for range 100 {
+	for range 1200 {
 		if s.Charter().Version == 2 {
 			break
 		}

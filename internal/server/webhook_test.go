@@ -163,7 +163,7 @@ func TestWebhookInside(t *testing.T) {
 	items := w.Files("app", 1)
 	_, _, err := s.Submit(t.Context(), w.Sign("alice", "release", items), items)
 	must(t, err)
-	for range 200 {
+	for range 1200 {
 		if s.Metrics.NotifyFailures.Load() > 0 {
 			break
 		}

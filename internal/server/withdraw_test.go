@@ -31,7 +31,7 @@ func honestLog(t *testing.T, w *servertest.World, st store.Store, ids ...stateme
 	must(t, err)
 	c, err := quorum.DecodeChain(&w.Pin, chain)
 	must(t, err)
-	for range 400 {
+	for range 2400 {
 		rep, err = verify.Log(t.Context(), servertest.LogSource(st, c.Founding()), w.Pin, verify.LogOptions{})
 		if err == nil && rep.Kinds[audit.KindReceipt] == int64(ks.Receipts) && len(rep.Problems) == 2 {
 			break

@@ -510,7 +510,7 @@ func TestAgentDies(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = c.Wait()
-			for range 100 {
+			for range 3000 {
 				if !alive(t, mark) {
 					break
 				}

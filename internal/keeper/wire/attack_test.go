@@ -23,7 +23,7 @@ import (
 // hungUp fails unless the server closes c without saying anything but want.
 func hungUp(t *testing.T, what string, c net.Conn) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	b, err := io.ReadAll(c)
 	if err != nil && !strings.Contains(err.Error(), "reset") {
 		t.Errorf("%s: server did not hang up: %v", what, err)
@@ -176,7 +176,7 @@ func TestAttackTLS(t *testing.T) {
 		return &tls.Config{Certificates: certs, RootCAs: ca.pool, ServerName: "keeper"}
 	}
 	try := func(c *tls.Config) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		k, err := Dial(ctx, Config{Network: "tcp", Address: addr, TLS: c})
 		if err != nil {
@@ -221,7 +221,7 @@ func TestAttackTLS(t *testing.T) {
 			continue
 		}
 		conn.Write(frame(t, head{Kind: kindHello, Protocol: protocol, Versions: []uint64{1}}, nil))
-		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		if b, _ := io.ReadAll(conn); len(b) != 0 {
 			t.Errorf("%s: server answered", what)
 		}

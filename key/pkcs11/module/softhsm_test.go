@@ -241,7 +241,7 @@ func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 // ends waits for a process to end.
 func ends(t testing.TB, pid int) {
 	t.Helper()
-	for range 1000 {
+	for range 6000 {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil || strings.Contains(string(data), ") Z ") {
 			return
@@ -276,7 +276,7 @@ func halt(t testing.TB, pid int) {
 // until waits for a condition, so long that only a broken program is too slow.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for range 6000 {
+	for range 12000 {
 		if f() {
 			return
 		}
