@@ -25,7 +25,7 @@ require (
 	github.com/opencontainers/image-spec v1.1.1 // OCI manifests as Go types
 	github.com/pressly/goose/v3 v3.29.0 // schema migrations
 	github.com/prometheus/client_golang v1.25.0 // metrics; not in the keeper
-	github.com/rogpeppe/go-internal v1.16.0 // tests: command-line stories (testscript)
+	github.com/rogpeppe/go-internal v1.16.0 // a lock between processes on every system; tests: command-line stories (testscript)
 	github.com/schollz/progressbar/v3 v3.19.1 // progress on a terminal
 	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: a second verifier of DSSE envelopes
 	github.com/spf13/cobra v1.10.2 // command line, completion, help

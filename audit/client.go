@@ -60,22 +60,37 @@ func (c *Client) Update(ctx context.Context, old Head) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
+	if err := c.Extends(ctx, old, head); errors.Is(err, ErrFork) || errors.Is(err, ErrRollback) {
+		return head, err
+	} else if err != nil {
+		return Head{}, err
+	}
+	return head, nil
+}
+
+// Extends checks that head, which the log has signed, extends old. The error is
+// [ErrRollback] for a head that is smaller, and [ErrFork] for two that are together the
+// proof of the log's dishonesty.
+func (c *Client) Extends(ctx context.Context, old, head Head) error {
+	if err := c.mine(old); err != nil {
+		return err
+	}
 	switch {
 	case head.Size() < old.Size():
-		return head, fmt.Errorf("audit: from size %d to %d: %w", old.Size(), head.Size(), ErrRollback)
+		return fmt.Errorf("audit: from size %d to %d: %w", old.Size(), head.Size(), ErrRollback)
 	case head.Size() == old.Size() && head.Root() != old.Root():
-		return head, fmt.Errorf("audit: two trees of size %d: %w", old.Size(), ErrFork)
+		return fmt.Errorf("audit: two trees of size %d: %w", old.Size(), ErrFork)
 	}
 	p, err := c.Consistency(ctx, old.Size(), head)
 	if err != nil {
-		return Head{}, err
+		return err
 	}
 	// The hashes of the proof belong to the new tree, that is checked: if they
 	// do not give the old root, then no proof will.
 	if err := head.CheckConsistency(old, p); err != nil {
-		return head, fmt.Errorf("%w: %w", ErrFork, err)
+		return fmt.Errorf("%w: %w", ErrFork, err)
 	}
-	return head, nil
+	return nil
 }
 
 // Inclusion makes the proof of an entry from the log's tiles, checked against

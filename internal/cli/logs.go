@@ -75,70 +75,6 @@ func stateDir() (string, error) {
 	return filepath.Join(d, ".local", "state", "greatseal"), err
 }
 
-// headPath is where the last head of a deployment's log is kept.
-func (l *link) headPath() (string, error) {
-	d, err := stateDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(d, "log-"+l.cfg.Root.String()[:16]+".note"), nil
-}
-
-// keptHead is the head that was seen last; nil before the first.
-func (l *link) keptHead() ([]byte, error) {
-	p, err := l.headPath()
-	if err != nil {
-		return nil, err
-	}
-	b, err := readSmall(p)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return b, err
-}
-
-func (l *link) keepHead(note []byte) error {
-	p, err := l.headPath()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
-		return err
-	}
-	return file.WriteFile(p, note, 0o600)
-}
-
-// head fetches the log's head and holds it against the one that was seen last,
-// which it then replaces.
-func (l *link) head(ctx context.Context) (*audit.Client, audit.Head, *audit.Head, error) {
-	var none audit.Head
-	c, err := l.log(ctx)
-	if err != nil {
-		return nil, none, nil, err
-	}
-	kept, err := l.keptHead()
-	if err != nil {
-		return nil, none, nil, err
-	}
-	if kept == nil {
-		h, err := c.Checkpoint(ctx)
-		if err != nil {
-			return nil, none, nil, logFault(err)
-		}
-		return c, h, nil, l.keepHead(h.Note())
-	}
-	old, err := audit.ParseCheckpoint(kept, c.Origin, c.Verifier)
-	if err != nil {
-		p, perr := l.headPath()
-		return nil, none, nil, errors.Join(fail(exitUnverified, "look at it before you remove it", "the head that was kept in %s: %v", p, err), perr)
-	}
-	h, err := c.Update(ctx, old)
-	if err != nil {
-		return nil, none, nil, logFault(err)
-	}
-	return c, h, &old, l.keepHead(h.Note())
-}
-
 // logFault is the error of reading a log: a log that lies is a failed check, a
 // server that is away is not.
 func logFault(err error) error {
@@ -441,7 +377,15 @@ func (l *link) verifyLog(ctx context.Context, full bool) error {
 		return err
 	}
 	if r.OK() {
-		if err := errors.Join(l.keepHead([]byte(r.Checkpoint)), file.WriteFile(at, []byte(r.Checkpoint), 0o600)); err != nil {
+		h, err := audit.ParseCheckpoint([]byte(r.Checkpoint), c.Origin, c.Verifier)
+		if err != nil {
+			return err
+		}
+		// What has been judged may extend an older head than the one that was seen last.
+		if err := l.keepHead(ctx, c, h, nil); err != nil {
+			return err
+		}
+		if err := file.WriteFile(at, h.Note(), 0o600); err != nil {
 			return err
 		}
 	}
