@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/greatseal-io/greatseal/circle"
@@ -309,7 +310,7 @@ func (a *area) scan(v *web.Visit) error {
 		return web.Problemf(503, "too-long", "greatseal records scan --csv does it with patience, and names each record", "the scan takes longer than a page waits for")
 	}
 	if errors.Is(err, platform.ErrField) || errors.Is(err, platform.ErrTable) {
-		return web.Problemf(409, "configuration", "the charter and the application's tables differ: greatseal records lint says where", "%v", err)
+		return web.Problemf(409, "configuration", "the charter and the application's tables differ: greatseal records lint says where", "%s", strings.ReplaceAll(err.Error(), "platform: ", ""))
 	}
 	if err != nil {
 		return err
