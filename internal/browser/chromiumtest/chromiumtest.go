@@ -16,6 +16,7 @@ package chromiumtest
 import (
 	"context"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -350,9 +351,17 @@ func (p *Page) Look(width int64, dark bool) {
 // Shot is a picture of the whole page, PNG.
 func (p *Page) Shot() []byte {
 	p.tb.Helper()
-	r, err := chromedp.Call(p.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatPng, CaptureBeyondViewport: new(true)})
-	p.tell(err)
-	return r.Data
+	for end := time.Now().Add(patience); ; {
+		// A picture that Chromium has no frame for is never answered: it is asked for again.
+		ctx, cancel := context.WithTimeout(p.ctx, patience/4)
+		r, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatPng, CaptureBeyondViewport: new(true)})
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && p.ctx.Err() == nil && time.Now().Before(end) {
+			continue
+		}
+		p.tell(err)
+		return r.Data
+	}
 }
 
 // Overflow lists elements that stick out of the window, or of the card or the cell that
