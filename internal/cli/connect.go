@@ -20,7 +20,6 @@ import (
 
 	"github.com/greatseal-io/greatseal/charter"
 	"github.com/greatseal-io/greatseal/credential"
-	"github.com/greatseal-io/greatseal/format/file"
 	"github.com/greatseal-io/greatseal/internal/api/client"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/author"
@@ -299,14 +298,11 @@ func writeSession(cfg *config.Client, s *wire.Session) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
 	b, err := json.Marshal(session{cfg.Server, cfg.Name, s.Token, s.Expires})
 	if err != nil {
 		return err
 	}
-	return file.WriteFile(path, b, 0o600)
+	return keep(path, b)
 }
 
 func dropSession(cfg *config.Client) error {

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
-
 	"github.com/greatseal-io/greatseal/audit"
 	"github.com/greatseal-io/greatseal/format/file"
 )
@@ -83,10 +81,7 @@ func (l *link) swapHead(old, note []byte) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
-		return false, err
-	}
-	unlock, err := lockedfile.MutexAt(p + ".lock").Lock()
+	unlock, err := lockKept(p)
 	if err != nil {
 		return false, fmt.Errorf("the log's head is not kept: %w", err)
 	}

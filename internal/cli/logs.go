@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/greatseal-io/greatseal/audit"
-	"github.com/greatseal-io/greatseal/format/file"
 	"github.com/greatseal-io/greatseal/internal/api/client"
 	"github.com/greatseal-io/greatseal/internal/api/wire"
 	"github.com/greatseal-io/greatseal/internal/store"
@@ -60,19 +57,6 @@ func (l *link) log(ctx context.Context) (*audit.Client, error) {
 		return nil, err
 	}
 	return l.Client.Log(first.Keeper.Log, v), nil
-}
-
-// stateDir is where this program keeps what it must remember.
-func stateDir() (string, error) {
-	if d := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(d) {
-		return filepath.Join(d, "greatseal"), nil
-	}
-	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
-		d, err := os.UserConfigDir()
-		return filepath.Join(d, "greatseal"), err
-	}
-	d, err := os.UserHomeDir()
-	return filepath.Join(d, ".local", "state", "greatseal"), err
 }
 
 // logFault is the error of reading a log: a log that lies is a failed check, a
@@ -385,7 +369,7 @@ func (l *link) verifyLog(ctx context.Context, full bool) error {
 		if err := l.keepHead(ctx, c, h, nil); err != nil {
 			return err
 		}
-		if err := file.WriteFile(at, h.Note(), 0o600); err != nil {
+		if err := keep(at, h.Note()); err != nil {
 			return err
 		}
 	}
