@@ -6,6 +6,8 @@
 //  1. The server listens on no network, and its folder is the server's user's alone.
 //  2. Commits are durable as in production: no setting trades them for speed.
 //  3. Close stops the server and removes everything.
+//  4. Servers that run at once share no folder, nor one for temporary files: a server
+//     that starts removes what it takes for a dead one's tables.
 package mariatemp
 
 import (
@@ -162,7 +164,9 @@ func (s *Server) Close() error {
 	return os.RemoveAll(s.dir)
 }
 
-func (s *Server) env() []string { return append(os.Environ(), "LC_ALL=C", "HOME="+s.dir) }
+func (s *Server) env() []string {
+	return append(os.Environ(), "LC_ALL=C", "HOME="+s.dir, "TMPDIR="+s.dir)
+}
 
 func (s *Server) log() string {
 	b, _ := os.ReadFile(s.dir + "/log")

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What was committed outlives a crash, nothing is left after Close, and no network
-// port is open.
+// What was committed outlives a crash, nothing is left after Close, no network port is
+// open, and temporary tables are the server's own.
 func TestServer(t *testing.T) {
 	s, err := Start()
 	if err != nil {
@@ -29,6 +29,9 @@ func TestServer(t *testing.T) {
 	}
 	do("CREATE TABLE t (a INT PRIMARY KEY) ENGINE=InnoDB; INSERT INTO t VALUES (7)")
 	if out := do("SHOW VARIABLES LIKE 'skip_networking'"); !strings.Contains(out, "ON") {
+		t.Error(out)
+	}
+	if out := do("SELECT @@tmpdir"); out != s.dir {
 		t.Error(out)
 	}
 	if err := s.Down(); err != nil {
