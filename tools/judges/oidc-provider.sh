@@ -9,6 +9,6 @@ if [ -x "$JUDGES/bin/oidc_provider" ] && [ -e "$lib/done" ] && cmp -s "$here/oid
 mkdir -p "$JUDGES/bin" "$lib"
 [ -e "$lib/done" ] || (cd "$lib" && npm install --silent --no-audit --no-fund --ignore-scripts "oidc-provider@$version")
 cp "$here/oidc-provider/provider.mjs" "$lib/provider.mjs"
-printf '#!/bin/sh\nexec node "%s/provider.mjs" "$@"\n' "$lib" >"$JUDGES/bin/oidc_provider"
+printf '#!/bin/sh\nexec node "$(dirname "$0")/../lib/%s/provider.mjs" "$@"\n' "$(basename "$lib")" >"$JUDGES/bin/oidc_provider"
 chmod +x "$JUDGES/bin/oidc_provider"
 touch "$lib/done"

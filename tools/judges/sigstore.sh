@@ -8,6 +8,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$JUDGES/bin" "$lib"
 (cd "$lib" && npm install --silent --no-audit --no-fund --ignore-scripts "@sigstore/verify@$version")
 cp "$here/sigstore/verify.js" "$lib/verify.js"
-printf '#!/bin/sh\nexec node "%s/verify.js" "$@"\n' "$lib" >"$JUDGES/bin/sigstore_verify"
+printf '#!/bin/sh\nexec node "$(dirname "$0")/../lib/%s/verify.js" "$@"\n' "$(basename "$lib")" >"$JUDGES/bin/sigstore_verify"
 chmod +x "$JUDGES/bin/sigstore_verify"
 touch "$lib/done"
