@@ -24,7 +24,6 @@ import (
 	"encoding/json/jsontext"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -177,19 +176,35 @@ func (a *area) ofRequest(v *web.Visit, head audit.Head, p listPage, prefix strin
 }
 
 // find leads from what somebody pastes to where it is: an index, a receipt's number as
-// "#12", or the beginning of a request's ID.
+// "#12", or the beginning of a request's ID. Digits alone may be an index or the
+// beginning of an ID: they are an index where the log has it, or where no request's ID
+// begins so.
 func (a *area) find(v *web.Visit) error {
-	q := strings.TrimSpace(v.Query().Get("q"))
+	q := strings.ToLower(strings.TrimSpace(v.Query().Get("q")))
 	if n, ok := strings.CutPrefix(q, "#"); ok {
 		if _, err := strconv.ParseUint(n, 10, 64); err == nil {
 			return v.Redirect("/console/log/receipt/" + n)
 		}
 	}
-	if n, err := strconv.ParseInt(q, 10, 64); err == nil && n >= 0 && len(q) < 16 {
-		return v.Redirect("/console/log/entry/" + strconv.FormatInt(n, 10))
+	id := len(q) >= 4 && len(q) <= 64 && strings.Trim(q, "0123456789abcdef") == ""
+	if n, err := strconv.ParseInt(q, 10, 64); err == nil && n >= 0 && q == strconv.FormatInt(n, 10) {
+		if id {
+			ctx := v.Request.Context()
+			head, err := a.server.LogHead(ctx)
+			if err != nil {
+				return err
+			}
+			if n >= head.Size() {
+				_, err = a.server.Find(ctx, q)
+			}
+			id = n >= head.Size() && err == nil
+		}
+		if !id {
+			return v.Redirect("/console/log/entry/" + q)
+		}
 	}
-	if len(q) >= 4 && len(q) <= 64 && strings.Trim(strings.ToLower(q), "0123456789abcdef") == "" {
-		return v.Redirect("/console/log?request=" + url.QueryEscape(strings.ToLower(q)))
+	if id {
+		return v.Redirect("/console/log?request=" + q)
 	}
 	return web.Problemf(400, "malformed", "an entry's index (4711), a receipt's number (#12) or the first digits of a request's ID (at least 4)", "%.80q is none of these", q)
 }

@@ -90,7 +90,28 @@ func TestFind(t *testing.T) {
 	b := bench(t)
 	id := signed(t, b, "")
 	ann := b.As("ann")
-	for q, want := range map[string]string{"3": "/console/log/entry/3", id.String()[:8]: "/console/log?request=" + id.String()[:8], strings.ToUpper(id.String()): "/console/log?request=" + id.String()} {
+	// What is asked for has an ID that begins with digits alone, and first fits.
+	files := b.Files("a.bin", 2)
+	numbered := func(first func(string) bool) string {
+		for range 100_000 {
+			env := b.Sign("alice", "single", files, func(*statement.Request) {})
+			if s := b.ID(env).String()[:8]; strings.Trim(s, "0123456789") == "" && first(s) {
+				if _, _, err := b.Server.Submit(t.Context(), env, files); err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+		}
+		t.Fatal("no such ID")
+		return ""
+	}
+	number := numbered(func(s string) bool { return s[0] != '0' })
+	zero := numbered(func(s string) bool { return s[0] == '0' })
+	for q, want := range map[string]string{
+		"3": "/console/log/entry/3", "0": "/console/log/entry/0", "1000000000000": "/console/log/entry/1000000000000", "12": "/console/log/entry/12",
+		id.String()[:8]: "/console/log?request=" + id.String()[:8], strings.ToUpper(id.String()): "/console/log?request=" + id.String(),
+		number: "/console/log?request=" + number, zero: "/console/log?request=" + zero,
+	} {
 		if got := ann.Get("/console/log/find?q=" + url.QueryEscape(q)).Want(303).Header.Get("Location"); got != want {
 			t.Errorf("%s leads to %s, not %s", q, got, want)
 		}
