@@ -54,7 +54,7 @@ internal/ecc/...
 internal/notices
 internal/platform/... internal/updateset
 internal/issuer internal/workload
-internal/challenge internal/limit internal/notify/... internal/blob internal/config internal/registry internal/store/... internal/depstest
+internal/challenge internal/limit internal/notify/... internal/blob internal/config internal/registry internal/store/... internal/depstest internal/porttest
 internal/platform/layout
 circle/statefile circle/circletest
 circle

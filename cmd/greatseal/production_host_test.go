@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/greatseal-io/greatseal/internal/porttest"
 )
 
 // world is a production deployment on one machine: a shell for each person and
@@ -101,13 +103,11 @@ func (w *world) build(name, cgo string) {
 // port finds a port that nobody listens on.
 func (w *world) port() string {
 	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := porttest.Free()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(port)
 }
 
 // home is the folder of a person; host that of a host's own files.

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/json/v2"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,6 +20,7 @@ import (
 	"github.com/greatseal-io/greatseal/internal/browser/chromiumtest"
 	"github.com/greatseal-io/greatseal/internal/cli"
 	"github.com/greatseal-io/greatseal/internal/config"
+	"github.com/greatseal-io/greatseal/internal/porttest"
 	"github.com/greatseal-io/greatseal/internal/sso/dextest"
 )
 
@@ -266,10 +266,9 @@ func (s *stage) signIn(p *chromiumtest.Page, user string) {
 }
 
 func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := porttest.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }

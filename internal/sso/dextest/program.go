@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/greatseal-io/greatseal/internal/porttest"
 )
 
 // program is a provider's process.
@@ -147,12 +149,11 @@ func (d *program) certificates() (caFile string, roots *x509.CertPool) {
 }
 
 func freePort(tb testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := porttest.Free()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func random(tb testing.TB) string {
