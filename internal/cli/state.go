@@ -23,13 +23,13 @@ func stateDir() (string, error) {
 	return filepath.Join(d, ".local", "state", "greatseal"), err
 }
 
-// lockKept waits until no other command changes what this program keeps at path, and
-// keeps them from it until unlock.
+// lockKept waits until no other command changes what this program keeps in the folder of
+// path, and keeps them from it until unlock.
 func lockKept(path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	return lockedfile.MutexAt(path + ".lock").Lock()
+	return lockedfile.MutexAt(filepath.Join(filepath.Dir(path), ".lock")).Lock()
 }
 
 // keep replaces what this program keeps at path. Of commands that do so together each
