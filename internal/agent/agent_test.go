@@ -272,6 +272,81 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
+// Invariant 4: whoever controls the instance cannot have a job run that must not any more
+// by answering late, neither to the start nor with an attachment.
+func TestLateAnswers(t *testing.T) {
+	text := []byte("echo attached\n")
+	attached := agenttest.Record("ecc_agent_script_file", "f", map[string]string{"language": "shell", "use_attachment": "true", "attachment": "run.sh"})
+	attached.Attachments = []record.Attachment{{Name: "run.sh", Type: "text/x-sh", Size: int64(len(text)), SHA256: sha256.Sum256(text)}}
+	for call, job := range map[string]request{"start": {}, "attachment": {topic: "Command", records: []*record.Record{attached}}} {
+		for _, x := range []struct {
+			what string
+			late func(w *world, a *Agent) error
+			want rejection.Code
+		}{
+			{"nothing", func(*world, *Agent) error { return nil }, ""},
+			{"a revocation", func(w *world, _ *Agent) error { return w.belief.Apply(t.Context(), []byte("revoke"), w.now()) }, rejection.CertRevoked},
+			{"another circle, which trusts the author too", func(w *world, _ *Agent) error {
+				w.belief.mu.Lock()
+				defer w.belief.mu.Unlock()
+				w.belief.n++
+				return nil
+			}, ""},
+			{"other rules", func(w *world, a *Agent) error {
+				w.rules("version: 1\nrules: []")
+				return a.Reload()
+			}, rejection.FirewallDenied},
+			{"trust that is too old", func(w *world, _ *Agent) error {
+				w.belief.mu.Lock()
+				defer w.belief.mu.Unlock()
+				w.belief.stale = rejection.New(rejection.TrustStoreStale, "", "")
+				return nil
+			}, rejection.TrustStoreStale},
+			{"two minutes", func(w *world, _ *Agent) error {
+				w.setNow(w.now().Add(2 * time.Minute))
+				return nil
+			}, ""},
+			{"the order's end", func(w *world, _ *Agent) error {
+				w.setNow(w.now().Add(5 * time.Minute))
+				return nil
+			}, rejection.OrderExpired},
+		} {
+			t.Run(call+", "+x.what, func(t *testing.T) {
+				w := newWorld(t)
+				w.up.attachments["run.sh"] = text
+				a, _ := w.start(w.all()...)
+				met := make(chan error, 1)
+				w.up.set(func() {
+					w.up.late = func(c string) {
+						if c == call {
+							met <- x.late(w, a)
+						}
+					}
+				})
+				j := w.job(job)
+				r := w.refusal(j)
+				if err := <-met; err != nil {
+					t.Fatal(err)
+				}
+				if x.want == "" {
+					if r != nil {
+						t.Errorf("refused: %v", r)
+					}
+					return
+				}
+				if r == nil || r.Code != x.want {
+					t.Errorf("%v, not %s", r, x.want)
+				}
+				w.up.mu.Lock()
+				defer w.up.mu.Unlock()
+				if w.spy.count() > 0 || len(w.up.pages[j.Lease.Job]) > 0 {
+					t.Error("it ran")
+				}
+			})
+		}
+	}
+}
+
 // Invariant 5.
 func TestFirewallFile(t *testing.T) {
 	w := newWorld(t)

@@ -18,7 +18,9 @@
 //     the agent run what no author signed, run it with a parameter that the signed
 //     configuration does not name, or let a parameter stand in for a signed field.
 //  4. Trust that is too old, or a clock that went backwards, stops execution. A
-//     revocation holds from the next pull on; nothing is restarted.
+//     revocation holds from the next pull on; nothing is restarted. It holds also for
+//     what was judged before, as long as the instance lets a job wait: for the answer to
+//     its start, or for its attachment.
 //  5. The firewall's default is deny, and a file that cannot be trusted stops the
 //     start.
 //  6. A refusal is one line of the log, one report to the instance and one entry in

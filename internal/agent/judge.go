@@ -26,7 +26,16 @@ type judged struct {
 	key      [sha256.Size]byte // of the order
 	expires  time.Time
 	release  func() // of the key's claim
+
+	// What it was judged by.
+	at     time.Time
+	circle [sha256.Size]byte
+	rules  *firewall.Firewall
 }
+
+// judgedFor is how long a judgement holds by itself: what it was judged by may have ended
+// then.
+const judgedFor = time.Second
 
 // about is what is known of a job that is judged, for its refusal.
 type about struct {
@@ -37,8 +46,9 @@ type about struct {
 }
 
 // judge goes through everything that stands between a leased job and its executor. A
-// refusal is a *rejection.Error; any other error says nothing of the job.
-func (a *Agent) judge(ctx context.Context, j *Job, w *about) (_ *judged, err error) {
+// refusal is a *rejection.Error; any other error says nothing of the job. held is the
+// judgement of the same job whose claim still holds, nil where it is the first.
+func (a *Agent) judge(ctx context.Context, j *Job, w *about, held *judged) (_ *judged, err error) {
 	now := a.now()
 	if err := a.seen.clock(now); err != nil {
 		return nil, err
@@ -90,15 +100,19 @@ func (a *Agent) judge(ctx context.Context, j *Job, w *about) (_ *judged, err err
 	}
 
 	// Once.
-	release, err := a.seen.claim(v.Key())
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			release()
+	g := &judged{executor: executor, key: v.Key(), expires: v.Expires(), at: now, circle: believed.Digest, rules: fw}
+	if held != nil {
+		g.release = held.release
+	} else {
+		if g.release, err = a.seen.claim(g.key); err != nil {
+			return nil, err
 		}
-	}()
+		defer func() {
+			if err != nil {
+				g.release()
+			}
+		}()
+	}
 
 	// The authors.
 	verifier, err := a.verifier(believed, now)
@@ -126,7 +140,7 @@ func (a *Agent) judge(ctx context.Context, j *Job, w *about) (_ *judged, err err
 		work.Includes = append(work.Includes, t)
 	}
 	w.table = work.Main().Ref().Table
-	work.Attachment = a.attachments(j.Lease)
+	work.Attachment = a.attachments(j, w, g)
 
 	// Its parameters: of names that the author's configuration lists, none of them one
 	// of a signed field.
@@ -146,17 +160,29 @@ func (a *Agent) judge(ctx context.Context, j *Job, w *about) (_ *judged, err err
 	if err != nil {
 		return nil, err
 	}
-	var grant *firewall.Grant
 	for _, t := range work.Records {
-		g, err := fw.Judge(firewall.Job{Instance: o.Instance, Topic: o.Topic, Purpose: t.Purpose(), Table: t.Ref().Table, Targets: needs.Targets, Credentials: needs.Credentials})
+		grant, err := fw.Judge(firewall.Job{Instance: o.Instance, Topic: o.Topic, Purpose: t.Purpose(), Table: t.Ref().Table, Targets: needs.Targets, Credentials: needs.Credentials})
 		if err != nil {
 			return nil, err
 		}
-		if grant == nil {
-			grant = g
+		if g.grant == nil {
+			g.grant = grant
 		}
 	}
-	return &judged{work: work, executor: executor, grant: grant, key: v.Key(), expires: v.Expires(), release: release}, nil
+	g.work = work
+	return g, nil
+}
+
+// still is the judgement of a job after the instance has taken its time to answer: the
+// same where nothing that it was judged by has changed, else a new one. Whoever controls
+// the instance would otherwise have what is revoked run, by answering late.
+func (a *Agent) still(ctx context.Context, j *Job, w *about, g *judged) (*judged, error) {
+	now := a.now()
+	b, err := a.belief.At(a.cfg.Instance, now)
+	if err == nil && b.Digest == g.circle && a.rules.Load() == g.rules && !now.Before(g.at) && now.Before(g.at.Add(judgedFor)) {
+		return g, nil
+	}
+	return a.judge(ctx, j, w, g)
 }
 
 // verifier is the verifier of what is believed; it is kept until that changes.
@@ -177,8 +203,8 @@ func (a *Agent) verifier(b *Believed, now time.Time) (*record.Verifier, error) {
 const maxAttachment = 64 << 20
 
 // attachments fetches a verified record's attachments, and gives only bytes whose
-// digest is the signed one: that buffer is what runs.
-func (a *Agent) attachments(l Lease) func(context.Context, *record.Trusted, record.Attachment) ([]byte, error) {
+// digest is the signed one, of a job that may still run: that buffer is what runs.
+func (a *Agent) attachments(j *Job, w *about, g *judged) func(context.Context, *record.Trusted, record.Attachment) ([]byte, error) {
 	return func(ctx context.Context, t *record.Trusted, att record.Attachment) ([]byte, error) {
 		if !slices.Contains(t.Attachments(), att) {
 			return nil, rejection.New(rejection.AttachmentMissing, att.Name, "the record was not verified with it")
@@ -186,7 +212,7 @@ func (a *Agent) attachments(l Lease) func(context.Context, *record.Trusted, reco
 		if att.Size > maxAttachment {
 			return nil, rejection.New(rejection.PayloadTooLarge, att.Name, fmt.Sprintf("more than %d bytes", maxAttachment))
 		}
-		r, err := a.up.Attachment(ctx, l, t.Ref(), att)
+		r, err := a.up.Attachment(ctx, j.Lease, t.Ref(), att)
 		if err != nil {
 			return nil, exec.Failed("the attachment could not be fetched")
 		}
@@ -197,6 +223,9 @@ func (a *Agent) attachments(l Lease) func(context.Context, *record.Trusted, reco
 		}
 		if int64(len(b)) != att.Size || sha256.Sum256(b) != att.SHA256 {
 			return nil, rejection.New(rejection.AttachmentChanged, att.Name, "its bytes are not those that were signed")
+		}
+		if _, err := a.still(ctx, j, w, g); err != nil {
+			return nil, err
 		}
 		return b, nil
 	}

@@ -220,7 +220,7 @@ func (a *Agent) do(ctx, bctx context.Context, j *Job) {
 		}
 	}
 	var w about
-	g, err := a.judge(ctx, j, &w)
+	g, err := a.judge(ctx, j, &w, nil)
 	if r := refused(err); r != nil {
 		a.refuse(e, j, &w, r)
 		return
@@ -231,7 +231,7 @@ func (a *Agent) do(ctx, bctx context.Context, j *Job) {
 		return
 	}
 	defer g.release()
-	if err := a.start(ctx, j, g); err != nil {
+	if g, err = a.start(ctx, j, &w, g); err != nil {
 		if r := refused(err); r != nil {
 			a.refuse(e, j, &w, r)
 			return
@@ -248,9 +248,9 @@ func (a *Agent) do(ctx, bctx context.Context, j *Job) {
 	a.execute(ctx, e, j, g, &w)
 }
 
-// start tells the instance, so that the job is this agent's alone, and then notes the
-// order as begun. Nothing runs without both.
-func (a *Agent) start(ctx context.Context, j *Job, g *judged) error {
+// start tells the instance, so that the job is this agent's alone, sees that it may
+// still run, and then notes the order as begun. Nothing runs without all three.
+func (a *Agent) start(ctx context.Context, j *Job, w *about, g *judged) (*judged, error) {
 	var err error
 	for n := 0; n < 4; n++ {
 		if err = a.up.Start(ctx, j.Lease); !errors.Is(err, ErrUnreachable) {
@@ -259,13 +259,16 @@ func (a *Agent) start(ctx context.Context, j *Job, g *judged) error {
 		pause(ctx, n)
 	}
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if g, err = a.still(ctx, j, w, g); err != nil {
+		return nil, err
 	}
 	now := a.now()
 	if !now.Before(g.expires) { // judging took its time
-		return rejection.New(rejection.OrderExpired, "expires", "the order expired while it was judged")
+		return nil, rejection.New(rejection.OrderExpired, "expires", "the order expired while it was judged")
 	}
-	return a.seen.begin(g.key, g.expires, now)
+	return g, a.seen.begin(g.key, g.expires, now)
 }
 
 // execute runs a job that has started.

@@ -151,6 +151,7 @@ type memory struct {
 	lost        map[string]bool
 	wants       []Want
 	changed     chan struct{}
+	late        func(call string) // what comes to pass before the answer
 }
 
 func newMemory() *memory {
@@ -208,7 +209,17 @@ func (m *memory) Lease(ctx context.Context, w *Want) (out []Job, err error) {
 	}
 }
 
+func (m *memory) answer(call string) {
+	m.mu.Lock()
+	late := m.late
+	m.mu.Unlock()
+	if late != nil {
+		late(call)
+	}
+}
+
 func (m *memory) Start(_ context.Context, l Lease) error {
+	defer m.answer("start")
 	return m.do(func() error {
 		if m.lost[l.Job] {
 			return ErrLost
@@ -256,6 +267,7 @@ func (m *memory) CircleBundle(context.Context) (b [][]byte, err error) {
 }
 
 func (m *memory) Attachment(_ context.Context, _ Lease, _ record.Ref, a record.Attachment) (r io.ReadCloser, err error) {
+	defer m.answer("attachment")
 	return r, m.do(func() error { r = io.NopCloser(bytes.NewReader(m.attachments[a.Name])); return nil })
 }
 
