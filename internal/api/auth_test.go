@@ -102,7 +102,7 @@ func TestAccess(t *testing.T) {
 						if token != "" {
 							h = append(h, "Authorization", "Bearer "+token)
 						}
-						ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 						defer cancel()
 						r, err := http.NewRequestWithContext(ctx, method, s.http.URL+p, nil)
 						must(t, err)

@@ -162,7 +162,7 @@ func TestSlowBody(t *testing.T) {
 		}
 	}()
 	defer close(stop)
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	b, err := io.ReadAll(c)
 	if err != nil && len(b) == 0 && strings.Contains(err.Error(), "timeout") {
 		t.Fatal("the connection is still open")

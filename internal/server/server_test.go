@@ -56,7 +56,7 @@ func must(t *testing.T, err error) {
 // logKinds are the kinds of the log's entries that belong to a request.
 func logKinds(t *testing.T, st store.Store, id statement.ID, want int) []audit.Kind {
 	t.Helper()
-	for range 200 {
+	for range 1200 {
 		refs, err := st.EntriesOf(context.Background(), id)
 		must(t, err)
 		if len(refs) >= want {
@@ -601,7 +601,7 @@ func TestAwait(t *testing.T) {
 		if g == nil || len(g.Endorsements) != 1 {
 			t.Errorf("news: %+v", g)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("nobody told the waiting one")
 	}
 }

@@ -257,7 +257,7 @@ func TestStartWithoutAReceipt(t *testing.T) {
 		t.Errorf("%d receipts are missing", s.Lacking())
 	}
 	healed.Store(true)
-	for range 1000 {
+	for range 3000 {
 		if s.Degraded() == "" {
 			break
 		}

@@ -132,7 +132,7 @@ func TestWebhookRetries(t *testing.T) {
 	items := w.Files("app", 1)
 	_, _, err := s.Submit(t.Context(), w.Sign("alice", "release", items), items)
 	must(t, err)
-	for range 200 { // time passes between attempts
+	for range 600 { // time passes between attempts
 		w.Pass(10 * time.Second)
 		r.mu.Lock()
 		n := len(r.got)

@@ -211,7 +211,7 @@ func TestWithdrawalAgainstExecution(t *testing.T) {
 // waiting waits until a request has been refused for its key, and is nobody's.
 func (r *racers) waiting(id statement.ID) {
 	r.t.Helper()
-	for range 3000 {
+	for range 6000 {
 		q, err := r.s[0].Get(r.t.Context(), id)
 		must(r.t, err)
 		if q.State == store.Endorsed && q.Code == "key-suspended" && !q.Sent {

@@ -37,7 +37,7 @@ func signed(t *testing.T, b *webtest.Bench, comment string) statement.ID {
 	}
 	id := b.ID(env)
 	b.Until(b.Server, id, store.Executed)
-	for range 1000 {
+	for range 6000 {
 		refs, err := b.Store.EntriesOf(ctx, id)
 		head, herr := b.Server.LogHead(ctx)
 		if err == nil && herr == nil && len(refs) == 3 && refs[2].Index < head.Size() {

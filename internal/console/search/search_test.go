@@ -303,7 +303,7 @@ func TestChartsAndHouse(t *testing.T) {
 // wait counts until n files are.
 func wait(t *testing.T, b *webtest.Bench, a *analysis.Analysis, n int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		if err := a.All(ctx); err != nil {

@@ -48,7 +48,7 @@ func TestBackchannel(t *testing.T) {
 		select {
 		case p := <-answers:
 			return p, <-tokens
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("the provider does not call:\n%s", n.Said())
 		}
 		return nil, ""

@@ -153,7 +153,16 @@ func (s *Server) SQL(dsn, statements string) (string, error) {
 	}
 	_, name, _ := strings.Cut(dsn, ")/")
 	name, _, _ = strings.Cut(name, "?")
-	return s.run(client, "--no-defaults", "--socket="+s.Socket(), "--user=root", "--default-character-set=utf8mb4", "--batch", "--skip-column-names", "--execute="+statements, name)
+	out, err := s.run(client, "--no-defaults", "--socket="+s.Socket(), "--user=root", "--default-character-set=utf8mb4", "--batch", "--skip-column-names", "--execute="+statements, name)
+	if err == nil || s.process == nil {
+		return out, err
+	}
+	select {
+	case <-s.ended: // by itself: it says why
+		return "", fmt.Errorf("%w\n%s", err, s.log())
+	default:
+		return "", err
+	}
 }
 
 // Close stops the server, if it runs, and removes everything.

@@ -17,7 +17,7 @@ import (
 // looks.
 func Hear(t testing.TB, p platform.Platform, w platform.Watch, again func(), want ...string) (heard []string) {
 	t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	ended := make(chan struct{})
 	defer func() { <-ended }()
@@ -91,7 +91,7 @@ func WatchSuite(t *testing.T, p platform.Platform, put func(id string, fields ma
 	remove("a")
 	broken := errors.New("broken")
 	var first []string
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	if err := p.Watch(ctx, w, func(e []platform.Event) error { first = append(first, fmt.Sprint(e)); return broken }); err != broken || len(first) != 1 {
 		t.Fatal(first, err)

@@ -223,7 +223,7 @@ func try(t testing.TB, k key.Key) error {
 // ends the wait: only that is worth a retry.
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	for range 1000 {
+	for range 3000 {
 		err := f()
 		if err == nil {
 			return
