@@ -36,27 +36,32 @@ func (s *Service) Peer(ctx context.Context, leaf *x509.Certificate) (*Peer, erro
 	if err != nil {
 		return nil, ErrInvalidated
 	}
-	a, err := s.cfg.Store.AgentByKey(ctx, id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, ErrInvalidated
-	case err != nil:
-		return nil, err
-	case a.State != store.AgentValid || a.Name != leaf.Subject.CommonName:
-		return nil, ErrInvalidated
-	}
-	if a.Key != id {
-		// The first use of a new key is the end of the old one.
-		if err := s.cfg.Store.PromoteAgent(ctx, a.Name, id); err != nil {
-			if errors.Is(err, store.ErrConflict) {
-				return nil, ErrInvalidated
-			}
+	for again := false; ; again = true {
+		a, err := s.cfg.Store.AgentByKey(ctx, id)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return nil, ErrInvalidated
+		case err != nil:
 			return nil, err
+		case a.State != store.AgentValid || a.Name != leaf.Subject.CommonName:
+			return nil, ErrInvalidated
+		case a.Key == id:
+			return &Peer{agent: *a, key: id}, nil
 		}
-		s.log.Info("an agent uses its new key", "agent", a.Name, "fingerprint", hex.EncodeToString(id[:]))
-		a.Key, a.Next = id, [32]byte{}
+		// The first use of a new key is the end of the old one.
+		err = s.cfg.Store.PromoteAgent(ctx, a.Name, id)
+		switch {
+		case err == nil:
+			s.log.Info("an agent uses its new key", "agent", a.Name, "fingerprint", hex.EncodeToString(id[:]))
+			a.Key, a.Next = id, [32]byte{}
+			return &Peer{agent: *a, key: id}, nil
+		case !errors.Is(err, store.ErrConflict):
+			return nil, err
+		case again:
+			return nil, ErrInvalidated
+		}
+		// Of calls that come together another one was the first.
 	}
-	return &Peer{agent: *a, key: id}, nil
 }
 
 // Enrolment is what somebody says who wants to be an agent.
@@ -151,10 +156,19 @@ func (s *Service) Enrol(ctx context.Context, e Enrolment) (*Enrolled, error) {
 	if kept.Name != e.Name {
 		return nil, malformed("the key is enrolled under another name")
 	}
-	if kept.State == store.EnrolmentValidated {
-		out.State = store.EnrolmentRefused // it was an agent's key, and is not any more
+	if kept.State != store.EnrolmentValidated {
+		return out, nil
 	}
-	return out, nil
+	// It is an agent's key, of this moment; or it was one, and is not any more.
+	a, err := s.cfg.Store.AgentByKey(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		out.State = store.EnrolmentRefused
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.enrolled(ctx, a, id, e.Name)
 }
 
 func (s *Service) enrolled(ctx context.Context, a *store.Agent, id [32]byte, name string) (*Enrolled, error) {

@@ -148,14 +148,21 @@ func (s *SQL) Agent(ctx context.Context, name string) (*Agent, error) {
 
 // AgentByKey finds an agent by its key, or its next.
 func (s *SQL) AgentByKey(ctx context.Context, key [32]byte) (*Agent, error) {
-	a, err := scanAgent(s.row(ctx, `SELECT `+agentColumns+` FROM agents WHERE key = $1`, key[:]))
-	if errors.Is(s.wrap(err), ErrNotFound) {
-		a, err = scanAgent(s.row(ctx, `SELECT `+agentColumns+` FROM agents WHERE next = $1 ORDER BY name LIMIT 1`, key[:]))
+	var a Agent
+	var err error
+	for _, where := range []string{
+		`key = $1`,
+		`next = $1 ORDER BY name LIMIT 1`,
+		`key = $1`, // its first use has made it the key meanwhile
+	} {
+		if a, err = scanAgent(s.row(ctx, `SELECT `+agentColumns+` FROM agents WHERE `+where, key[:])); err == nil {
+			return &a, nil
+		}
+		if err = s.wrap(err); !errors.Is(err, ErrNotFound) {
+			break
+		}
 	}
-	if err != nil {
-		return nil, s.wrap(err)
-	}
-	return &a, nil
+	return nil, err
 }
 
 // Agents lists all agents.

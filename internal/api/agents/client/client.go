@@ -85,8 +85,8 @@ func (c *Client) Close() {
 	}
 }
 
-// client is for the certificate of now.
-func (c *Client) client() *http.Client {
+// client is for the certificate of now, which it returns too.
+func (c *Client) client() (*http.Client, []byte) {
 	cert := c.cfg.Certificate()
 	var leaf []byte
 	if cert != nil && len(cert.Certificate) > 0 {
@@ -95,7 +95,7 @@ func (c *Client) client() *http.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.http != nil && bytes.Equal(leaf, c.leaf) {
-		return c.http
+		return c.http, leaf
 	}
 	if c.http != nil {
 		c.http.CloseIdleConnections()
@@ -112,7 +112,7 @@ func (c *Client) client() *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	c.leaf = leaf
-	return c.http
+	return c.http, leaf
 }
 
 // ProblemError is an answer that says no, and is none of the errors of package agent.
@@ -138,7 +138,8 @@ type call struct {
 	header       map[string]string
 }
 
-// do makes a call and returns an answer of 2xx.
+// do makes a call and returns an answer of 2xx. A call that is refused because another
+// key took the place of ours meanwhile is made again with that one.
 func (c *Client) do(ctx context.Context, x call) (*http.Response, error) {
 	body, content := x.body, wire.Octets
 	if x.in != nil {
@@ -148,6 +149,19 @@ func (c *Client) do(ctx context.Context, x call) (*http.Response, error) {
 		}
 		content = wire.JSON
 	}
+	for {
+		h, leaf := c.client()
+		resp, err := c.send(ctx, h, x, body, content)
+		if errors.Is(err, agent.ErrInvalidated) {
+			if _, now := c.client(); !bytes.Equal(now, leaf) {
+				continue
+			}
+		}
+		return resp, err
+	}
+}
+
+func (c *Client) send(ctx context.Context, h *http.Client, x call, body []byte, content string) (*http.Response, error) {
 	var r io.Reader
 	if body != nil {
 		r = bytes.NewReader(body)
@@ -165,7 +179,7 @@ func (c *Client) do(ctx context.Context, x call) (*http.Response, error) {
 	for k, v := range x.header {
 		req.Header.Set(k, v)
 	}
-	resp, err := c.client().Do(req)
+	resp, err := h.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -176,6 +176,35 @@ func TestLifeOfAnAgent(t *testing.T) {
 	}
 }
 
+// A call that was on its way with the old key, as another one used the new key first, is
+// made again; where the key stays refused, it is not.
+func TestKeyChangesMeanwhile(t *testing.T) {
+	s := newSite(t, "", nil)
+	ctx := t.Context()
+	c1, old := s.agent(t, "mid-1")
+	must(t, s.svc.AskRekey(ctx, "mid-1"))
+	fresh := ecctest.NewIdentity(t, "mid-1")
+	got, err := c1.Enrol(ctx, &agent.Enrolment{Name: "mid-1", Request: fresh.Request(t), Rekey: true})
+	must(t, err)
+	fresh.Chain = got.Certificates
+	_, err = s.client(t, fresh).Heartbeat(ctx, &agent.Beat{})
+	must(t, err)
+	asked := 0
+	c, err := client.New(client.Config{URL: s.url, Roots: s.roots, UserAgent: "test", Certificate: func() *tls.Certificate {
+		if asked++; asked == 1 {
+			return old.TLS()
+		}
+		return fresh.TLS()
+	}})
+	must(t, err)
+	defer c.Close()
+	_, err = c.Heartbeat(ctx, &agent.Beat{})
+	must(t, err)
+	must(t, s.svc.Invalidate(ctx, "mid-1", "", "admin"))
+	_, err = c.Heartbeat(ctx, &agent.Beat{})
+	wantErr(t, err, agent.ErrInvalidated)
+}
+
 func TestInvariant2ForeignAgents(t *testing.T) {
 	s := newSite(t, "", nil)
 	ctx := t.Context()
