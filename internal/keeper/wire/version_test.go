@@ -41,7 +41,7 @@ func TestOldClient(t *testing.T) {
 			t.Errorf("consider after hello %v: %v, %v: want code %q", c.theirs, h, err, c.code)
 		}
 	}
-	if n := len(f.considered); n != 2 {
+	if n := len(f.pondered()); n != 2 {
 		t.Errorf("%d considerations", n)
 	}
 }
