@@ -81,7 +81,7 @@ func (a *area) judge(v *web.Visit) error {
 	case errors.Is(err, template.ErrMoved):
 		d.Moved = true
 	case err != nil:
-		d.Error = err.Error()
+		d.Error = strings.TrimPrefix(err.Error(), "charter: ")
 	default:
 		d.difference, d.Warnings = compare(head, next), newWarnings(head, next)
 		if d.Nothing = len(d.Changes) == 0; !d.Nothing {
