@@ -189,15 +189,9 @@ func (a *area) find(v *web.Visit) error {
 	id := len(q) >= 4 && len(q) <= 64 && strings.Trim(q, "0123456789abcdef") == ""
 	if n, err := strconv.ParseInt(q, 10, 64); err == nil && n >= 0 && q == strconv.FormatInt(n, 10) {
 		if id {
-			ctx := v.Request.Context()
-			head, err := a.server.LogHead(ctx)
-			if err != nil {
+			if id, err = a.beginsID(v.Request.Context(), n); err != nil {
 				return err
 			}
-			if n >= head.Size() {
-				_, err = a.server.Find(ctx, q)
-			}
-			id = n >= head.Size() && err == nil
 		}
 		if !id {
 			return v.Redirect("/console/log/entry/" + q)
@@ -207,6 +201,16 @@ func (a *area) find(v *web.Visit) error {
 		return v.Redirect("/console/log?request=" + q)
 	}
 	return web.Problemf(400, "malformed", "an entry's index (4711), a receipt's number (#12) or the first digits of a request's ID (at least 4)", "%.80q is none of these", q)
+}
+
+// beginsID tells whether a number is no index of the log, and a request's ID begins so.
+func (a *area) beginsID(ctx context.Context, n int64) (bool, error) {
+	head, err := a.server.LogHead(ctx)
+	if err != nil || n < head.Size() {
+		return false, err
+	}
+	list, err := a.store.Requests(ctx, store.Filter{Prefix: strconv.FormatInt(n, 10), Limit: 1})
+	return len(list) > 0, err
 }
 
 func rowOf(index int64, data []byte) (row, error) {
